@@ -1,0 +1,110 @@
+"""Which cgroup hierarchies this host has mounted, and where in them this process is (cgroups(7)).
+
+/proc/self/cgroup lists the hierarchies in a few lines; mountinfo, which grows with every container on the host, is
+only read when a hierarchy is not at its usual place.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.errors import Error
+
+ROOT = "/sys/fs/cgroup"
+
+
+class Mounted:
+    """One hierarchy: `name` is its folder's name ("" for pure v2), `mount` where it is, `own` this process's cgroup in it."""
+
+    __slots__ = ("controllers", "mount", "name", "own", "v2")
+
+    def __init__(self, name: str, controllers: tuple[str, ...], mount: str, own: str, *, v2: bool) -> None:
+        self.name = name
+        self.controllers = controllers
+        self.mount = mount
+        self.own = own
+        self.v2 = v2
+
+
+class Layout:
+    """All hierarchies. `pure_v2`: there is one, and it is /sys/fs/cgroup itself."""
+
+    __slots__ = ("hierarchies", "pure_v2")
+
+    def __init__(self, hierarchies: list[Mounted], *, pure_v2: bool) -> None:
+        self.hierarchies = hierarchies
+        self.pure_v2 = pure_v2
+
+
+def read(path: str) -> str:
+    """The whole of a small kernel file."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        content = b""
+        while chunk := posix.read(fd, 65536):
+            content += chunk
+    finally:
+        posix.close(fd)
+    return content.decode("utf-8", "surrogateescape")
+
+
+def exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def detect() -> Layout:
+    """Raises Error if no hierarchy is mounted."""
+    lines = [line.split(":", 2) for line in read("/proc/self/cgroup").splitlines()]
+    if exists(ROOT + "/cgroup.controllers"):
+        own = next((path for number, _, path in lines if number == "0"), "/")
+        return Layout([Mounted("", (), ROOT, _visible(ROOT, own), v2=True)], pure_v2=True)
+    hierarchies = []
+    mounts: dict[str, str] | None = None
+    for number, controllers, own in lines:
+        v2 = number == "0"
+        name = "unified" if v2 else controllers.removeprefix("name=")
+        mount = f"{ROOT}/{name}"
+        if not exists(mount + "/cgroup.procs"):
+            if mounts is None:
+                mounts = _mounts()
+            mount = mounts.get("" if v2 else controllers, "")
+            if not mount:
+                continue
+        names = () if v2 else tuple(controllers.split(","))
+        hierarchies.append(Mounted(mount.rpartition("/")[2], names, mount, _visible(mount, own), v2=v2))
+    if not hierarchies:
+        raise Error("no cgroup hierarchy is mounted", hint=f"mount cgroup2 on {ROOT}")
+    return Layout(hierarchies, pure_v2=False)
+
+
+def _visible(mount: str, own: str) -> str:
+    """Our own cgroup as a path below the mount: where the mount's root is not the hierarchy's, its prefix goes."""
+    if own == "/" or exists(mount + own):
+        return own
+    for line in read("/proc/self/mountinfo").splitlines():
+        fields = line.split(" ")
+        if fields[4] == mount and fields[3] != "/" and own.startswith(fields[3]):
+            return own[len(fields[3]) :] or "/"
+    return "/"
+
+
+def _mounts() -> dict[str, str]:
+    """Controllers as /proc/self/cgroup writes them → the first place where that hierarchy is mounted."""
+    found: dict[str, str] = {}
+    for line in read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        place = before.split(" ")[4]
+        if kind == "cgroup2":
+            found.setdefault("", place)
+        elif kind == "cgroup":
+            super_options = options.split(",")
+            for name in read("/proc/self/cgroup").splitlines():
+                controllers = name.split(":", 2)[1]
+                if controllers and all(part in super_options for part in controllers.split(",")):
+                    found.setdefault(controllers, place)
+    return found

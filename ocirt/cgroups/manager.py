@@ -1,0 +1,198 @@
+"""The cgroups of one container, on all hierarchies of the host: the interface that the runtime uses.
+
+Made from the configuration for a new container, or from its state for an existing one.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from _signal import pidfd_send_signal
+
+from ocirt.cgroups import v1, v2
+from ocirt.cgroups.files import processes, remove, write
+from ocirt.cgroups.rules import container_rules
+from ocirt.errors import ContainerError, from_os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ocirt.cgroups.layout import Layout, Mounted
+
+
+class Cgroups:
+    """places: (hierarchy's name, its controllers, whether it is v2, its mount, the container's cgroup in it)."""
+
+    def __init__(self, places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> None:
+        self.places = tuple(places)
+        self.made: list[str] = []
+
+    @classmethod
+    def for_container(cls, layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
+        """An absolute cgroupsPath counts from the hierarchy's root; a relative one, or the id, from our own place."""
+        return cls(
+            [
+                (one.name, one.controllers, one.v2, one.mount, one.mount + _path(one, cgroups_path, container_id))
+                for one in layout.hierarchies
+            ]
+        )
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Cgroups:
+        cgroups = cls([(name, tuple(names), v2_, mount, path) for name, names, v2_, mount, path in state["places"]])
+        cgroups.made = list(state["made"])
+        return cgroups
+
+    def to_state(self) -> dict[str, Any]:
+        return {"places": [list(place) for place in self.places], "made": self.made}
+
+    def plan(self) -> None:
+        """Note in `made` every folder that `create` will make, so that the state can say so before it happens."""
+        self.made = []
+        for _, _, _, mount, path in self.places:
+            folder = path
+            missing: list[str] = []
+            while folder != mount and not _exists(folder):
+                missing.append(folder)
+                folder = folder.rpartition("/")[0]
+            self.made += reversed(missing)
+
+    def create(self) -> None:
+        """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
+        for _, controllers, is_v2, mount, path in self.places:
+            made = False
+            for folder in self.made:
+                if path == folder or path.startswith(folder + "/"):
+                    self._make(folder, mount, controllers, is_v2)
+                    made = made or folder == path
+            if not made:
+                self._check_unused(path)
+
+    def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
+        try:
+            if is_v2:
+                v2.enable_controllers(mount, folder)
+            posix.mkdir(folder, 0o755)
+        except FileExistsError:
+            return  # another container's parent, made in this moment
+        except OSError as error:
+            raise from_os_error(error, f"create the cgroup {folder}", pointer="/linux/cgroupsPath") from None
+        if not is_v2:
+            v1.prepare(folder, controllers)
+
+    def _check_unused(self, path: str) -> None:
+        busy = processes(path)
+        if busy:
+            raise ContainerError(
+                f"the cgroup {path} has processes already: {', '.join(map(str, busy[:5]))}",
+                pointer="/linux/cgroupsPath",
+                hint="give each container a path of its own",
+            )
+
+    def attach(self, pid: int) -> None:
+        """Move a process into all of them."""
+        for name, _, _, _, path in self.places:
+            try:
+                write(path + "/cgroup.procs", str(pid))
+            except OSError as error:
+                raise from_os_error(
+                    error, f"join the {name or 'unified'} cgroup {path}", pointer="/linux/cgroupsPath"
+                ) from None
+
+    def set_devices(self, config: Sequence[dict[str, Any]]) -> None:
+        """Put the device rules in force: by the v1 controller where there is one, else by a BPF program."""
+        rules = container_rules(config)
+        pointer = "/linux/resources/devices"
+        for _, controllers, _, _, path in self.places:
+            if "devices" in controllers:
+                try:
+                    v1.set_devices(path, rules)
+                except OSError as error:
+                    raise from_os_error(error, "set the device rules", pointer=pointer) from None
+                return
+        for _, _, is_v2, _, path in self.places:
+            if is_v2:
+                try:
+                    v2.set_devices(path, rules)
+                except OSError as error:
+                    raise from_os_error(error, "set the device rules (bpf)", pointer=pointer) from None
+                return
+        raise ContainerError("this host has no device controller and no cgroup v2", pointer=pointer)
+
+    def processes(self) -> list[int]:
+        """All pids in any of them."""
+        pids: set[int] = set()
+        for _, _, _, _, path in self.places:
+            pids.update(processes(path))
+        return sorted(pids)
+
+    def remove(self) -> None:
+        """Remove the container's cgroups, ending whatever is left in them, and the parents that were made for it and
+        are empty now. Raises KernelError with the pids that resist."""
+        busy = [path for _, _, _, _, path in self.places if not _removed(path)]
+        if busy:
+            self.kill()
+        for path in busy:
+            try:
+                remove(path)
+            except OSError as error:
+                pids = processes(path)
+                hint = f"still in it: {', '.join(map(str, pids[:8]))}" if pids else ""
+                raise from_os_error(error, f"remove the cgroup {path}", hint=hint) from None
+        for folder in reversed(self.made):
+            _removed(folder)  # not if it is another container's parent by now
+
+    def kill(self) -> None:
+        """SIGKILL to every process in them, until none is new."""
+        known: set[int] = set()
+        while new := set(self.processes()) - known:
+            for pid in new:
+                try:
+                    fd = posix.pidfd_open(pid, 0)
+                except OSError:
+                    continue
+                try:
+                    # Still the process that was listed? The pid could be another's by now.
+                    if pid in self.processes():
+                        pidfd_send_signal(fd, 9)
+                except ProcessLookupError:
+                    continue
+                finally:
+                    posix.close(fd)
+            known |= new
+
+    def unified(self) -> str:
+        """The cgroup on the v2 hierarchy, or ""."""
+        return next((path for _, _, is_v2, _, path in self.places if is_v2), "")
+
+
+def _path(one: Mounted, cgroups_path: str, container_id: str) -> str:
+    parts = [part for part in (cgroups_path or container_id).split("/") if part not in ("", ".")]
+    if cgroups_path.startswith("/"):
+        base = ""
+    elif one.v2:
+        # Beside our own cgroup, not below it: one that has processes cannot hand controllers down.
+        base = one.own.rpartition("/")[0]
+    else:
+        base = one.own.rstrip("/")
+    return f"{base}/{'/'.join(parts)}"
+
+
+def _removed(path: str) -> bool:
+    try:
+        posix.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except FileNotFoundError:
+        return False
+    return True

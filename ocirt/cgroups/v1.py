@@ -1,0 +1,34 @@
+"""One cgroup of a v1 hierarchy (Documentation/admin-guide/cgroup-v1)."""
+
+from __future__ import annotations
+
+from ocirt.cgroups.files import write
+from ocirt.cgroups.layout import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocirt.cgroups.rules import Rule
+
+
+def prepare(path: str, controllers: tuple[str, ...]) -> None:
+    """Make a new cgroup fit to have processes: a cpuset without CPUs and memory nodes takes none."""
+    if "cpuset" in controllers:
+        parent = path.rpartition("/")[0]
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if not read(f"{path}/{name}").strip():
+                write(f"{path}/{name}", read(f"{parent}/{name}").strip())
+
+
+def set_devices(path: str, rules: Sequence[Rule]) -> None:
+    """Deny all, then each rule in turn: `devices.list` shows them in this order."""
+    write(f"{path}/devices.deny", "a")
+    for rule in rules:
+        if rule.everything:
+            line = "a"
+        else:
+            major = "*" if rule.major < 0 else str(rule.major)
+            minor = "*" if rule.minor < 0 else str(rule.minor)
+            line = f"{rule.type} {major}:{minor} {rule.access}"
+        write(f"{path}/devices.{'allow' if rule.allow else 'deny'}", line)

@@ -1,0 +1,50 @@
+"""One cgroup of the unified hierarchy (Documentation/admin-guide/cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cgroups.ebpf import program
+from ocirt.cgroups.files import write
+from ocirt.cgroups.layout import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocirt.cgroups.rules import Rule
+
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+
+
+def enable_controllers(mount: str, path: str) -> None:
+    """Give the cgroup at `path` every controller that its ancestors may hand down.
+
+    An ancestor that has processes of its own, or is not ours, refuses; that is an error only for a limit that needs the
+    controller, and it shows when the limit's file is written.
+    """
+    folder = mount
+    for part in path[len(mount) :].strip("/").split("/"):
+        for controller in read(folder + "/cgroup.controllers").split():
+            try:
+                write(folder + "/cgroup.subtree_control", "+" + controller)
+            except OSError:
+                continue
+        folder += "/" + part
+
+
+def set_devices(path: str, rules: Sequence[Rule]) -> None:
+    """Attach the rules as a program of the cgroup; it stays as long as the cgroup does."""
+    from ocirt import _sys
+
+    loaded = _sys.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, program(rules), "Apache-2.0")
+    try:
+        folder = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            _sys.bpf_prog_attach(folder, loaded, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
+        finally:
+            posix.close(folder)
+    finally:
+        posix.close(loaded)

@@ -1,0 +1,105 @@
+"""What each hot verb does: call the runtime, print, return the exit code."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cli.output import Out
+from ocirt.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.create import create
+
+    out.warn(
+        create(
+            out.root,
+            args[0],
+            options["bundle"] or ".",
+            console_socket=options["console_socket"],
+            pid_file=options["pid_file"],
+        )
+    )
+    return 0
+
+
+def start(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.start import start
+
+    start(out.root, args[0])
+    return 0
+
+
+def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.run import run
+
+    bundle, container_id = which(options["bundle"], args)
+    return run(
+        out.root,
+        container_id,
+        bundle,
+        detach=options["detach"],
+        console_socket=options["console_socket"],
+        pid_file=options["pid_file"],
+    )
+
+
+def which(bundle: str | None, args: list[str]) -> tuple[str, str]:
+    """(bundle, id) of a `run`: with --bundle as runc has it; without, a first argument that holds a slash, or is a folder
+    with a config.json, is a bundle, whose name is the id unless a second argument says another."""
+    first = args[0]
+    if bundle is not None:
+        if len(args) > 1:
+            raise UsageError("with --bundle there is one argument, the id")
+        return bundle, first
+    if "/" in first or first in (".", "..") or _is_file(first + "/config.json"):
+        if len(args) > 1:
+            return first, args[1]
+        return first, _name_of(first)
+    if len(args) > 1:
+        raise UsageError(f'"{first}" is no bundle', hint="a folder with a config.json, or a path with a slash")
+    return ".", first
+
+
+def _name_of(bundle: str) -> str:
+    try:
+        fd = posix.open(bundle, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot open the bundle {bundle}: {error.strerror}") from None
+    try:
+        return posix.readlink(f"/proc/self/fd/{fd}").rpartition("/")[2]
+    finally:
+        posix.close(fd)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o100000
+    except OSError:
+        return False
+
+
+def state(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.state import state
+    from ocirt.state.document import dumps
+
+    out.print(dumps(state(out.root, args[0]), indent=2))
+    return 0
+
+
+def kill(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.kill import kill
+
+    kill(out.root, args[0], args[1] if len(args) > 1 else "TERM")
+    return 0
+
+
+def delete(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.delete import delete
+
+    delete(out.root, args[0], force=options["force"], strict=options["strict"])
+    return 0

@@ -1,0 +1,81 @@
+"""From the command line to an exit code. The only place, with `output`, where ocirt prints or exits."""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+import _signal
+
+from ocirt.cli.argv import parse
+from ocirt.cli.output import Out
+from ocirt.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+class Interrupted(BaseException):
+    """A signal asks us to end: what is half made is undone on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise Interrupted(number)
+
+
+def main(name: str, args: list[str]) -> int:
+    """`name`: what we were called as (argv[0]); `args`: the rest. Returns the exit code."""
+    parsed = parse(args)
+    if parsed is None:
+        if args in (["--version"], ["-v"]):
+            from ocirt.cli.version import print_version
+
+            return print_version(name)
+        from ocirt.cli.commands import run_click
+
+        return run_click(name, args)
+    verb, options, positional = parsed
+    from ocirt.cli import actions
+
+    return carry_out(getattr(actions, verb.name), options, positional)
+
+
+def carry_out(action: object, options: dict[str, str | bool | None], positional: list[str]) -> int:
+    """Run a verb's action; turn what it raises into a message and an exit code."""
+    root = str(options["root"])
+    if not root.startswith("/"):
+        root = f"{posix.getcwd()}/{root}"
+    log = options["log"]
+    out = Out(root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"]))
+    for number in (1, 2, 15):
+        _signal.signal(number, _interrupt)
+    try:
+        return action(out, options, positional)  # type: ignore[operator,no-any-return]
+    except Error as error:
+        out.fail(error)
+        return error.exit_code
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
+    except Exception as error:
+        if out.debug:
+            import traceback
+
+            traceback.print_exc()
+        out.fail(Error(f"{type(error).__name__}: {error}", hint="a defect in ocirt: --debug shows where"))
+        return 1
+
+
+def entry() -> NoReturn:
+    """What the installed executable calls: sys.argv is (this file, argv[0], arguments …)."""
+    code = main(sys.argv[1], sys.argv[2:])
+    # All is written and closed: the interpreter's own tear-down would only cost time.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+    posix._exit(code)

@@ -1,0 +1,268 @@
+"""The shape of config.json: which properties runtime-spec 1.3 has (for Linux), and of which type.
+
+One table, walked by plain functions, because it runs at every `create`: no value is ever coerced, and a wrong type
+is an error with its pointer. `null` stands for an absent array or object, because Go writes its nil slices so (all
+privileged containers of containerd, Docker and podman have one). Unknown properties are ignored, as the specification demands. `later` marks what the
+specification has and ocirt has not, yet: it is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+from ocirt.errors import ConfigError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    Shape: TypeAlias = Callable[[Any], None]
+
+
+class Mismatch(Exception):
+    """A value is not of its shape. `path` grows outwards from the value while the exception rises."""
+
+    def __init__(self, expected: str, value: object, *, unsupported: bool = False) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.value = value
+        self.path: list[str | int] = []
+        self.unsupported = unsupported
+
+
+class Missing:
+    """Stands for the value of a property that is not there."""
+
+
+def string(value: object) -> None:
+    if type(value) is not str:
+        raise Mismatch("a string", value)
+    if "\0" in value:
+        raise Mismatch("a string without NUL characters", value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Mismatch("a string of whole Unicode characters", value) from None
+
+
+def boolean(value: object) -> None:
+    if type(value) is not bool:
+        raise Mismatch("true or false", value)
+
+
+def integer(low: int, high: int) -> Shape:
+    def check(value: object) -> None:
+        if type(value) is not int:
+            raise Mismatch("an integer", value)
+        if not low <= value <= high:
+            raise Mismatch(f"an integer from {low} to {high}", value)
+
+    return check
+
+
+def array(item: Shape) -> Shape:
+    def check(value: object) -> None:
+        if type(value) is not list:
+            if value is None:
+                return
+            raise Mismatch("an array", value)
+        for index, member in enumerate(value):
+            try:
+                item(member)
+            except Mismatch as mismatch:
+                mismatch.path.append(index)
+                raise
+
+    return check
+
+
+def mapping(item: Shape) -> Shape:
+    """An object with any keys (not empty), all of whose values have one shape."""
+
+    def check(value: object) -> None:
+        if type(value) is not dict:
+            if value is None:
+                return
+            raise Mismatch("an object", value)
+        for key, member in value.items():
+            try:
+                if not key:
+                    raise Mismatch("a key that is not empty", key)
+                item(member)
+            except Mismatch as mismatch:
+                mismatch.path.append(key)
+                raise
+
+    return check
+
+
+def record(properties: dict[str, Shape], required: tuple[str, ...] = ()) -> Shape:
+    """An object with these properties; others are ignored."""
+
+    def check(value: object) -> None:
+        if type(value) is not dict:
+            if value is None:
+                return
+            raise Mismatch("an object", value)
+        for key, member in value.items():
+            shape = properties.get(key)
+            if shape is not None:
+                try:
+                    shape(member)
+                except Mismatch as mismatch:
+                    mismatch.path.append(key)
+                    raise
+        for key in required:
+            if value.get(key) is None:
+                mismatch = Mismatch("a value: this property is required", Missing)
+                mismatch.path.append(key)
+                raise mismatch
+
+    return check
+
+
+def later(value: object) -> None:
+    """In the specification, not yet in ocirt. An empty value asks for nothing."""
+    if value is None or (not value and value is not False and type(value) is not int and type(value) is not float):
+        return
+    raise Mismatch("", value, unsupported=True)
+
+
+U16 = integer(0, 2**16 - 1)
+U32 = integer(0, 2**32 - 1)
+U64 = integer(0, 2**64 - 1)
+I64 = integer(-(2**63), 2**63 - 1)
+ID = integer(0, 2**32 - 2)  # (uid_t)-1 means "unchanged" to the kernel
+
+_CAPABILITIES = record(
+    {
+        "bounding": array(string),
+        "effective": array(string),
+        "inheritable": array(string),
+        "permitted": array(string),
+        "ambient": array(string),
+    }
+)
+
+_PROCESS = record(
+    {
+        "terminal": boolean,
+        "consoleSize": record({"height": U16, "width": U16}, ("height", "width")),
+        "user": record({"uid": ID, "gid": ID, "umask": integer(0, 0o777), "additionalGids": array(ID)}, ("uid", "gid")),
+        "args": array(string),
+        "env": array(string),
+        "cwd": string,
+        "capabilities": _CAPABILITIES,
+        "rlimits": array(record({"type": string, "hard": U64, "soft": U64}, ("type", "hard", "soft"))),
+        "noNewPrivileges": boolean,
+        "apparmorProfile": later,
+        "oomScoreAdj": later,
+        "scheduler": later,
+        "selinuxLabel": later,
+        "ioPriority": later,
+        "execCPUAffinity": later,
+    },
+    ("cwd", "user"),
+)
+
+_MOUNT = record(
+    {
+        "destination": string,
+        "type": string,
+        "source": string,
+        "options": array(string),
+        "uidMappings": later,
+        "gidMappings": later,
+    },
+    ("destination",),
+)
+
+_DEVICE_RULE = record(
+    {"allow": boolean, "type": string, "major": I64, "minor": I64, "access": string},
+    ("allow",),
+)
+
+_RESOURCES = record(
+    {
+        "devices": array(_DEVICE_RULE),
+        "memory": later,
+        "cpu": later,
+        "pids": later,
+        "blockIO": later,
+        "hugepageLimits": later,
+        "network": later,
+        "rdma": later,
+        "unified": later,
+    }
+)
+
+_LINUX = record(
+    {
+        "namespaces": array(record({"type": string, "path": later}, ("type",))),
+        "cgroupsPath": string,
+        "resources": _RESOURCES,
+        "maskedPaths": array(string),
+        "readonlyPaths": array(string),
+        "uidMappings": later,
+        "gidMappings": later,
+        "timeOffsets": later,
+        "devices": later,
+        "netDevices": later,
+        "sysctl": later,
+        "seccomp": later,
+        "rootfsPropagation": later,
+        "mountLabel": later,
+        "intelRdt": later,
+        "personality": later,
+        "memoryPolicy": later,
+    }
+)
+
+CONFIG = record(
+    {
+        "ociVersion": string,
+        "root": record({"path": string, "readonly": boolean}, ("path",)),
+        "process": _PROCESS,
+        "hostname": string,
+        "domainname": string,
+        "mounts": array(_MOUNT),
+        "annotations": mapping(string),
+        "hooks": later,
+        "linux": _LINUX,
+    },
+    ("ociVersion",),
+)
+
+
+def pointer_to(path: list[str | int]) -> str:
+    """A JSON pointer (RFC 6901) from the keys and indices that lead to a value."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def shown(value: object) -> str:
+    """A value as an error quotes it: short, and with its JSON type's look."""
+    if value is Missing:
+        return "nothing"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array" if value else "an empty array"
+    text = repr(value) if not isinstance(value, str) else f'"{value}"'
+    return text if len(text) <= 60 else text[:56] + '…"'
+
+
+def check_shape(config: object) -> None:
+    """Raise ConfigError (or UnsupportedError) for the first value in config.json that is not of its shape."""
+    try:
+        CONFIG(config)
+    except Mismatch as mismatch:
+        pointer = pointer_to(mismatch.path[::-1])
+        if mismatch.unsupported:
+            raise UnsupportedError(
+                f"{mismatch.path[0]} is not implemented yet", pointer=pointer, hint="remove it, or wait for it"
+            ) from None
+        raise ConfigError(f"expected {mismatch.expected}, got {shown(mismatch.value)}", pointer=pointer) from None

@@ -1,0 +1,63 @@
+"""Where the kernel's errno misleads, what it means here."""
+
+from __future__ import annotations
+
+from errno import (
+    E2BIG,
+    EACCES,
+    EBUSY,
+    EINVAL,
+    ELOOP,
+    EMFILE,
+    ENODEV,
+    ENOENT,
+    ENOEXEC,
+    ENOMEM,
+    ENOSPC,
+    ENOSYS,
+    ENOTDIR,
+    EPERM,
+    EROFS,
+)
+
+_HINTS = {
+    ("clone3", ENOSPC): "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
+    ("clone3", EPERM): "making namespaces needs CAP_SYS_ADMIN: are you root?",
+    ("clone3", ENOMEM): "the pid namespace or the memory cgroup is at its limit",
+    ("clone3", 11): "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC",
+    ("clone3", EBUSY): "the cgroup hands controllers down, so it cannot have processes",
+    ("clone3", 95): "the cgroup is threaded or not in a domain",
+    ("fsopen", ENODEV): "the kernel does not know this file system: is its module loaded?",
+    ("fsopen", EPERM): "mounting needs CAP_SYS_ADMIN",
+    ("fsconfig", EINVAL): "the file system does not take these options",
+    ("fsconfig", EPERM): "proc and sysfs cannot be mounted where parts of the host's are hidden",
+    ("fsconfig", EBUSY): "the file system or the cgroup hierarchy is mounted with other options",
+    ("move_mount", EINVAL): "source and destination must both be directories, or neither",
+    ("move_mount", ENOTDIR): "source and destination must both be directories, or neither",
+    ("move_mount", ELOOP): "a mount cannot go below itself",
+    ("openat2", ELOOP): "the path goes through a symlink where none may be, or through too many",
+    ("openat2", ENOENT): "the path goes through a dangling symlink",
+    ("openat2", ENOTDIR): "a part of the path is a file",
+    ("openat2", ENOSYS): "ocirt needs Linux 5.14 or newer",
+    ("mkdirat", EROFS): "the place is on a readonly file system: create it beforehand",
+    ("mknodat", EROFS): "the place is on a readonly file system: create it beforehand",
+    ("mknodat", EPERM): "device nodes need CAP_MKNOD and a device cgroup that lets them be made",
+    ("pivot_root", EINVAL): "the root of the host is no mount point (initramfs), or the new one is shared",
+    ("sethostname", EINVAL): "at most 64 bytes",
+    ("prlimit64", EPERM): "raising a hard limit needs CAP_SYS_RESOURCE",
+    ("prlimit64", EINVAL): "the soft limit is above the hard limit",
+    ("setgroups", EINVAL): "at most 65536 groups, each mapped in the user namespace",
+    ("setresgid", EINVAL): "the gid is not mapped in the user namespace",
+    ("setresuid", EINVAL): "the uid is not mapped in the user namespace",
+    ("setresuid", 11): "RLIMIT_NPROC of this user is reached",
+    ("execve", ENOENT): "the script's interpreter or the dynamic loader is missing in the container",
+    ("execve", ENOEXEC): "no executable format that this kernel knows: wrong architecture, or a script without #!",
+    ("execve", EACCES): "not executable, or on a file system mounted noexec",
+    ("execve", E2BIG): "arguments and environment are too large",
+    ("execve", ENOMEM): "the memory limit is too small for the program",
+    ("socket", EMFILE): "RLIMIT_NOFILE of the caller is too low",
+}
+
+
+def hint_for(call: str, errno: int, doing: str, args: object) -> str:
+    return _HINTS.get((call, errno), "")

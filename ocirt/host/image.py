@@ -1,0 +1,22 @@
+"""The compiled ocirt-init, as it was installed beside this package."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.errors import Error
+
+_FOLDER = __file__.rpartition("/host/")[0] + "/init"
+
+
+def init_image() -> bytes:
+    """The ELF file's bytes. Raises Error if the package was never built."""
+    path = f"{_FOLDER}/ocirt-init"
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        raise Error(f"{path} is missing", hint="`pip install .` compiles it") from None
+    try:
+        return posix.read(fd, 1 << 20)
+    finally:
+        posix.close(fd)

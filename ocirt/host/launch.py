@@ -1,0 +1,180 @@
+"""Start ocirt-init with a plan and stay in touch with it (init/wire.h, "Messages").
+
+No Python code runs between fork and exec: posix_spawn(3) starts init, and init clones itself into the container.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import errorcode
+from fcntl import fcntl
+
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from ocirt.errors import Error, KernelError
+from ocirt.host.hints import hint_for
+from ocirt.host.memfd import sealed
+from ocirt.plan.inherited import inherited
+from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, PATCH, REPLY
+from ocirt.state.process import INIT_NAME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
+
+    from ocirt.plan.encode import Encoded
+    from ocirt.plan.facts import Facts
+    from ocirt.plan.step import Plan, Slot, Step
+
+    class Host(Protocol):
+        """What the one who launches does when init reports something."""
+
+        def started(self, pid: int) -> None: ...
+        def received(self, tag: int, fd: int) -> None: ...
+        def meet(self, tag: int) -> Mapping[Slot, bytes]: ...
+
+
+F_DUPFD_CLOEXEC = 1030
+HIGH = 64
+"""Where descriptors are moved before init gets them, so that none is in another's place."""
+ALL_SIGNALS = tuple(number for number in range(1, 65) if number not in (9, 19, 32, 33))
+_NO_SIGNALS: tuple[int, ...] = ()
+
+
+class Init:
+    """A running ocirt-init: `follow` it until it is ready or has failed."""
+
+    def __init__(self, plan: Plan, encoded: Encoded) -> None:
+        self.plan = plan
+        self.encoded = encoded
+        self.pid = 0
+        self._spawned = 0
+        self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+
+    def spawn(self, image: bytes, facts: Facts, descriptors: Mapping[str, int], stdio: Sequence[int]) -> None:
+        """Start it. `descriptors` has what `inherited` names besides control and plan; `stdio` what becomes 0, 1, 2."""
+        numbers = inherited(facts)
+        program = sealed(INIT_NAME, image, executable=True)
+        plan = sealed("ocirt-plan", self.encoded.content)
+        sources = {**descriptors, "control": self._theirs.fileno(), "plan": plan}
+        moved = []
+        try:
+            actions: list[tuple[int, int, int]] = []
+            for number, source in [*enumerate(stdio), *((numbers[name], sources[name]) for name in numbers)]:
+                high = fcntl(source, F_DUPFD_CLOEXEC, HIGH)
+                moved.append(high)
+                actions.append((posix.POSIX_SPAWN_DUP2, high, number))
+            high = fcntl(program, F_DUPFD_CLOEXEC, HIGH)
+            moved.append(high)
+            self._spawned = posix.posix_spawn(
+                f"/proc/self/fd/{high}",
+                [INIT_NAME, str(numbers["plan"])],
+                {},
+                file_actions=actions,
+                setsigmask=_NO_SIGNALS,
+                setsigdef=ALL_SIGNALS,
+            )
+        finally:
+            for fd in (*moved, program, plan):
+                posix.close(fd)
+            self._theirs.close()
+
+    def follow(self, host: Host, *, until: int) -> None:
+        """Serve init's messages up to the SYNC `until`, which is not answered yet.
+
+        Raises KernelError for a step that failed: with its pointer, what it did and the kernel's words.
+        """
+        while True:
+            content, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, 64)
+            fds = [
+                int.from_bytes(data[at : at + 4], "little")
+                for level, kind, data in ancillary
+                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
+                for at in range(0, len(data), 4)
+            ]
+            if not content:
+                raise self._vanished()
+            kind, index, value, length = MESSAGE.unpack_from(content)
+            if kind == MSG_PID:
+                self.pid = value
+                posix.waitpid(self._spawned, 0)
+                self._spawned = 0
+                host.started(value)
+            elif kind == MSG_FD:
+                host.received(value, fds[0])
+            elif kind == MSG_SYNC:
+                if value == until:
+                    return
+                self.answer(host.meet(value))
+            elif kind == MSG_ERROR:
+                raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+
+    def answer(self, patches: Mapping[Slot, bytes]) -> None:
+        """Let init go on, with the slots filled."""
+        reply = [REPLY.pack(MSG_GO, len(patches))]
+        for slot, content in patches.items():
+            at, size = self.encoded.slots[slot]
+            content = content[:size]
+            reply.append(PATCH.pack(at, len(content)) + content + bytes(-len(content) % 4))
+        self._socket.send(b"".join(reply))
+
+    def wait_for_program(self) -> None:
+        """Until the program is executed (end-of-file: the socket is close-on-exec); raises KernelError if that fails."""
+        content = self._socket.recv(MAX_MESSAGE)
+        if content:
+            kind, index, value, length = MESSAGE.unpack_from(content)
+            if kind == MSG_ERROR:
+                raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def kill(self) -> None:
+        """End it, wherever it is, and leave no zombie."""
+        self.close()
+        for pid in (self._spawned, self.pid):
+            if pid:
+                try:
+                    posix.kill(pid, 9)
+                    posix.waitpid(pid, 0)
+                except (ProcessLookupError, ChildProcessError):
+                    continue
+        self._spawned = self.pid = 0
+
+    def _vanished(self) -> Error:
+        pid = self.pid or self._spawned
+        _, status = posix.waitpid(pid, 0)
+        self.pid = self._spawned = 0
+        if posix.WIFSIGNALED(status):
+            how = f"was killed by signal {posix.WTERMSIG(status)}"
+        else:
+            how = f"ended with status {posix.WEXITSTATUS(status)}"
+        return Error(f"the container's init {how} before it was ready", hint="out of memory? see dmesg")
+
+
+def failure(step: Step, errno: int, log: bytes) -> KernelError:
+    return failure_of(step.pointer, step.doing, step.call, step.args, errno, log)
+
+
+def failure_of(
+    pointer: str, doing: str, call: str, args: Sequence[object], errno: int, log: bytes = b""
+) -> KernelError:
+    """What a step that failed means: its own words, the kernel's, and a hint where those mislead."""
+    words = posix.strerror(errno)
+    if words.lower() not in doing.lower() and not _says_so(doing):
+        doing = f"{doing}: {words if call != 'execve' else words.lower()}"
+    told = [line[2:] for line in log.decode("utf-8", "replace").split("\n") if line[:2] in ("e ", "w ")]
+    if told:
+        doing += f" [{'; '.join(told)}]"
+    return KernelError(
+        doing, pointer=pointer or None, hint=hint_for(call, errno, doing, args), errno=errno, call=call
+    )
+
+
+def _says_so(doing: str) -> bool:
+    return "executable file not found" in doing
+
+
+def name_of(errno: int) -> str:
+    return errorcode.get(errno, str(errno))

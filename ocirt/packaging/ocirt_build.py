@@ -1,0 +1,120 @@
+"""The build backend: setuptools, plus what it cannot do. Compiles ocirt-init and the launcher, and bundles the hot modules.
+
+pyproject.toml names this file as in-tree backend (PEP 517, "backend-path"); nothing of it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import setuptools  # noqa: F401  first: it brings the distutils that Python 3.12 has no more
+from distutils.command.build_scripts import build_scripts
+from hot import bundle
+from setuptools.build_meta import *  # noqa: F403  the hooks of PEP 517 and PEP 660
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+SOURCE = Path(__file__).resolve().parents[1]
+WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror".split()
+FREESTANDING = (
+    "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none"
+    " -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
+).split()
+
+
+def compiler() -> list[str]:
+    """$CC, or the system's C compiler. Says which package brings it if there is none."""
+    command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    for candidate in (command, ["cc"], ["gcc"]):
+        if shutil.which(candidate[0]):
+            return candidate
+    raise SystemExit("ocirt: no C compiler found: install gcc (Debian: apt-get install gcc; Fedora: dnf install gcc)")
+
+
+def check_headers() -> None:
+    """Python.h and the C library's headers, by the packages' names."""
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        raise SystemExit(
+            f"ocirt: {include}/Python.h is missing: install Python's headers"
+            " (Debian: apt-get install python3-dev; Fedora: dnf install python3-devel)"
+        )
+    probe = subprocess.run(
+        [*compiler(), "-E", "-include", "sys/syscall.h", "-include", "linux/bpf.h", "-x", "c", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        raise SystemExit(
+            "ocirt: the headers of the C library or the kernel are missing: install them"
+            " (Debian: apt-get install libc6-dev linux-libc-dev; Fedora: dnf install glibc-devel kernel-headers)\n"
+            + probe.stderr
+        )
+
+
+def compile_freestanding(source: Path, output: Path, *defines: str) -> None:
+    """One freestanding executable, all warnings being errors."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    flags = [flag for flag in FREESTANDING if flag != "-fcf-protection=none" or os.uname().machine == "x86_64"]
+    subprocess.run([*compiler(), *WARNINGS, *flags, *defines, "-o", str(output), str(source)], check=True)
+
+
+def commit() -> str:
+    """The commit that is built, "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(SOURCE.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+class BuildNative(build_ext):
+    """ocirt._sys, as always; and ocirt-init, the hot bundle and the build's facts, as files of the package."""
+
+    def run(self) -> None:
+        compiler()
+        check_headers()
+        for extension in self.extensions:
+            extension.extra_compile_args = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+        super().run()
+        package = SOURCE if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / "ocirt"
+        compile_freestanding(SOURCE / "init" / "init.c", package / "init" / "ocirt-init")
+        (package / "_build.py").write_text(f'"""Written by the build."""\n\nCOMMIT = "{commit()}"\n')
+        (package / "_hot.pyc").write_bytes(bundle(SOURCE))
+        schemas = package / "schemas"
+        schemas.mkdir(exist_ok=True)
+        for schema in (SOURCE.parent / "spec").glob("*.json"):
+            shutil.copy(schema, schemas)
+
+
+class BuildPython(build_py):
+    """Without this folder, and without what an in-place build left in the tree."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        return [found for found in super().find_package_modules(package, package_dir) if found[1] != "_build"]
+
+
+class BuildLauncher(build_scripts):
+    """The executable `ocirt`, where setuptools would copy a script."""
+
+    def run(self) -> None:
+        defines = [
+            f'-DPYTHON="{os.path.realpath(getattr(sys, "_base_executable", sys.executable))}"',
+            f'-DVERSION="python{sys.version_info.major}.{sys.version_info.minor}"',
+        ]
+        if getattr(self, "editable_mode", False) or getattr(
+            self.distribution.get_command_obj("build_ext"), "editable_mode", False
+        ):
+            defines.append(f'-DSOURCES="{SOURCE.parent}"')
+        compile_freestanding(SOURCE / "launcher" / "launcher.c", Path(self.build_dir) / "ocirt", *defines)

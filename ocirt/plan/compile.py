@@ -1,0 +1,169 @@
+"""config.json and the host's facts → the plan. A pure function; the order of all concerns stands here, with its reasons."""
+
+from __future__ import annotations
+
+from ocirt.plan import credentials, devices, masks, mounts, namespaces, process, rootfs, terminal
+from ocirt.plan.inherited import CONTROL, inherited
+from ocirt.plan.kernel import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_STRING,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+    LAST_DESCRIPTOR,
+    O_CLOEXEC,
+    O_WRONLY,
+)
+from ocirt.plan.step import Plan
+from ocirt.plan.tags import SYNC_READY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ocirt.config.load import Config
+    from ocirt.plan.facts import Facts
+    from ocirt.plan.step import Reg, Slot
+
+
+class Scope:
+    """What the concerns share while one plan is compiled: the inputs, and the registers that they leave each other."""
+
+    root: Reg
+    dev: Reg
+    null: Reg
+    empty: Reg
+    terminal: Reg
+    umask: Reg
+    entered: Reg
+
+    def __init__(self, config: Config, facts: Facts, plan: Plan) -> None:
+        spec: dict[str, Any] = config.spec
+        self.config = config
+        self.facts = facts
+        self.plan = plan
+        self.spec = spec
+        self.process: dict[str, Any] = spec["process"]
+        self.linux: dict[str, Any] = spec.get("linux") or {}
+        self.namespaces = {
+            namespace["type"]: f"/linux/namespaces/{index}"
+            for index, namespace in enumerate(self.linux.get("namespaces") or ())
+        }
+        self.inherited = inherited(facts)
+        self.warnings: list[str] = []
+        self.home: Slot | None = None
+        self.late_readonly: list[tuple[Reg, str, str]] = []
+        self._in_cgroup_namespace = False
+
+    def join_cgroup_namespace(self) -> None:
+        """As late as possible, because it has to wait for the host, and once."""
+        if not self._in_cgroup_namespace:
+            self._in_cgroup_namespace = True
+            namespaces.enter_cgroup_namespace(self)
+
+
+class Compiled:
+    """A plan, the slot for HOME if it has one, and what the user should know."""
+
+    __slots__ = ("home", "plan", "warnings")
+
+    def __init__(self, plan: Plan, home: Slot | None, warnings: list[str]) -> None:
+        self.plan = plan
+        self.home = home
+        self.warnings = warnings
+
+
+def compile_plan(config: Config, facts: Facts) -> Compiled:
+    """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
+    plan = Plan(facts.machine, control=CONTROL)
+    scope = Scope(config, facts, plan)
+
+    # Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days.
+    plan.at("", "close the descriptors that the caller leaked")
+    plan.call("close_range", max(scope.inherited.values()) + 1, LAST_DESCRIPTOR, 0)
+    # Modes of what is created are exact; the caller's mask is put back for the program.
+    plan.at("", "clear the umask")
+    scope.umask = plan.open("umask", "umask", 0)
+
+    namespaces.enter(scope)
+    proc = _open_proc(scope) if facts.wait_for_start else None
+    namespaces.enter_session(scope)
+    namespaces.bring_up_loopback(scope)
+    namespaces.set_names(scope)
+
+    # Everything that is taken from the host is taken before the pivot: a copy of a mount can only be made of the
+    # mount namespace that init is in, and the old root is in it until then.
+    rootfs.isolate(scope)
+    masks.open_null(scope)
+    rootfs.attach(scope)
+    mounts.mount_all(scope)
+    # After the mounts, which may bring /dev; before it may become readonly.
+    devices.make_devices(scope)
+    terminal.open_terminal(scope)
+    mounts.finish_readonly(scope)
+    # Readonly before masked, as runc and crun do: a mask below a readonly path then lies on top of it.
+    masks.make_readonly(scope)
+    masks.mask(scope)
+    # Before the root turns readonly for good, the host's help with what is in it.
+    environment = process.environment(scope)
+    process.send_passwd(scope)
+    scope.join_cgroup_namespace()
+    rootfs.pivot(scope)
+    process.enter_directory(scope)
+    rootfs.make_readonly(scope)
+    terminal.become_controlling(scope)
+    _close_all(scope)
+
+    # From here on rights go away, in the one order in which each step still may what it has to.
+    process.set_limits(scope)
+    credentials.drop_bounding(scope)
+    credentials.change_user(scope)
+    credentials.set_capabilities(scope)
+    process.enter_directory_as_user(scope)
+    credentials.forbid_new_privileges(scope)
+    # With the program's own rights, and at create, so that `create` already says what is wrong.
+    program = process.find_program(scope)
+
+    plan.at("", "tell the host that all is ready")
+    plan.sync(SYNC_READY)
+    if proc:
+        _wait_for_start(scope, proc)
+    process.set_umask(scope)
+    process.close_descriptors(scope)
+    process.execute(scope, program, environment)
+    return Compiled(plan, scope.home, scope.warnings)
+
+
+def _open_proc(scope: Scope) -> Reg:
+    """A procfs of our own, which nothing in the container can shadow: `subset=pid` has no more than processes.
+
+    Its descriptor gets the lowest free number, the plan's, so that all later ones lie above it.
+    """
+    plan = scope.plan
+    plan.at("", "make a private procfs")
+    proc = plan.open("proc", "fsopen", "proc", FSOPEN_CLOEXEC)
+    plan.call("fsconfig", proc, FSCONFIG_SET_STRING, "subset", "pid", 0, log=True)
+    plan.call("fsconfig", proc, FSCONFIG_CMD_CREATE, 0, 0, 0, log=True)
+    mount = plan.open("mount", "fsmount", proc, FSMOUNT_CLOEXEC, 0, log=True)
+    plan.call("dup3", mount, proc, O_CLOEXEC)
+    plan.close(mount)
+    return proc
+
+
+def _close_all(scope: Scope) -> None:
+    """All that the plan opened, but the private procfs: nothing of the host is held while waiting for `start`."""
+    plan, number = scope.plan, scope.inherited["plan"]
+    plan.at("", "close what is not needed any more")
+    plan.call("close_range", number + 1 if scope.facts.wait_for_start else number, LAST_DESCRIPTOR, 0)
+    if "cgroup" in scope.inherited:
+        plan.call("close", scope.inherited["cgroup"])
+
+
+def _wait_for_start(scope: Scope, proc: Reg) -> None:
+    """Opening the FIFO for writing blocks until `start` reads it: through our procfs, because an O_PATH descriptor
+    has to be opened anew. From then on `start` is told of failures; its end-of-file is the successful execve."""
+    plan = scope.plan
+    plan.at("", "wait for start")
+    plan.call("close", CONTROL)
+    fifo = plan.open("fifo", "openat", proc, f"self/fd/{scope.inherited['fifo']}", O_WRONLY | O_CLOEXEC)
+    plan.channel(fifo)
+    plan.close(proc)

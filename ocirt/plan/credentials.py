@@ -1,0 +1,95 @@
+"""User, groups and capabilities of the program: the one order in which each step still may what the next needs."""
+
+from __future__ import annotations
+
+from struct import pack
+
+from ocirt.config.names import CAPABILITIES
+from ocirt.plan.kernel import (
+    CAP_DATA,
+    CAP_HEADER,
+    LINUX_CAPABILITY_VERSION_3,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAP_AMBIENT_RAISE,
+    PR_CAPBSET_DROP,
+    PR_SET_KEEPCAPS,
+    PR_SET_NO_NEW_PRIVS,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.compile import Scope
+
+_POINTER = "/process/capabilities"
+
+
+def drop_bounding(scope: Scope) -> None:
+    """First: it needs CAP_SETPCAP, which the later steps take away. No capabilities given: all are dropped."""
+    plan = scope.plan
+    plan.at(f"{_POINTER}/bounding", "limit the bounding set")
+    keep = _bits(scope, "bounding")
+    for number in range(scope.facts.last_capability + 1):
+        if not keep >> number & 1:
+            plan.call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def change_user(scope: Scope) -> None:
+    """Groups before gid before uid, because each change of uid may take the right to make the others."""
+    plan, user = scope.plan, scope.process["user"]
+    plan.at("/process/user/uid", "keep capabilities over the change of user")
+    plan.call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    groups = user.get("additionalGids") or ()
+    plan.at("/process/user/additionalGids", "set the additional groups")
+    plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0)
+    gid, uid = user["gid"], user["uid"]
+    plan.at("/process/user/gid", f"become group {gid}")
+    plan.call("setresgid", gid, gid, gid)
+    plan.at("/process/user/uid", f"become user {uid}")
+    plan.call("setresuid", uid, uid, uid)
+
+
+def set_capabilities(scope: Scope) -> None:
+    """What the caller has not cannot be granted: left out with a warning (runtime-spec 1.1), as is an ambient
+    capability that is not both permitted and inheritable (capabilities(7))."""
+    plan = scope.plan
+    permitted = _granted(scope, "permitted", scope.facts.permitted)
+    effective = _granted(scope, "effective", permitted)
+    bounding = _bits(scope, "bounding")
+    inheritable = _granted(scope, "inheritable", permitted | (scope.facts.permitted & bounding))
+    ambient = _granted(scope, "ambient", permitted & inheritable)
+    plan.at(_POINTER, "set the capabilities")
+    low = 0xFFFFFFFF
+    data = CAP_DATA.pack(
+        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
+    )
+    plan.call("capset", CAP_HEADER.pack(LINUX_CAPABILITY_VERSION_3, 0), data)
+    plan.at(f"{_POINTER}/ambient", "set the ambient capabilities")
+    plan.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for number in range(ambient.bit_length()):
+        if ambient >> number & 1:
+            plan.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
+
+
+def forbid_new_privileges(scope: Scope) -> None:
+    if scope.process.get("noNewPrivileges"):
+        scope.plan.at("/process/noNewPrivileges", "set no_new_privs")
+        scope.plan.call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _bits(scope: Scope, name: str) -> int:
+    bits = 0
+    for capability in (scope.process.get("capabilities") or {}).get(name) or ():
+        number = CAPABILITIES.get(capability)
+        if number is not None:  # unknown ones were warned of when the configuration was checked
+            bits |= 1 << number
+    return bits
+
+
+def _granted(scope: Scope, name: str, possible: int) -> int:
+    wanted = _bits(scope, name)
+    missing = wanted & ~possible
+    if missing:
+        names = [capability for capability, number in CAPABILITIES.items() if missing >> number & 1]
+        scope.warnings.append(f"{_POINTER}/{name}: cannot be granted here: {', '.join(names)}: left out")
+    return wanted & possible

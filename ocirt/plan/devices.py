@@ -1,0 +1,65 @@
+"""The devices and links that every container's /dev has (config-linux.md, "Default Devices").
+
+All of it goes through one descriptor of /dev, resolved in the root: an image whose /dev is a symlink changes its own
+files, never the host's (CVE-2026-41579).
+"""
+
+from __future__ import annotations
+
+from ocirt.plan.kernel import AT_SYMLINK_NOFOLLOW, EEXIST, ENOENT, S_IFCHR, STATX_BASIC_STATS, STATX_SIZE, makedev
+from ocirt.plan.masks import expect_device
+from ocirt.plan.options import parse_options
+from ocirt.plan.paths import make_target, parts_of
+from ocirt.plan.step import Buffer, Label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.compile import Scope
+
+DEFAULT_DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+_LINKS = (
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+)
+
+
+def shows_host_devices(scope: Scope) -> bool:
+    """Is /dev a bind mount? Then it is the user's, complete, and nothing is made in it."""
+    bound = False
+    for index, mount in enumerate(scope.spec.get("mounts") or ()):
+        if parts_of(mount["destination"]) == ["dev"]:
+            bound = parse_options(mount.get("options") or (), f"/mounts/{index}").bind
+    return bound
+
+
+def make_devices(scope: Scope) -> None:
+    """mknod(2) each node, and check what was there before; then the links."""
+    plan = scope.plan
+    plan.at("/linux/devices", "open /dev")
+    scope.dev = make_target(plan, scope.root, "/dev", directory=True)
+    if shows_host_devices(scope):
+        return
+    for name, major, minor in DEFAULT_DEVICES:
+        plan.at("/linux/devices", f"make /dev/{name}, character device {major}:{minor}")
+        made = Label()
+        plan.call("mknodat", scope.dev, name, S_IFCHR | 0o666, makedev(major, minor), ignore=(EEXIST,), ok=made)
+        status = Buffer(STATX_SIZE)
+        plan.call("statx", scope.dev, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, status)
+        expect_device(plan, status, major, minor)
+        plan.place(made)
+    for target, name in _LINKS:
+        plan.at("/linux/devices", f"link /dev/{name} to {target}")
+        plan.call("symlinkat", target, scope.dev, name, ignore=(EEXIST,))
+    plan.at("/linux/devices", "link /dev/ptmx to pts/ptmx")
+    plan.call("unlinkat", scope.dev, "ptmx", 0, ignore=(ENOENT,))
+    plan.call("symlinkat", "pts/ptmx", scope.dev, "ptmx")

@@ -1,0 +1,87 @@
+"""What the compiler has to know about the host, gathered by `host.facts` or made up by a test."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Hierarchy:
+    """A mounted cgroup hierarchy, as a container is shown it.
+
+    name     its folder under /sys/fs/cgroup, such as "cpu,cpuacct", "systemd" or "unified"; "" for pure v2
+    options  what fsconfig(2) needs to mount it again: (key, value or None) pairs; v2 needs none
+    source   the container's own cgroup in it, an absolute path on the host
+    v2       is it the unified hierarchy?
+    """
+
+    __slots__ = ("name", "options", "source", "v2")
+
+    def __init__(self, name: str, options: tuple[tuple[str, str | None], ...], source: str, v2: bool) -> None:
+        self.name = name
+        self.options = options
+        self.source = source
+        self.v2 = v2
+
+
+class Facts:
+    """The host, as far as a plan depends on it.
+
+    machine            uname(2)'s machine: a key of syscalls.MACHINES
+    container_id       the container's id
+    rootfs             the root file system's absolute path
+    directories        for each bind source (as the config writes it): is it a directory?
+    last_capability    the kernel's highest capability (/proc/sys/kernel/cap_last_cap)
+    permitted          bit set of the caller's permitted capabilities
+    hierarchies        the cgroup hierarchies that the container joins
+    pure_v2            is /sys/fs/cgroup itself the unified hierarchy?
+    into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
+    attached_late      the host attaches the container while init runs, so init must wait for it
+    wait_for_start     create: wait at the FIFO for `start`. False: run at once
+    window             rows and columns of the user's terminal, when it is to be copied
+    """
+
+    __slots__ = (
+        "attached_late",
+        "container_id",
+        "directories",
+        "hierarchies",
+        "into_cgroup",
+        "last_capability",
+        "machine",
+        "permitted",
+        "pure_v2",
+        "rootfs",
+        "wait_for_start",
+        "window",
+    )
+
+    def __init__(
+        self,
+        *,
+        machine: str = "x86_64",
+        container_id: str = "container",
+        rootfs: str = "/rootfs",
+        directories: Mapping[str, bool] | None = None,
+        last_capability: int = 40,
+        permitted: int = (1 << 41) - 1,
+        hierarchies: tuple[Hierarchy, ...] = (),
+        pure_v2: bool = False,
+        into_cgroup: bool = False,
+        attached_late: bool = True,
+        wait_for_start: bool = True,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.container_id = container_id
+        self.rootfs = rootfs
+        self.directories = directories or {}
+        self.last_capability = last_capability
+        self.permitted = permitted
+        self.hierarchies = hierarchies
+        self.pure_v2 = pure_v2
+        self.into_cgroup = into_cgroup
+        self.attached_late = attached_late
+        self.wait_for_start = wait_for_start
+        self.window = window

@@ -1,0 +1,25 @@
+"""Which descriptors ocirt-init starts with, and by which numbers."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.facts import Facts
+
+CONTROL = 3
+"""The socket to the host."""
+
+
+def inherited(facts: Facts) -> dict[str, int]:
+    """name → number: control, then what this run needs, and the plan itself last.
+
+    Last, because init closes the plan when it has mapped it: its number is then the lowest free one, and all that
+    the plan opens lies at or above it, where one close_range(2) clears it away.
+    """
+    names = ["control"]
+    if facts.wait_for_start:
+        names.append("fifo")
+    if facts.into_cgroup:
+        names.append("cgroup")
+    names.append("plan")
+    return {name: CONTROL + index for index, name in enumerate(names)}

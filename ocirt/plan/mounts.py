@@ -1,0 +1,181 @@
+"""The mounts of the configuration, in its order, by the new mount API.
+
+A file system is made detached (fsopen, fsconfig, fsmount), a bind mount as a detached copy (open_tree): with all its
+flags on before anyone can see it, and then moved onto a descriptor of its destination.
+"""
+
+from __future__ import annotations
+
+from ocirt.errors import ConfigError
+from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    EEXIST,
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+    MOUNT_ATTR,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_BY_DESCRIPTOR,
+)
+from ocirt.plan.options import Options, parse_options
+from ocirt.plan.paths import HOW_SIZE, IN_ROOT, IN_ROOT_NO_SYMLINKS, make_target, parts_of
+from ocirt.plan.rootfs import CLONE_TREE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ocirt.plan.compile import Scope
+    from ocirt.plan.facts import Hierarchy
+    from ocirt.plan.step import Reg
+
+# Their super block is the kernel's or shared: only the mount itself is made readonly.
+_PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
+
+
+def mount_all(scope: Scope) -> None:
+    for index, mount in enumerate(scope.spec.get("mounts") or ()):
+        pointer = f"/mounts/{index}"
+        options = parse_options(mount.get("options") or (), pointer)
+        if not parts_of(mount["destination"]):
+            raise ConfigError(
+                'expected a path below "/"', pointer=pointer + "/destination", hint="the root is /root/path"
+            )
+        _mount(scope, mount, options, pointer)
+
+
+def _mount(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
+    kind = mount.get("type") or ""
+    destination = mount["destination"]
+    listed = f" ({','.join(mount['options'])})" if mount.get("options") else ""
+    if options.bind:
+        scope.plan.at(pointer, f"bind {mount['source']} on {destination}{listed}")
+        _bind(scope, mount["source"], destination, options)
+    elif kind == "cgroup":
+        scope.plan.at(pointer, f"mount cgroup on {destination}{listed}")
+        _cgroup(scope, destination, options, pointer)
+    else:
+        scope.plan.at(pointer, f"mount {kind} on {destination}{listed}")
+        _file_system(scope, kind, mount.get("source") or kind, destination, options)
+
+
+def _file_system(scope: Scope, kind: str, source: str, destination: str, options: Options) -> None:
+    plan = scope.plan
+    how = IN_ROOT
+    if kind in ("proc", "sysfs"):
+        # A symlink here would let the image choose what the runtime takes for /proc (CVE-2019-19921).
+        how = IN_ROOT_NO_SYMLINKS
+    # Mount points and devices are still to come, so these are made readonly when all is there.
+    late_readonly = kind == "tmpfs" and options.set & MOUNT_ATTR_RDONLY
+    flags = options.set & ~MOUNT_ATTR_RDONLY if late_readonly else options.set
+    data = options.data
+    if flags & MOUNT_ATTR_RDONLY and kind not in _PSEUDO:
+        data = [*data, ("ro", None)]
+    mount = create(scope, kind, source, data, flags)
+    _put(scope, mount, destination, options, how=how)
+    if late_readonly:
+        scope.late_readonly.append((mount, plan.pointer, plan.doing))
+    else:
+        plan.close(mount)
+
+
+def create(scope: Scope, kind: str, source: str, data: list[tuple[str, str | None]], flags: int) -> Reg:
+    """A detached mount of a new file system."""
+    plan = scope.plan
+    context = plan.open("fs", "fsopen", kind, FSOPEN_CLOEXEC)
+    plan.call("fsconfig", context, FSCONFIG_SET_STRING, "source", source, 0, log=True)
+    for key, value in data:
+        if value is None:
+            plan.call("fsconfig", context, FSCONFIG_SET_FLAG, key, 0, 0, log=True)
+        else:
+            plan.call("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, log=True)
+    plan.call("fsconfig", context, FSCONFIG_CMD_CREATE, 0, 0, 0, log=True)
+    mount = plan.open("mount", "fsmount", context, FSMOUNT_CLOEXEC, flags, log=True)
+    plan.close(context)
+    return mount
+
+
+def copy(scope: Scope, source: str, options: Options) -> Reg:
+    """A detached copy of what is mounted at `source`, a path on the host: before the pivot, therefore."""
+    plan = scope.plan
+    tree = CLONE_TREE | (AT_RECURSIVE if options.recursive else 0)
+    mount = plan.open("mount", "open_tree", AT_FDCWD, source, tree)
+    if options.set or options.clear:
+        # Only the named flags change: others, such as those that are locked in a user namespace, stay.
+        attributes = MOUNT_ATTR.pack(options.set, options.clear, 0, 0)
+        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+    return mount
+
+
+def _bind(scope: Scope, source: str, destination: str, options: Options) -> None:
+    directory = scope.facts.directories[source]
+    mount = copy(scope, source if source.startswith("/") else f"{scope.config.bundle}/{source}", options)
+    _put(scope, mount, destination, options, directory=directory)
+    scope.plan.close(mount)
+
+
+def _put(
+    scope: Scope, mount: Reg, destination: str, options: Options, *, directory: bool = True, how: bytes = IN_ROOT
+) -> None:
+    """Move a detached mount onto its destination, then set its propagation (never together with other flags)."""
+    plan = scope.plan
+    target = make_target(plan, scope.root, destination, directory=directory, how=how)
+    plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
+    plan.close(target)
+    for propagation, recursive in options.propagation:
+        attributes = MOUNT_ATTR.pack(0, 0, propagation, 0)
+        where = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+        plan.call("mount_setattr", mount, "", where, attributes, MOUNT_ATTR.size)
+
+
+def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> None:
+    """The cgroup hierarchies: v2's one mount, or on v1 and hybrid hosts a tmpfs with one mount for each."""
+    scope.join_cgroup_namespace()
+    plan, facts = scope.plan, scope.facts
+    plan.at(pointer, f"mount cgroup on {destination}")
+    if facts.pure_v2:
+        for hierarchy in facts.hierarchies:
+            mount = _hierarchy(scope, hierarchy, options)
+            _put(scope, mount, destination, options)
+            plan.close(mount)
+        return
+    base = create(scope, "tmpfs", "tmpfs", [("mode", "755")], options.set & ~MOUNT_ATTR_RDONLY)
+    _put(scope, base, destination, options)
+    for hierarchy in facts.hierarchies:
+        plan.at(pointer, f"mount cgroup {hierarchy.name} on {destination}/{hierarchy.name}")
+        mount = _hierarchy(scope, hierarchy, options)
+        plan.call("mkdirat", base, hierarchy.name, 0o755)
+        target = plan.open("target", "openat2", base, hierarchy.name, IN_ROOT, HOW_SIZE)
+        plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
+        plan.close(target, mount)
+        if "," in hierarchy.name:  # "cpu" is a link to "cpu,cpuacct"
+            for controller in hierarchy.name.split(","):
+                plan.call("symlinkat", hierarchy.name, base, controller, ignore=(EEXIST,))
+    if options.set & MOUNT_ATTR_RDONLY:
+        attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
+        plan.call("mount_setattr", base, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+    plan.close(base)
+
+
+def _hierarchy(scope: Scope, hierarchy: Hierarchy, options: Options) -> Reg:
+    """With a cgroup namespace a mount of its own, whose root is the container's cgroup; without, a copy of that folder."""
+    if "cgroup" in scope.namespaces:
+        kind = "cgroup2" if hierarchy.v2 else "cgroup"
+        return create(scope, kind, "cgroup", list(hierarchy.options), options.set)
+    shown = Options()
+    shown.set, shown.clear = options.set, options.clear
+    return copy(scope, hierarchy.source, shown)
+
+
+def finish_readonly(scope: Scope) -> None:
+    """What had to stay writable while mount points and devices were made."""
+    plan = scope.plan
+    for mount, pointer, doing in scope.late_readonly:
+        plan.at(pointer, doing)
+        attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
+        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+        plan.close(mount)

@@ -1,0 +1,89 @@
+"""The container's root: attached, later made readonly, and pivoted into."""
+
+from __future__ import annotations
+
+from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    FSCONFIG_CMD_CREATE,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+    MNT_DETACH,
+    MOUNT_ATTR,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_BY_DESCRIPTOR,
+    MS_SLAVE,
+    O_CLOEXEC,
+    O_PATH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.compile import Scope
+    from ocirt.plan.step import Plan, Reg
+
+CLONE_TREE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+
+
+def isolate(scope: Scope) -> None:
+    """Nothing that is mounted from here on may reach the host; before the first mount, therefore."""
+    plan = scope.plan
+    plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
+    attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
+    plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
+
+
+def attach(scope: Scope) -> None:
+    """Mount the root file system onto itself: pivot_root(2) needs a mount point.
+
+    What masked directories show, one empty tmpfs, is attached first, right below it: open_tree(2) clones
+    only attached mounts (before Linux 6.15), and this place goes away with the old root.
+    """
+    plan, facts = scope.plan, scope.facts
+    plan.at("/root/path", f"attach {facts.rootfs}")
+    scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
+    place = plan.open("rootfs place", "openat2", AT_FDCWD, facts.rootfs, _HOST_PATH, len(_HOST_PATH))
+    if scope.linux.get("maskedPaths"):
+        scope.empty = make_empty(plan)
+        plan.call("move_mount", scope.empty, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)
+    plan.call("move_mount", scope.root, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)
+    plan.close(place)
+
+
+def make_empty(plan: Plan) -> Reg:
+    """A detached, empty, readonly tmpfs."""
+    context = plan.open("tmpfs", "fsopen", "tmpfs", FSOPEN_CLOEXEC)
+    plan.call("fsconfig", context, FSCONFIG_CMD_CREATE, 0, 0, 0, log=True)
+    flags = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+    mount = plan.open("empty", "fsmount", context, FSMOUNT_CLOEXEC, flags, log=True)
+    plan.close(context)
+    return mount
+
+
+def make_readonly(scope: Scope) -> None:
+    """After all that creates mount points and devices. Adds one flag, so locked ones (nosuid …) stay."""
+    if not scope.spec["root"].get("readonly"):
+        return
+    plan = scope.plan
+    plan.at("/root/readonly", "make the root readonly")
+    attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
+    plan.call("mount_setattr", scope.root, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+
+
+def pivot(scope: Scope) -> None:
+    """pivot_root(2), "pivot_root(".", ".")": the old root ends up over the new one and is taken off it."""
+    plan = scope.plan
+    plan.at("/root/path", "change the root")
+    plan.call("fchdir", scope.root)
+    plan.call("pivot_root", ".", ".")
+    plan.call("umount2", ".", MNT_DETACH)
+    plan.call("chdir", "/")
+
+
+_HOST_PATH = (O_PATH | O_CLOEXEC).to_bytes(8, "little") + bytes(16)

@@ -1,0 +1,11 @@
+"""What init and the host call the points where they meet, and the descriptors that pass between them."""
+
+SYNC_ATTACHED = 1
+"""init needs the host to have put it into its cgroups."""
+SYNC_READY = 2
+"""Everything is done but the program's start; the answer fills the slots."""
+
+FD_PASSWD = 1
+"""The container's /etc/passwd, O_PATH: the host looks up HOME in it."""
+FD_TERMINAL = 2
+"""The master of the container's terminal."""

@@ -1,0 +1,250 @@
+"""What `create` and `run` share: from a bundle to an init that is ready, or to an error and nothing left behind."""
+
+from __future__ import annotations
+
+import posix
+from time import gmtime, time_ns
+
+from ocirt.cgroups.layout import detect
+from ocirt.cgroups.manager import Cgroups
+from ocirt.config.load import load, placed
+from ocirt.errors import Error, UsageError, from_os_error
+from ocirt.host import console
+from ocirt.host.facts import gather
+from ocirt.host.image import init_image
+from ocirt.host.launch import Init
+from ocirt.host.passwd import home_of
+from ocirt.plan.compile import compile_plan
+from ocirt.plan.encode import encode
+from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
+from ocirt.plan.verify import verify
+from ocirt.state.process import start_time
+from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from _socket import socket
+    from ocirt.plan.step import Slot
+    from ocirt.state.store import Entry
+
+FIFO_MODE = 0o622
+"""init opens it with the program's user: the folder around it is private."""
+
+
+def now() -> str:
+    """The time as RFC 3339 with nanoseconds, as engines parse it."""
+    nanoseconds = time_ns()
+    when = gmtime(nanoseconds // 10**9)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ" % (*when[:6], nanoseconds % 10**9)
+
+
+class Creation:
+    """A container being made. Everything that can be refused is refused in the constructor, before anything exists;
+    `launch` makes it, and undoes all of it if it fails."""
+
+    def __init__(
+        self,
+        root: str,
+        container_id: str,
+        bundle: str,
+        *,
+        wait_for_start: bool,
+        console_socket: str | None = None,
+        terminal_is_ours: bool = False,
+        window: tuple[int, int] | None = None,
+        pid_file: str | None = None,
+    ) -> None:
+        check_id(container_id)
+        self.id = container_id
+        self.store = Store(root)
+        self.config = load(bundle)
+        self.pid_file = pid_file
+        self.master = -1
+        self.pid = 0
+        self.entry: Entry | None = None
+        self.has_terminal = bool(self.config.spec["process"].get("terminal"))
+        self._home: bytes | None = None
+        self._devices_set = False
+        self._check_terminal(console_socket, terminal_is_ours)
+        try:
+            layout = detect()
+            linux = self.config.spec.get("linux") or {}
+            self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+            self.facts = gather(
+                self.config, container_id, layout, self.cgroups, wait_for_start=wait_for_start, window=window
+            )
+            self.compiled = compile_plan(self.config, self.facts)
+        except Error as error:
+            raise self._placed(error) from None
+        verify(self.compiled.plan)
+        self.encoded = encode(self.compiled.plan)
+        self.init = Init(self.compiled.plan, self.encoded)
+        self.console: socket | None = console.connect(console_socket) if console_socket else None
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.config.warnings + self.compiled.warnings
+
+    def _check_terminal(self, console_socket: str | None, terminal_is_ours: bool) -> None:
+        if self.has_terminal and not console_socket and not terminal_is_ours:
+            raise self._placed(
+                UsageError(
+                    "a terminal needs --console-socket here",
+                    pointer="/process/terminal",
+                    hint="only `run` in the foreground uses its own; or set it to false",
+                )
+            )
+        if console_socket and (not self.has_terminal or terminal_is_ours):
+            raise self._placed(
+                UsageError(
+                    "--console-socket makes no sense here",
+                    pointer="/process/terminal",
+                    hint="it needs process.terminal true, and create or run --detach",
+                )
+            )
+
+    def _placed(self, error: Error) -> Error:
+        if error.pointer is None:
+            return error
+        return placed(error, self.config.bundle + "/config.json", self.config.text)
+
+    def launch(self) -> None:
+        """Make the container, up to the point where init only waits to be let go. Raises Error."""
+        self.entry = self.store.create(self.id)
+        try:
+            self._prepare()
+            self._spawn()
+            self.init.follow(self, until=SYNC_READY)
+            self._finish()
+        except BaseException as error:
+            self.undo()
+            raise self._placed(error) if isinstance(error, Error) else error from None
+
+    def _prepare(self) -> None:
+        """The intent goes first: whatever happens then, `delete --force` knows what to undo."""
+        assert self.entry
+        spec = self.config.spec
+        creator = posix.getpid()
+        self.cgroups.plan()
+        steps = self.compiled.plan.steps
+        self.state: dict[str, Any] = {
+            "id": self.id,
+            "pid": 0,
+            "pidStart": 0,
+            "creator": [creator, start_time(creator)],
+            "bundle": self.config.bundle,
+            "rootfs": self.facts.rootfs,
+            "created": now(),
+            "owner": posix.getuid(),
+            "ociVersion": spec["ociVersion"],
+            "annotations": spec.get("annotations") or {},
+            "cgroups": self.cgroups.to_state(),
+            # What `start` needs to explain a failure after it: the steps that are left by then.
+            "last": [
+                [index, steps[index].pointer, steps[index].doing, steps[index].call]
+                for index in range(len(steps) - 8, len(steps))
+            ],
+        }
+        self.entry.write_state(self.state)
+        self.entry.write(CONFIG, self.config.text.encode())
+        self.cgroups.create()
+
+    def _spawn(self) -> None:
+        assert self.entry
+        descriptors = {}
+        opened = []
+        try:
+            if self.facts.wait_for_start:
+                fifo = f"{self.entry.folder}/{UNFINISHED_START}"
+                posix.mkfifo(fifo, FIFO_MODE)
+                posix.chmod(fifo, FIFO_MODE)
+                descriptors["fifo"] = posix.open(fifo, posix.O_PATH | posix.O_CLOEXEC)
+                opened.append(descriptors["fifo"])
+            if self.facts.into_cgroup:
+                descriptors["cgroup"] = posix.open(
+                    self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+                )
+                opened.append(descriptors["cgroup"])
+            self.init.spawn(init_image(), self.facts, descriptors, (0, 1, 2))
+        except OSError as error:
+            raise from_os_error(error, "start the container's init") from None
+        finally:
+            for fd in opened:
+                posix.close(fd)
+
+    # What init tells us while we follow it (host.launch.Host).
+
+    def started(self, pid: int) -> None:
+        """Remember it, then attach it, while it goes on with its mounts."""
+        assert self.entry
+        self.pid = pid
+        self.state["pid"], self.state["pidStart"] = pid, start_time(pid)
+        self.entry.write_state(self.state)
+        if self.facts.attached_late:
+            self.cgroups.attach(pid)
+
+    def received(self, tag: int, fd: int) -> None:
+        if tag == FD_TERMINAL:
+            self.master = fd
+        elif tag == FD_PASSWD:
+            self._home = home_of(self.config.spec["process"]["user"]["uid"], fd)
+            self._set_devices()
+
+    def meet(self, tag: int) -> Mapping[Slot, bytes]:
+        """SYNC_ATTACHED: that is done, for it was init's first message."""
+        return {}
+
+    def _set_devices(self) -> None:
+        """After init has made its nodes, which the rules could forbid; before the program runs."""
+        if not self._devices_set:
+            self._devices_set = True
+            linux = self.config.spec.get("linux") or {}
+            self.cgroups.set_devices((linux.get("resources") or {}).get("devices") or ())
+
+    def _finish(self) -> None:
+        assert self.entry
+        self._set_devices()
+        if self.console:
+            console.send(self.console, self.master)
+            posix.close(self.master)
+            self.master, self.console = -1, None
+        try:
+            if self.pid_file:
+                write_pid_file(self.pid_file, self.pid)
+            if self.facts.wait_for_start:
+                posix.rename(f"{self.entry.folder}/{UNFINISHED_START}", f"{self.entry.folder}/{START}")
+        except OSError as error:
+            raise from_os_error(error, "write the pid file") from None
+
+    def release(self) -> None:
+        """Let init go on."""
+        home = self.compiled.home
+        self.init.answer({home: self._home or b"/"} if home else {})
+
+    def undo(self) -> None:
+        """Remove every trace, in the reverse order."""
+        self.init.kill()
+        if self.master >= 0:
+            posix.close(self.master)
+            self.master = -1
+        if self.console:
+            self.console.close()
+        if self.entry:
+            self.cgroups.remove()
+            self.entry.remove()
+            self.entry.close()
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Plain decimal, no newline, by rename, as engines expect it."""
+    folder, slash, name = path.rpartition("/")
+    temporary = f"{folder}{slash}.{name}.{posix.getpid()}"
+    fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
+    try:
+        posix.write(fd, str(pid).encode())
+    finally:
+        posix.close(fd)
+    posix.rename(temporary, path)

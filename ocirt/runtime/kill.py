@@ -1,0 +1,71 @@
+"""kill: send a signal to a container's first process, by a pidfd, so that it can reach no other."""
+
+from __future__ import annotations
+
+import posix
+
+from _signal import pidfd_send_signal
+
+from ocirt.config.names import SIGNALS
+from ocirt.errors import ContainerError, UsageError, from_os_error
+from ocirt.state.process import start_time
+from ocirt.state.status import CREATING, STOPPED, status_of
+from ocirt.state.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RTMIN, RTMAX = 34, 64
+
+
+def signal_number(text: str) -> int:
+    """"TERM", "SIGTERM", "sigterm", "15", "RTMIN+3", "RTMAX-1" → the number. Raises UsageError."""
+    name = text.upper().removeprefix("SIG")
+    if name.isascii() and name.isdigit():
+        number = int(name)
+        if 0 < number <= RTMAX:
+            return number
+    elif name in SIGNALS:
+        return SIGNALS[name]
+    elif name.startswith(("RTMIN", "RTMAX")):
+        base = RTMIN if name.startswith("RTMIN") else RTMAX
+        offset = name[5:]
+        if not offset or (offset[0] in "+-" and offset[1:].isascii() and offset[1:].isdigit()):
+            number = base + int(offset or 0)
+            if RTMIN <= number <= RTMAX:
+                return number
+    raise UsageError(f'unknown signal "{text}"', hint="a number from 1 to 64, or a name such as TERM or SIGTERM")
+
+
+def kill(root: str, container_id: str, signal: str = "TERM") -> None:
+    """Raises ContainerError ("container not running") unless it is created or running."""
+    number = signal_number(signal)
+    store = Store(root)
+    with store.lock(container_id) as entry:
+        known = store.read(container_id)
+        status = status_of(known, entry.folder)
+        if status in (STOPPED, CREATING) or not signal_process(known, number):
+            raise ContainerError(f'container not running: "{container_id}" is {status}')
+
+
+def signal_process(known: dict[str, Any], number: int) -> bool:
+    """Signal the first process if it is still the one that was recorded; False if it is gone."""
+    try:
+        fd = posix.pidfd_open(known["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise from_os_error(error, f"open process {known['pid']}") from None
+    try:
+        # The descriptor was taken first, so that what is checked is what is signalled.
+        if start_time(known["pid"]) != known["pidStart"]:
+            return False
+        pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise from_os_error(error, f"send signal {number}") from None
+    finally:
+        posix.close(fd)
+    return True

@@ -1,0 +1,67 @@
+"""start: let a created container run its program (runtime.md, "Start")."""
+
+from __future__ import annotations
+
+import posix
+import select
+
+from ocirt.errors import ContainerError, from_os_error
+from ocirt.host.launch import failure_of
+from ocirt.plan.wire import MAX_LOG, MESSAGE, MSG_ERROR
+from ocirt.state.process import start_time
+from ocirt.state.status import CREATED, status_of
+from ocirt.state.store import START, Store
+
+
+def start(root: str, container_id: str) -> None:
+    """Returns when the program has been executed. Raises Error if it could not be, or the container is not created."""
+    store = Store(root)
+    with store.lock(container_id) as entry:
+        state = store.read(container_id)
+        status = status_of(state, entry.folder)
+        if status != CREATED:
+            raise ContainerError(
+                f'cannot start "{container_id}": it is {status}, not created', pointer=None
+            )
+        fifo = f"{entry.folder}/{START}"
+        try:
+            pidfd = posix.pidfd_open(state["pid"], 0)
+        except OSError as error:
+            raise from_os_error(error, "open the container's first process") from None
+        try:
+            record = _let_go(fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
+        finally:
+            posix.close(pidfd)
+        if record is None:
+            raise ContainerError(f'the first process of "{container_id}" ended before it was started')
+        posix.unlink(fifo)
+        if record:
+            kind, index, errno, length = MESSAGE.unpack_from(record)
+            if kind == MSG_ERROR:
+                for step, pointer, doing, call in state["last"]:
+                    if step == index:
+                        error = failure_of(
+                            pointer, doing, call, (), errno, record[MESSAGE.size : MESSAGE.size + length]
+                        )
+                        error.place = state["bundle"] + "/config.json"
+                        raise error
+            raise ContainerError(f'the first process of "{container_id}" sent something unknown')
+
+
+def _let_go(fifo: str, pidfd: int) -> bytes | None:
+    """Open the FIFO, which init is opening for writing; then its end-of-file is the execve, and bytes are its failure.
+
+    None if init ended before it came so far.
+    """
+    reader = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    try:
+        poller = select.poll()
+        poller.register(reader, select.POLLIN | select.POLLHUP)
+        poller.register(pidfd, select.POLLIN)
+        ready = dict(poller.poll())
+        if reader not in ready:
+            return None
+        posix.set_blocking(reader, True)
+        return posix.read(reader, MESSAGE.size + MAX_LOG)
+    finally:
+        posix.close(reader)

@@ -1,0 +1,34 @@
+"""Who a recorded pid is now. A pid alone says nothing: it is reused; with the start time it names one process."""
+
+from __future__ import annotations
+
+import posix
+
+INIT_NAME = "ocirt-init"
+"""The name of the memfd that ocirt-init runs from; /proc/PID/exe shows it until the program is executed."""
+
+
+def start_time(pid: int) -> int:
+    """The process's start in clock ticks since boot (proc(5), stat field 22); 0 if it is gone or a zombie."""
+    try:
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            content = posix.read(fd, 4096)
+        finally:
+            posix.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = content[content.rindex(b")") + 2 :].split()  # the name before may hold anything
+    return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def is_waiting_init(pid: int) -> bool:
+    """Does this process still run ocirt-init, and not the user's program?"""
+    try:
+        return posix.readlink(f"/proc/{pid}/exe").startswith(f"/memfd:{INIT_NAME}")
+    except OSError:
+        return False
