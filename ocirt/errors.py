@@ -105,6 +105,4 @@ class PlanError(Error):
 def from_os_error(error: OSError, doing: str, *, pointer: str | None = None, hint: str = "") -> KernelError:
     """What an OSError says, with what was being done: `doing`, such as "write /run/ocirt/x"."""
     name = f" {error.filename}" if isinstance(error.filename, str) and error.filename not in doing else ""
-    return KernelError(
-        f"{doing}{name}: {error.strerror or error}", pointer=pointer, hint=hint, errno=error.errno or 0
-    )
+    return KernelError(f"{doing}{name}: {error.strerror or error}", pointer=pointer, hint=hint, errno=error.errno or 0)

@@ -69,9 +69,11 @@ def detect() -> Layout:
         name = "unified" if v2 else controllers.removeprefix("name=")
         mount = f"{ROOT}/{name}"
         if not exists(mount + "/cgroup.procs"):
+            if v2:
+                continue  # usual on v1 hosts: there is nothing in it
             if mounts is None:
-                mounts = _mounts()
-            mount = mounts.get("" if v2 else controllers, "")
+                mounts = _mounts([line[1] for line in lines])
+            mount = mounts.get(controllers, "")
             if not mount:
                 continue
         names = () if v2 else tuple(controllers.split(","))
@@ -92,19 +94,15 @@ def _visible(mount: str, own: str) -> str:
     return "/"
 
 
-def _mounts() -> dict[str, str]:
-    """Controllers as /proc/self/cgroup writes them → the first place where that hierarchy is mounted."""
+def _mounts(hierarchies: list[str]) -> dict[str, str]:
+    """Controllers as /proc/self/cgroup writes them → the first place where that v1 hierarchy is mounted."""
     found: dict[str, str] = {}
     for line in read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
-        place = before.split(" ")[4]
-        if kind == "cgroup2":
-            found.setdefault("", place)
-        elif kind == "cgroup":
+        if kind == "cgroup":
             super_options = options.split(",")
-            for name in read("/proc/self/cgroup").splitlines():
-                controllers = name.split(":", 2)[1]
+            for controllers in hierarchies:
                 if controllers and all(part in super_options for part in controllers.split(",")):
-                    found.setdefault(controllers, place)
+                    found.setdefault(controllers, before.split(" ")[4])
     return found

@@ -6,7 +6,6 @@ Made from the configuration for a new container, or from its state for an existi
 from __future__ import annotations
 
 import posix
-
 from _signal import pidfd_send_signal
 
 from ocirt.cgroups import v1, v2

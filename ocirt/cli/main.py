@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import _signal
 import posix
 import sys
-
-import _signal
 
 from ocirt.cli.argv import parse
 from ocirt.cli.output import Out
@@ -50,7 +49,9 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
     if not root.startswith("/"):
         root = f"{posix.getcwd()}/{root}"
     log = options["log"]
-    out = Out(root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"]))
+    out = Out(
+        root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"])
+    )
     for number in (1, 2, 15):
         _signal.signal(number, _interrupt)
     try:
@@ -70,8 +71,8 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
 
 
 def entry() -> NoReturn:
-    """What the installed executable calls: sys.argv is (this file, argv[0], arguments …)."""
-    code = main(sys.argv[1], sys.argv[2:])
+    """What the installed executable calls: sys.argv is ("-c", hot.bin, argv[0], arguments …)."""
+    code = main(sys.argv[2], sys.argv[3:])
     # All is written and closed: the interpreter's own tear-down would only cost time.
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -50,9 +50,7 @@ class Verb:
 GLOBAL_FLAGS = (
     Flag("root", "Keep the containers' state in this folder.", metavar="DIR", default="/run/ocirt"),
     Flag("log", "Write errors to this file too.", metavar="FILE"),
-    Flag(
-        "log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")
-    ),
+    Flag("log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")),
     Flag("debug", "Also log warnings, and where an unexpected error came from."),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
 )

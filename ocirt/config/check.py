@@ -44,7 +44,9 @@ def _other_platform(spec: dict[str, Any]) -> None:
     for platform in ("windows", "solaris", "vm", "zos", "freebsd"):
         if spec.get(platform):
             raise ConfigError(
-                f"this bundle is for {platform}: it has no linux section", pointer=f"/{platform}", hint="ocirt runs Linux"
+                f"this bundle is for {platform}: it has no linux section",
+                pointer=f"/{platform}",
+                hint="ocirt runs Linux",
             )
     raise ConfigError(
         "expected an object, got nothing", pointer="/linux", hint="a container needs linux.namespaces at least"
@@ -71,9 +73,7 @@ def _process(process: dict[str, Any] | None, config: Config) -> None:
         raise ConfigError("expected a program, got an empty string", pointer="/process/args/0")
     for index, entry in enumerate(process.get("env") or ()):
         if entry.find("=") < 1:
-            raise ConfigError(
-                f'expected NAME=value, got "{entry[:40]}"', pointer=f"/process/env/{index}"
-            )
+            raise ConfigError(f'expected NAME=value, got "{entry[:40]}"', pointer=f"/process/env/{index}")
     _rlimits(process.get("rlimits") or ())
     _capabilities(process.get("capabilities") or {}, config)
 
@@ -86,9 +86,7 @@ def _rlimits(rlimits: list[dict[str, Any]]) -> None:
         if name not in RLIMITS:
             raise ConfigError(f'unknown resource limit "{name}"', pointer=pointer + "/type", hint=_guess(name, RLIMITS))
         if name in seen:
-            raise ConfigError(
-                f"{name} is set twice, first at /process/rlimits/{seen[name]}", pointer=pointer + "/type"
-            )
+            raise ConfigError(f"{name} is set twice, first at /process/rlimits/{seen[name]}", pointer=pointer + "/type")
         seen[name] = index
         if limit["soft"] > limit["hard"]:
             raise ConfigError(
@@ -184,7 +182,9 @@ def _device_rule(rule: dict[str, Any], pointer: str) -> None:
         raise ConfigError(f'expected letters of "rwm", got "{access}"', pointer=pointer + "/access")
     for name in ("major", "minor"):
         if not -1 <= rule.get(name, -1) < 2**32:
-            raise ConfigError(f"expected -1 (any) or a number below 2^32, got {rule[name]}", pointer=f"{pointer}/{name}")
+            raise ConfigError(
+                f"expected -1 (any) or a number below 2^32, got {rule[name]}", pointer=f"{pointer}/{name}"
+            )
 
 
 def _guess(word: str, known: dict[str, Any]) -> str:

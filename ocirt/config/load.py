@@ -128,9 +128,7 @@ def load(bundle: str) -> Config:
     try:
         folder = absolute(bundle)
     except OSError as error:
-        raise ConfigError(
-            f"cannot open the bundle: {error.strerror}", place=bundle, errno=error.errno or 0
-        ) from None
+        raise ConfigError(f"cannot open the bundle: {error.strerror}", place=bundle, errno=error.errno or 0) from None
     path = folder + "/config.json"
     text = read_json(path)
     try:

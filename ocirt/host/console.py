@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ocirt.errors import Error
-
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+
+from ocirt.errors import Error
 
 
 def connect(path: str) -> socket:

@@ -6,12 +6,11 @@ does any work.
 
 from __future__ import annotations
 
+import _signal
 import posix
 import select
 import sys
 from fcntl import ioctl
-
-import _signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ No Python code runs between fork and exec: posix_spawn(3) starts init, and init 
 from __future__ import annotations
 
 import posix
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from errno import errorcode
 from fcntl import fcntl
 
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from ocirt.errors import Error, KernelError
 from ocirt.host.hints import hint_for
 from ocirt.host.memfd import sealed
@@ -19,7 +19,7 @@ from ocirt.state.process import INIT_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Protocol
 
     from ocirt.plan.encode import Encoded
@@ -167,9 +167,7 @@ def failure_of(
     told = [line[2:] for line in log.decode("utf-8", "replace").split("\n") if line[:2] in ("e ", "w ")]
     if told:
         doing += f" [{'; '.join(told)}]"
-    return KernelError(
-        doing, pointer=pointer or None, hint=hint_for(call, errno, doing, args), errno=errno, call=call
-    )
+    return KernelError(doing, pointer=pointer or None, hint=hint_for(call, errno, doing, args), errno=errno, call=call)
 
 
 def _says_so(doing: str) -> bool:

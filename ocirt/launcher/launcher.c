@@ -109,9 +109,9 @@ static int find(char *found, const char *prefix)
         found[0] = 0;
 #ifdef SOURCES
         (void)prefix;
-        if (add(found, places[i]) && add(found, "/ocirt/_hot.pyc") &&
+        if (add(found, places[i]) && add(found, "/ocirt/hot.bin") &&
 #else
-        if (add(found, prefix) && add(found, places[i]) && add(found, "/ocirt/_hot.pyc") &&
+        if (add(found, prefix) && add(found, places[i]) && add(found, "/ocirt/hot.bin") &&
 #endif
             syscall6(NR_faccessat, AT_FDCWD_, (long)found, 4, 0, 0, 0) == 0)
             return 1;
@@ -136,21 +136,26 @@ _Noreturn void run(long *stack)
     if (!find(package, own))
         die("cannot find its Python package below ", own);
 
-    /* python3.11 -IS _hot.pyc ARGV0 ARGUMENT… */
-    char *args[argc + 4];
+    /* python3.11 -IS -c MAIN hot.bin ARGV0 ARGUMENT… (a file instead of -c would be tried as a zip archive first) */
+    char *args[argc + 6];
     args[0] = PYTHON;
     args[1] = "-IS";
-    args[2] = package;
+    args[2] = "-c";
+    args[3] = "import marshal,posix,sys\n"
+              "exec(marshal.loads(posix.read(posix.open(sys.argv[1],posix.O_CLOEXEC),1<<24)))";
+    args[4] = package;
     for (long i = 0; i < argc; i++)
-        args[3 + i] = argv[i];
-    args[3 + argc] = 0;
+        args[5 + i] = argv[i];
+    args[5 + argc] = 0;
 
-    /* Under the C locale CPython is in its UTF-8 mode and loads no locale. */
-    char *env[envc + 2];
+    /* Under the C locale CPython is in its UTF-8 mode and loads no locale; with TZ set, no time zone
+     * is read. Nothing of this environment reaches a container. */
+    char *env[envc + 3];
     long n = 0;
     env[n++] = "LC_ALL=C";
+    env[n++] = "TZ=UTC0";
     for (long i = 0; i < envc; i++)
-        if (!starts(envp[i], "LC_ALL="))
+        if (!starts(envp[i], "LC_ALL=") && !starts(envp[i], "TZ="))
             env[n++] = envp[i];
     env[n] = 0;
 

@@ -1,39 +1,39 @@
-"""The main program of _hot.pyc: an importer for the modules in CODES, then ocirt's command line."""
+"""The main program of hot.bin: load the modules that the verb needs, then ocirt's command line."""
 
+import gc
 import sys
-from _frozen_importlib import ModuleSpec
 from marshal import loads
 
+gc.disable()  # a command is over before a collection would pay
 CODES: dict = {}
-BASE = sys.argv[0].rpartition("/ocirt/")[0]
+ORDERS: dict = {}
+BASE = sys.argv[1].rpartition("/ocirt/")[0]
 
 
-class HotImporter:
-    """Finds and loads what CODES has (importlib's protocol of finders and loaders)."""
-
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        found = CODES.get(name)
-        if found is None:
-            return None
+def load_all(names):
+    """What importing each would do. `names` has every module after those that it imports."""
+    modules = sys.modules
+    kind = type(sys)
+    for name in names:
+        is_package, code = CODES[name]
         place = BASE + "/" + name.replace(".", "/")
-        spec = ModuleSpec(name, HotImporter, is_package=found[0], origin=place + (".py", "/__init__.py")[found[0]])
-        spec.has_location = True
-        if found[0]:
-            spec.submodule_search_locations.append(place)
-        return spec
-
-    @staticmethod
-    def create_module(spec):
-        return None
-
-    @staticmethod
-    def exec_module(module):
-        exec(loads(CODES[module.__name__][1]), module.__dict__)
+        module = modules[name] = kind(name)
+        variables = module.__dict__
+        if is_package:
+            variables["__path__"] = [place]
+            variables["__package__"] = name
+            variables["__file__"] = place + "/__init__.py"
+        else:
+            variables["__package__"] = name.rpartition(".")[0]
+            variables["__file__"] = place + ".py"
+        exec(loads(code), variables)
 
 
-sys.meta_path.insert(0, HotImporter)
 sys.path.append(BASE)  # the cold modules, and the packages that they need
+for word in sys.argv[3:]:
+    if word in ORDERS:
+        load_all(ORDERS[word])
+        break
 from ocirt.cli.main import entry  # noqa: E402
 
 entry()

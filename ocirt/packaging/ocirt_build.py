@@ -10,21 +10,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from distutils.command.build_scripts import build_scripts
 from pathlib import Path
 
 import setuptools  # noqa: F401  first: it brings the distutils that Python 3.12 has no more
-from distutils.command.build_scripts import build_scripts
 from hot import bundle
 from setuptools.build_meta import *  # noqa: F403  the hooks of PEP 517 and PEP 660
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 SOURCE = Path(__file__).resolve().parents[1]
-WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror".split()
-FREESTANDING = (
-    "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none"
-    " -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,noseparate-code -s"
-).split()
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+FREESTANDING = ["-std=c11", "-Os", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-static", "-nostdlib", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,noseparate-code", "-s"]
 
 
 def compiler() -> list[str]:
@@ -86,12 +83,20 @@ class BuildNative(build_ext):
         compiler()
         check_headers()
         for extension in self.extensions:
-            extension.extra_compile_args = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+            extension.extra_compile_args = [
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Wconversion",
+                "-Wshadow",
+                "-Werror",
+            ]
         super().run()
         package = SOURCE if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / "ocirt"
         compile_freestanding(SOURCE / "init" / "init.c", package / "init" / "ocirt-init")
         (package / "_build.py").write_text(f'"""Written by the build."""\n\nCOMMIT = "{commit()}"\n')
-        (package / "_hot.pyc").write_bytes(bundle(SOURCE))
+        (package / "hot.bin").write_bytes(bundle(SOURCE))
         schemas = package / "schemas"
         schemas.mkdir(exist_ok=True)
         for schema in (SOURCE.parent / "spec").glob("*.json"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from ocirt.config.names import CAPABILITIES
 from ocirt.plan.kernel import (

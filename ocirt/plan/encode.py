@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from ocirt.errors import PlanError
 from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector

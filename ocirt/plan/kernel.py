@@ -4,7 +4,7 @@ Only values that are the same on every architecture in `syscalls.MACHINES`: O_DI
 so no plan uses them.
 """
 
-from struct import Struct
+from _struct import Struct
 
 # openat2(2), open(2)
 O_RDONLY = 0

@@ -97,5 +97,3 @@ def mask(scope: Scope) -> None:
 
 def _copy(plan: Plan, mount: Reg) -> Reg:
     return plan.open("copy", "open_tree", mount, "", CLONE_TREE | AT_EMPTY_PATH)
-
-

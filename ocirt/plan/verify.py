@@ -22,7 +22,7 @@ from ocirt.plan.kernel import (
     RESOLVE_IN_ROOT,
 )
 from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
-from ocirt.plan.wire import ARGS, ERRNOS, OP_CALL, OP_CLONE, OP_EXPECT, OP_LOAD, REGISTERS
+from ocirt.plan.wire import ARGS, ERRNOS, OP_CALL, OP_CLONE, OP_EXPECT, REGISTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 # Calls that need a right which the credentials steps take away.
 PRIVILEGED = frozenset(
-    "clone3 unshare setns open_tree fsopen fsmount move_mount mount_setattr pivot_root umount2 mknodat sethostname"
-    " setdomainname setgroups setresgid setresuid".split()
+    ["clone3", "unshare", "setns", "open_tree", "fsopen", "fsmount", "move_mount", "mount_setattr", "pivot_root", "umount2", "mknodat", "sethostname", "setdomainname", "setgroups", "setresgid", "setresuid"]
 )
-MOUNTING = frozenset("fsopen fsconfig fsmount open_tree move_mount mount_setattr umount2 pivot_root".split())
-OPENING = frozenset("openat openat2 open_tree fsopen fsmount socket dup3".split())
+MOUNTING = frozenset(["fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr", "umount2", "pivot_root"])
+OPENING = frozenset(["openat", "openat2", "open_tree", "fsopen", "fsmount", "socket", "dup3"])
 _CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
 _STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH

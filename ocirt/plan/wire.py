@@ -3,7 +3,7 @@
 The drawing is in the header; tests/plan/test_wire.py compares the two.
 """
 
-from struct import Struct
+from _struct import Struct
 
 MAGIC = 0x4E414C5054524943
 VERSION = 1

@@ -23,10 +23,10 @@ from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Mapping
     from typing import Any
 
-    from _socket import socket
     from ocirt.plan.step import Slot
     from ocirt.state.store import Entry
 

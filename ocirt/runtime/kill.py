@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-
 from _signal import pidfd_send_signal
 
 from ocirt.config.names import SIGNALS
@@ -20,7 +19,7 @@ RTMIN, RTMAX = 34, 64
 
 
 def signal_number(text: str) -> int:
-    """"TERM", "SIGTERM", "sigterm", "15", "RTMIN+3", "RTMAX-1" → the number. Raises UsageError."""
+    """ "TERM", "SIGTERM", "sigterm", "15", "RTMIN+3", "RTMAX-1" → the number. Raises UsageError."""
     name = text.upper().removeprefix("SIG")
     if name.isascii() and name.isdigit():
         number = int(name)

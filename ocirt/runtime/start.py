@@ -20,9 +20,7 @@ def start(root: str, container_id: str) -> None:
         state = store.read(container_id)
         status = status_of(state, entry.folder)
         if status != CREATED:
-            raise ContainerError(
-                f'cannot start "{container_id}": it is {status}, not created', pointer=None
-            )
+            raise ContainerError(f'cannot start "{container_id}": it is {status}, not created', pointer=None)
         fifo = f"{entry.folder}/{START}"
         try:
             pidfd = posix.pidfd_open(state["pid"], 0)

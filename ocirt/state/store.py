@@ -32,11 +32,7 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 
 def check_id(container_id: str) -> None:
     """Ids are file names: letters, digits and _ + - . with no dot first, at most 255 of them."""
-    if (
-        not 0 < len(container_id) <= 255
-        or not _LETTERS.issuperset(container_id)
-        or container_id[0] == "."
-    ):
+    if not 0 < len(container_id) <= 255 or not _LETTERS.issuperset(container_id) or container_id[0] == ".":
         raise UsageError(
             f'"{container_id}" is not a container id', hint="letters, digits and _ + - . (not first), at most 255"
         )

@@ -1,0 +1,47 @@
+"""Fixtures, and the rule about tests that make containers: they need root and `tests/isolate`, and never skip in CI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from support import BUSYBOX, Bundle, Runtime, default_config, make_rootfs
+
+ISOLATED = os.getuid() == 0 and os.environ.get("OCIRT_ISOLATED") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "root: makes containers: needs root and runs under tests/isolate")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and not ISOLATED:
+        why = "makes containers: run it as root under tests/isolate (make test does)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def shared_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One root file system for tests that do not change it."""
+    assert BUSYBOX.exists(), "apt-get install busybox-static"
+    return make_rootfs(tmp_path_factory.mktemp("rootfs") / "rootfs")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    """The executable, with an empty state root."""
+    return Runtime(tmp_path / "state")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A bundle with a root file system of its own, that runs /bin/true."""
+    path = tmp_path / "bundle"
+    make_rootfs(path / "rootfs")
+    return Bundle(path, default_config()).write()
