@@ -16,7 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 OCIRT = os.environ.get("OCIRT") or str(Path(sys.prefix) / "bin" / "ocirt")
 """The installed executable: of the environment that pytest runs in, unless $OCIRT names another."""
 BUSYBOX = Path("/bin/busybox")
-APPLETS = "sh true false cat ls id hostname ps mount sleep echo env stat touch mkdir head tail test wc grep kill tty stty pwd umask"
+APPLETS = (
+    "sh true false cat ls id hostname ps mount sleep echo env stat touch mkdir head tail test wc grep kill tty stty pwd"
+    " umask"
+)
 
 
 @dataclass
@@ -139,7 +142,7 @@ def inits() -> set[int]:
 
 
 def tree_of(path: Path) -> dict[str, tuple[int, int, int]]:
-    """Each path below a folder → mode, size, and mtime in ns: what changes when anything is created or written there."""
+    """Each path below a folder → mode, size, mtime in ns: what changes when anything is created or written there."""
     found = {}
     for folder, folders, files in os.walk(path):
         for name in [*folders, *files]:

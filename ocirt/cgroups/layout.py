@@ -14,7 +14,7 @@ ROOT = "/sys/fs/cgroup"
 
 
 class Mounted:
-    """One hierarchy: `name` is its folder's name ("" for pure v2), `mount` where it is, `own` this process's cgroup in it."""
+    """One hierarchy: its folder's `name` ("" for pure v2), where its `mount` is, our `own` cgroup in it."""
 
     __slots__ = ("controllers", "mount", "name", "own", "v2")
 

@@ -49,8 +49,8 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
 
 
 def which(bundle: str | None, args: list[str]) -> tuple[str, str]:
-    """(bundle, id) of a `run`: with --bundle as runc has it; without, a first argument that holds a slash, or is a folder
-    with a config.json, is a bundle, whose name is the id unless a second argument says another."""
+    """(bundle, id) of a `run`: with --bundle as runc has it; without, a first argument that holds a slash, or is a
+    folder with a config.json, is a bundle, whose name is the id unless a second argument says another."""
     first = args[0]
     if bundle is not None:
         if len(args) > 1:

@@ -10,6 +10,7 @@ from ocirt.errors import ConfigError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ocirt.config.load import Config
@@ -78,8 +79,8 @@ def _process(process: dict[str, Any] | None, config: Config) -> None:
     _capabilities(process.get("capabilities") or {}, config)
 
 
-def _rlimits(rlimits: list[dict[str, Any]]) -> None:
-    seen = {}
+def _rlimits(rlimits: Sequence[dict[str, Any]]) -> None:
+    seen: dict[str, int] = {}
     for index, limit in enumerate(rlimits):
         pointer = f"/process/rlimits/{index}"
         name = limit["type"]

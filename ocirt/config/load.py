@@ -70,7 +70,9 @@ def parse(text: str) -> Any:
     from _json import make_scanner
 
     try:
-        value, end = make_scanner(_Scanner())(text, _skip_space(text, 0))
+        value, end = make_scanner(_Scanner())(  # type: ignore[arg-type]
+            text, _skip_space(text, 0)
+        )
         if _skip_space(text, end) == len(text):
             return value
     except (ValueError, StopIteration, SystemError, DuplicateKey, RecursionError):

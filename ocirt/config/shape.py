@@ -2,8 +2,8 @@
 
 One table, walked by plain functions, because it runs at every `create`: no value is ever coerced, and a wrong type
 is an error with its pointer. `null` stands for an absent array or object, because Go writes its nil slices so (all
-privileged containers of containerd, Docker and podman have one). Unknown properties are ignored, as the specification demands. `later` marks what the
-specification has and ocirt has not, yet: it is refused by name, never ignored.
+privileged containers of containerd, Docker and podman have one). Unknown properties are ignored, as the specification
+demands. `later` marks what the specification has and ocirt has not, yet: it is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def record(properties: dict[str, Shape], required: tuple[str, ...] = ()) -> Shap
                     raise
         for key in required:
             if value.get(key) is None:
-                mismatch = Mismatch("a value: this property is required", Missing)
-                mismatch.path.append(key)
-                raise mismatch
+                missing = Mismatch("a value: this property is required", Missing)
+                missing.path.append(key)
+                raise missing
 
     return check
 

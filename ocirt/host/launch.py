@@ -119,7 +119,7 @@ class Init:
         self._socket.send(b"".join(reply))
 
     def wait_for_program(self) -> None:
-        """Until the program is executed (end-of-file: the socket is close-on-exec); raises KernelError if that fails."""
+        """Until the program is executed: end-of-file, for the socket is close-on-exec. Raises KernelError if it is not."""
         content = self._socket.recv(MAX_MESSAGE)
         if content:
             kind, index, value, length = MESSAGE.unpack_from(content)

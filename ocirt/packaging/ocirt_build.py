@@ -1,4 +1,4 @@
-"""The build backend: setuptools, plus what it cannot do. Compiles ocirt-init and the launcher, and bundles the hot modules.
+"""The build backend: setuptools, and what that cannot do: ocirt-init, the launcher, the bundle of hot modules.
 
 pyproject.toml names this file as in-tree backend (PEP 517, "backend-path"); nothing of it is installed.
 """
@@ -21,7 +21,11 @@ from setuptools.command.build_py import build_py
 
 SOURCE = Path(__file__).resolve().parents[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
-FREESTANDING = ["-std=c11", "-Os", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-static", "-nostdlib", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,noseparate-code", "-s"]
+FREESTANDING = (
+    "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-"
+    " protection=none -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack"
+    " -Wl,-z,noseparate-code -s"
+).split()
 
 
 def compiler() -> list[str]:

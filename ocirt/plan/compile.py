@@ -1,4 +1,4 @@
-"""config.json and the host's facts → the plan. A pure function; the order of all concerns stands here, with its reasons."""
+"""config.json and the host's facts → the plan: a pure function. The order of all concerns stands here, with reasons."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def expect_device(plan: Plan, status: Buffer, major: int, minor: int) -> None:
 
 
 def open_null(scope: Scope) -> None:
-    """The host's /dev/null, which masks files: before the pivot, and only if it is what it should be (CVE-2025-31133)."""
+    """The host's /dev/null, which masks files: before the pivot, and only if it is the real one (CVE-2025-31133)."""
     if not scope.linux.get("maskedPaths"):
         return
     plan = scope.plan

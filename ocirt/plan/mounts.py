@@ -162,7 +162,7 @@ def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> N
 
 
 def _hierarchy(scope: Scope, hierarchy: Hierarchy, options: Options) -> Reg:
-    """With a cgroup namespace a mount of its own, whose root is the container's cgroup; without, a copy of that folder."""
+    """With a cgroup namespace a new mount, whose root is the container's cgroup; without, a copy of that folder."""
     if "cgroup" in scope.namespaces:
         kind = "cgroup2" if hierarchy.v2 else "cgroup"
         return create(scope, kind, "cgroup", list(hierarchy.options), options.set)

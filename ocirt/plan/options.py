@@ -53,7 +53,12 @@ _PROPAGATION = {
     "runbindable": (MS_UNBINDABLE, True),
 }
 _LATER = frozenset(
-    ["iversion", "noiversion", "lazytime", "nolazytime", "loud", "silent", "mand", "nomand", "symfollow", "nosymfollow", "remount", "tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow", "rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnodiratime", "rdiratime", "rrelatime", "rnorelatime", "rnoatime", "ratime", "rstrictatime", "rnostrictatime", "rnosymfollow", "rsymfollow"]
+    (
+        "iversion noiversion lazytime nolazytime loud silent mand nomand symfollow nosymfollow remount"
+        " tmpcopyup idmap ridmap copy-symlink src-nofollow dest-nofollow rro rrw rnosuid rsuid rnodev rdev"
+        " rnoexec rexec rnodiratime rdiratime rrelatime rnorelatime rnoatime ratime rstrictatime"
+        " rnostrictatime rnosymfollow rsymfollow"
+    ).split()
 )
 
 

@@ -46,7 +46,7 @@ def environment(scope: Scope) -> list[str | Slot]:
 
 
 def search_path(scope: Scope) -> list[str]:
-    """The absolute folders of the container's PATH; relative ones are the working directory's to fill, so they are left out."""
+    """The absolute folders of the container's PATH. Relative ones are left out: the image could fill them."""
     path = DEFAULT_PATH
     for entry in scope.process.get("env") or ():
         if entry.startswith("PATH="):
@@ -68,7 +68,7 @@ def send_passwd(scope: Scope) -> None:
 
 
 def set_limits(scope: Scope) -> None:
-    """After the last step that opens anything of ours (RLIMIT_NOFILE may be small), before the right to raise is gone."""
+    """After what opens anything of ours (RLIMIT_NOFILE may be small), before the right to raise limits is gone."""
     plan = scope.plan
     for index, limit in enumerate(scope.process.get("rlimits") or ()):
         plan.at(f"/process/rlimits/{index}", f"set {limit['type']} to {limit['soft']}, at most {limit['hard']}")

@@ -1,7 +1,7 @@
 """The safety rules, proved on every plan before it runs.
 
-One pass over the steps. Each rule is a class with a name, a sentence, and a test in tests/plan/test_verify.py that breaks it.
-docs/safety-rules.md lists them with what they prevent.
+A few passes over the steps. RULES names each rule; tests/plan/test_verify.py breaks each of them, and
+docs/safety-rules.md says what they prevent.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 
 # Calls that need a right which the credentials steps take away.
 PRIVILEGED = frozenset(
-    ["clone3", "unshare", "setns", "open_tree", "fsopen", "fsmount", "move_mount", "mount_setattr", "pivot_root", "umount2", "mknodat", "sethostname", "setdomainname", "setgroups", "setresgid", "setresuid"]
+    (
+        "clone3 unshare setns open_tree fsopen fsmount move_mount mount_setattr pivot_root umount2 mknodat"
+        " sethostname setdomainname setgroups setresgid setresuid"
+    ).split()
 )
-MOUNTING = frozenset(["fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr", "umount2", "pivot_root"])
-OPENING = frozenset(["openat", "openat2", "open_tree", "fsopen", "fsmount", "socket", "dup3"])
+MOUNTING = frozenset("fsopen fsconfig fsmount open_tree move_mount mount_setattr umount2 pivot_root".split())
+OPENING = frozenset("openat openat2 open_tree fsopen fsmount socket dup3".split())
 _CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
 _STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
@@ -78,7 +81,7 @@ def _verify_flow(steps: list[Step]) -> None:
                 continue
             if kind is Reg:
                 if not known >> arg.number & 1:  # type: ignore[union-attr]
-                    raise _fail("registers-set", index, step, f"{arg} may not be set here")
+                    raise _fail("registers-set", index, step, f"{arg!r} may not be set here")
             elif kind is Slot or (kind is Vector and step.call != "execve"):
                 raise _fail("slots-in-data", index, step, "only the environment of execve may hold a slot")
             elif kind is Field and not arg.at < arg.buffer.size:  # type: ignore[union-attr]
@@ -131,7 +134,7 @@ def _verify_mounts(steps: list[Step]) -> None:
             ):
                 raise _fail("targets-by-descriptor", index, step, "a mount target must be a descriptor")
             if target.number not in safe:
-                raise _fail("targets-by-descriptor", index, step, f"{target} was not opened inside the root")
+                raise _fail("targets-by-descriptor", index, step, f"{target!r} was not opened inside the root")
         elif call in ("mount", "chroot"):
             raise _fail("targets-by-descriptor", index, step, "this call takes a raw path")
         elif step.result is not None:

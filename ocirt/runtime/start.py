@@ -38,11 +38,11 @@ def start(root: str, container_id: str) -> None:
             if kind == MSG_ERROR:
                 for step, pointer, doing, call in state["last"]:
                     if step == index:
-                        error = failure_of(
+                        failed = failure_of(
                             pointer, doing, call, (), errno, record[MESSAGE.size : MESSAGE.size + length]
                         )
-                        error.place = state["bundle"] + "/config.json"
-                        raise error
+                        failed.place = state["bundle"] + "/config.json"
+                        raise failed
             raise ContainerError(f'the first process of "{container_id}" sent something unknown')
 
 

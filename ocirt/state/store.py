@@ -222,7 +222,9 @@ def _parsed(content: bytes, path: str) -> dict[str, Any]:
     from ocirt.state.document import Scanner
 
     try:
-        value, end = make_scanner(Scanner())(content.decode(), 0)
+        value, end = make_scanner(Scanner())(  # type: ignore[arg-type]
+            content.decode(), 0
+        )
         if isinstance(value, dict) and not content[end:].strip() and unfinished("").keys() <= value.keys():
             return value
     except (ValueError, StopIteration, SystemError):
