@@ -22,8 +22,8 @@ from setuptools.command.build_py import build_py
 SOURCE = Path(__file__).resolve().parents[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 FREESTANDING = (
-    "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-"
-    " protection=none -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack"
+    "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables"
+    " -fcf-protection=none -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack"
     " -Wl,-z,noseparate-code -s"
 ).split()
 
