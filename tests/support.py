@@ -128,13 +128,21 @@ def processes() -> dict[int, str]:
     return found
 
 
+def within(entry: Path) -> bool:
+    """Is this process (/proc/PID) inside our isolation? Another test run on this machine shows as "/../…"."""
+    try:
+        return ":/.." not in (entry / "cgroup").read_text()
+    except OSError:
+        return False
+
+
 def inits() -> set[int]:
     """Processes that run ocirt-init."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if os.readlink(entry / "exe").startswith("/memfd:ocirt-init"):
+                if os.readlink(entry / "exe").startswith("/memfd:ocirt-init") and within(entry):
                     found.add(int(entry.name))
             except OSError:
                 continue
@@ -167,7 +175,7 @@ def traces(root: Path, rootfs: Path | None = None) -> Traces:
     """Take them: compare one from before with one from after."""
     namespaces = set()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and within(entry):
             for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup"):
                 try:
                     namespaces.add(os.readlink(entry / "ns" / kind))
