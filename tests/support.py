@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,16 @@ class Done:
 def command(*args: str | Path, stdin: str | None = None, timeout: float = 60, **options: Any) -> Done:
     """Run a command with an empty environment, as engines run a runtime."""
     options.setdefault("env", {})
-    done = subprocess.run(
-        [str(arg) for arg in args],
-        input=stdin,
-        stdin=None if stdin is not None else subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        **options,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    # Files, not pipes: a created container keeps its stdout, so a pipe's end-of-file would never come.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(
+            [str(arg) for arg in args],
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+            **{"stdout": out, "stderr": err, "text": True, "timeout": timeout, "check": False, **options},
+        )
+        out.seek(0)
+        err.seek(0)
+        return Done(done.returncode, out.read(), err.read())
 
 
 def make_rootfs(path: Path) -> Path:
