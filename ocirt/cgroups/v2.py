@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.cgroups.ebpf import program
 from ocirt.cgroups.files import write
 from ocirt.cgroups.layout import read
 
@@ -38,6 +37,7 @@ def enable_controllers(mount: str, path: str) -> None:
 def set_devices(path: str, rules: Sequence[Rule]) -> None:
     """Attach the rules as a program of the cgroup; it stays as long as the cgroup does."""
     from ocirt import _sys
+    from ocirt.cgroups.ebpf import program
 
     loaded = _sys.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, program(rules), "Apache-2.0")
     try:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import posix
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
-from errno import errorcode
 from fcntl import fcntl
 
 from ocirt.errors import Error, KernelError
-from ocirt.host.hints import hint_for
 from ocirt.host.memfd import sealed
 from ocirt.plan.inherited import inherited
-from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, PATCH, REPLY
+from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, OP_CLONE, PATCH, REPLY
 from ocirt.state.process import INIT_NAME
 
 TYPE_CHECKING = False
@@ -49,6 +47,7 @@ class Init:
         self.encoded = encoded
         self.pid = 0
         self._spawned = 0
+        self._clone = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
         self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
 
     def spawn(self, image: bytes, facts: Facts, descriptors: Mapping[str, int], stdio: Sequence[int]) -> None:
@@ -84,22 +83,18 @@ class Init:
 
         Raises KernelError for a step that failed: with its pointer, what it did and the kernel's words.
         """
+        early: list[tuple[bytes, list[int]]] = []
         while True:
-            content, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, 64)
-            fds = [
-                int.from_bytes(data[at : at + 4], "little")
-                for level, kind, data in ancillary
-                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
-                for at in range(0, len(data), 4)
-            ]
-            if not content:
-                raise self._vanished()
+            content, fds = early.pop(0) if early and self.pid else self._receive()
             kind, index, value, length = MESSAGE.unpack_from(content)
             if kind == MSG_PID:
                 self.pid = value
                 posix.waitpid(self._spawned, 0)
                 self._spawned = 0
                 host.started(value)
+            elif not self.pid and index > self._clone:
+                # The child is faster than its parent, which reports the pid: that comes first all the same.
+                early.append((content, fds))
             elif kind == MSG_FD:
                 host.received(value, fds[0])
             elif kind == MSG_SYNC:
@@ -108,6 +103,19 @@ class Init:
                 self.answer(host.meet(value))
             elif kind == MSG_ERROR:
                 raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """The next message, and the descriptors that ride along."""
+        content, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, 64)
+        if not content:
+            raise self._vanished()
+        fds = [
+            int.from_bytes(data[at : at + 4], "little")
+            for level, kind, data in ancillary
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
+            for at in range(0, len(data), 4)
+        ]
+        return content, fds
 
     def answer(self, patches: Mapping[Slot, bytes]) -> None:
         """Let init go on, with the slots filled."""
@@ -161,6 +169,8 @@ def failure_of(
     pointer: str, doing: str, call: str, args: Sequence[object], errno: int, log: bytes = b""
 ) -> KernelError:
     """What a step that failed means: its own words, the kernel's, and a hint where those mislead."""
+    from ocirt.host.hints import hint_for
+
     words = posix.strerror(errno)
     if words.lower() not in doing.lower() and not _says_so(doing):
         doing = f"{doing}: {words if call != 'execve' else words.lower()}"
@@ -172,7 +182,3 @@ def failure_of(
 
 def _says_so(doing: str) -> bool:
     return "executable file not found" in doing
-
-
-def name_of(errno: int) -> str:
-    return errorcode.get(errno, str(errno))

@@ -14,7 +14,6 @@ from distutils.command.build_scripts import build_scripts
 from pathlib import Path
 
 import setuptools  # noqa: F401  first: it brings the distutils that Python 3.12 has no more
-from hot import bundle
 from setuptools.build_meta import *  # noqa: F403  the hooks of PEP 517 and PEP 660
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -80,6 +79,15 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def hot_bundle() -> bytes:
+    """hot.bundle's bytes, made by a Python that leaves column numbers out: a third less to read at every start."""
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from hot import bundle; from pathlib import Path; " + (
+        "sys.stdout.buffer.write(bundle(Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-X", "no_debug_ranges", "-c", program, str(Path(__file__).parent), str(SOURCE)]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
 class BuildNative(build_ext):
     """ocirt._sys, as always; and ocirt-init, the hot bundle and the build's facts, as files of the package."""
 
@@ -100,7 +108,7 @@ class BuildNative(build_ext):
         package = SOURCE if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / "ocirt"
         compile_freestanding(SOURCE / "init" / "init.c", package / "init" / "ocirt-init")
         (package / "_build.py").write_text(f'"""Written by the build."""\n\nCOMMIT = "{commit()}"\n')
-        (package / "hot.bin").write_bytes(bundle(SOURCE))
+        (package / "hot.bin").write_bytes(hot_bundle())
         schemas = package / "schemas"
         schemas.mkdir(exist_ok=True)
         for schema in (SOURCE.parent / "spec").glob("*.json"):

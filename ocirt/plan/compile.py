@@ -52,13 +52,13 @@ class Scope:
         self.warnings: list[str] = []
         self.home: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str]] = []
-        self._in_cgroup_namespace = False
+        self._has_met_cgroups = False
 
-    def join_cgroup_namespace(self) -> None:
+    def meet_cgroups(self) -> None:
         """As late as possible, because it has to wait for the host, and once."""
-        if not self._in_cgroup_namespace:
-            self._in_cgroup_namespace = True
-            namespaces.enter_cgroup_namespace(self)
+        if not self._has_met_cgroups:
+            self._has_met_cgroups = True
+            namespaces.meet_cgroups(self)
 
 
 class Compiled:
@@ -106,7 +106,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # Before the root turns readonly for good, the host's help with what is in it.
     environment = process.environment(scope)
     process.send_passwd(scope)
-    scope.join_cgroup_namespace()
+    scope.meet_cgroups()
     rootfs.pivot(scope)
     process.enter_directory(scope)
     rootfs.make_readonly(scope)

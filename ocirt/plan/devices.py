@@ -42,6 +42,19 @@ def shows_host_devices(scope: Scope) -> bool:
     return bound
 
 
+def _is_fresh(scope: Scope) -> bool:
+    """Is /dev a tmpfs of this plan, with nothing of the user's in it that could be in a node's place?"""
+    fresh = False
+    names = {name for name, _, _ in DEFAULT_DEVICES}
+    for mount in scope.spec.get("mounts") or ():
+        parts = parts_of(mount["destination"])
+        if parts == ["dev"]:
+            fresh = mount.get("type") == "tmpfs"
+        elif parts[:1] == ["dev"] and parts[1:2] and parts[1] in names:
+            fresh = False
+    return fresh
+
+
 def make_devices(scope: Scope) -> None:
     """mknod(2) each node, and check what was there before; then the links."""
     plan = scope.plan
@@ -49,8 +62,12 @@ def make_devices(scope: Scope) -> None:
     scope.dev = make_target(plan, scope.root, "/dev", directory=True)
     if shows_host_devices(scope):
         return
+    empty = _is_fresh(scope)
     for name, major, minor in DEFAULT_DEVICES:
         plan.at("/linux/devices", f"make /dev/{name}, character device {major}:{minor}")
+        if empty:
+            plan.call("mknodat", scope.dev, name, S_IFCHR | 0o666, makedev(major, minor))
+            continue
         made = Label()
         plan.call("mknodat", scope.dev, name, S_IFCHR | 0o666, makedev(major, minor), ignore=(EEXIST,), ok=made)
         status = Buffer(STATX_SIZE)

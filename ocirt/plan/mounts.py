@@ -134,7 +134,7 @@ def _put(
 
 def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> None:
     """The cgroup hierarchies: v2's one mount, or on v1 and hybrid hosts a tmpfs with one mount for each."""
-    scope.join_cgroup_namespace()
+    scope.meet_cgroups()
     plan, facts = scope.plan, scope.facts
     plan.at(pointer, f"mount cgroup on {destination}")
     if facts.pure_v2:

@@ -81,12 +81,13 @@ def set_names(scope: Scope) -> None:
             plan.call(call, value, len(value.encode()))
 
 
-def enter_cgroup_namespace(scope: Scope) -> None:
-    """Only after the attach, or the namespace's root would be the cgroup of the caller."""
-    if "cgroup" not in scope.namespaces:
-        return
+def meet_cgroups(scope: Scope) -> None:
+    """Wait until the host has made the cgroups and put us into them; then make the cgroup namespace, whose root is
+    the cgroup of the moment."""
     plan = scope.plan
-    plan.at(scope.namespaces["cgroup"], "make the cgroup namespace")
     if scope.facts.attached_late:
+        plan.at("/linux/cgroupsPath", "wait for the host to join the cgroups")
         plan.sync(SYNC_ATTACHED)
-    plan.call("unshare", CLONE_NEWCGROUP)
+    if "cgroup" in scope.namespaces:
+        plan.at(scope.namespaces["cgroup"], "make the cgroup namespace")
+        plan.call("unshare", CLONE_NEWCGROUP)

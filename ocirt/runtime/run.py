@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from ocirt.errors import NotFoundError
-from ocirt.host.foreground import Terminal, block_signals, relay, wait
+from ocirt.host.foreground import block_signals, wait
 from ocirt.runtime.creation import Creation
 
 
@@ -19,7 +19,7 @@ def run(
     pid_file: str | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing."""
-    terminal = Terminal()
+    window = _window() if not detach else None
     creation = Creation(
         root,
         container_id,
@@ -27,7 +27,7 @@ def run(
         wait_for_start=False,
         console_socket=console_socket,
         terminal_is_ours=not detach,
-        window=None if detach else terminal.window(),
+        window=window,
         pid_file=pid_file,
     )
     creation.launch()
@@ -43,9 +43,24 @@ def run(
     creation.entry.close()
     if detach:
         return 0
-    status = relay(creation.pid, creation.master, terminal) if creation.has_terminal else wait(creation.pid)
+    if creation.has_terminal:
+        from ocirt.host.relay import relay
+
+        status = relay(creation.pid, creation.master)
+    else:
+        status = wait(creation.pid)
     _remove(creation)
     return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
+
+
+def _window() -> tuple[int, int] | None:
+    """Rows and columns of our own terminal, if there is one."""
+    for fd in (0, 1, 2):
+        if posix.isatty(fd):
+            from ocirt.host.relay import window
+
+            return window(fd)
+    return None
 
 
 def _remove(creation: Creation) -> None:
