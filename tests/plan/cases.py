@@ -1,0 +1,145 @@
+"""Configurations with made-up hosts: what the tests of the plan, of its wire format and of init work on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from ocirt.config.check import check_meaning
+from ocirt.config.load import Config
+from ocirt.config.shape import check_shape
+from ocirt.plan.compile import Compiled, compile_plan
+from ocirt.plan.facts import Facts, Hierarchy
+from ocirt.runtime.spec import default_spec
+
+Change = Callable[[dict[str, Any]], None]
+
+V1 = (
+    Hierarchy("cpu,cpuacct", (("cpu", None), ("cpuacct", None)), "/sys/fs/cgroup/cpu,cpuacct/one", False),
+    Hierarchy("devices", (("devices", None),), "/sys/fs/cgroup/devices/one", False),
+    Hierarchy("systemd", (("none", None), ("name", "systemd")), "/sys/fs/cgroup/systemd/one", False),
+)
+HYBRID = (*V1, Hierarchy("unified", (), "/sys/fs/cgroup/unified/one", True))
+V2 = (Hierarchy("", (), "/sys/fs/cgroup/one", True),)
+ON_V1: dict[str, Any] = {"hierarchies": V1}
+ON_HYBRID: dict[str, Any] = {"hierarchies": HYBRID}
+ON_V2: dict[str, Any] = {"hierarchies": V2, "pure_v2": True, "into_cgroup": True, "attached_late": False}
+
+
+def no_terminal(spec: dict[str, Any]) -> None:
+    spec["process"]["terminal"] = False
+
+
+def as_user(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"]["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5, 44, 100000], "umask": 0o027}
+    spec["process"]["capabilities"] |= {
+        "inheritable": ["CAP_NET_BIND_SERVICE"],
+        "ambient": ["CAP_NET_BIND_SERVICE", "CAP_KILL"],
+    }
+
+
+def console_size(spec: dict[str, Any]) -> None:
+    spec["process"]["consoleSize"] = {"height": 50, "width": 132}
+
+
+def writable_root(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["root"]["readonly"] = False
+
+
+def binds(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["mounts"] += [
+        {"destination": "/srv/data", "source": "/data", "options": ["rbind", "rw", "rslave"]},
+        {"destination": "/etc/resolv.conf", "source": "resolv.conf", "options": ["bind", "ro", "nosuid"]},
+        {"destination": "relative/place", "source": "/data", "options": ["bind"]},
+    ]
+
+
+def without_cgroup_namespace(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "cgroup"]
+
+
+def relative_path(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"]["env"] = ["PATH=bin:/first::./x:/second/", "HOME=/home/me"]
+    spec["process"]["cwd"] = "/a/./b/../c"
+
+
+def program_by_path(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"]["args"] = ["./run", "--now"]
+    spec["process"]["env"] = ["A=1", "A=2"]
+
+
+def limits(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"]["rlimits"] = [
+        {"type": "RLIMIT_NOFILE", "soft": 3, "hard": 64},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_AS", "soft": 1 << 32, "hard": (1 << 64) - 1},
+    ]
+
+
+def privileged(spec: dict[str, Any]) -> None:
+    from ocirt.config.names import CAPABILITIES
+
+    no_terminal(spec)
+    spec["process"]["noNewPrivileges"] = False
+    for name in ("bounding", "effective", "permitted", "inheritable"):
+        spec["process"]["capabilities"][name] = list(CAPABILITIES)
+    spec["linux"]["maskedPaths"] = spec["linux"]["readonlyPaths"] = None
+    spec["mounts"][1] = {"destination": "/dev", "source": "/dev", "options": ["rbind"]}
+
+
+def least(spec: dict[str, Any]) -> None:
+    """All that can be absent is absent."""
+    spec.clear()
+    spec |= {
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs"},
+        "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/init"]},
+        "linux": {"namespaces": [{"type": "mount"}]},
+    }
+
+
+CASES: dict[str, tuple[Change, dict[str, Any]]] = {
+    "default": (no_terminal, ON_V1),
+    "run": (no_terminal, ON_V1 | {"wait_for_start": False}),
+    "terminal": (lambda spec: None, ON_V1 | {"wait_for_start": False, "window": (24, 80)}),
+    "console-size": (console_size, ON_V1 | {"window": (24, 80)}),
+    "user": (as_user, ON_V1),
+    "writable-root": (writable_root, ON_V1),
+    "binds": (binds, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
+    "hybrid": (no_terminal, ON_HYBRID),
+    "hybrid-without-cgroup-namespace": (without_cgroup_namespace, ON_HYBRID),
+    "v1-without-cgroup-namespace": (without_cgroup_namespace, ON_V1),
+    "v2": (no_terminal, ON_V2),
+    "v2-run": (no_terminal, ON_V2 | {"wait_for_start": False}),
+    "v2-without-cgroup-namespace": (without_cgroup_namespace, ON_V2),
+    "relative-path": (relative_path, ON_V1),
+    "program-by-path": (program_by_path, ON_V1),
+    "limits": (limits, ON_V1),
+    "privileged": (privileged, ON_V1 | {"directories": {"/dev": True}}),
+    "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
+    "least": (least, ON_V2 | {"wait_for_start": False}),
+    "aarch64": (no_terminal, ON_V2 | {"machine": "aarch64"}),
+}
+
+
+def config_of(spec: dict[str, Any]) -> Config:
+    """A checked configuration of a bundle in /bundle."""
+    config = Config(spec, "", "/bundle")
+    check_shape(spec)
+    check_meaning(config)
+    return config
+
+
+def compile_case(name: str) -> Compiled:
+    change, facts = CASES[name]
+    spec = copy.deepcopy(default_spec())
+    change(spec)
+    return compile_plan(config_of(spec), Facts(rootfs="/bundle/rootfs", container_id="one", **facts))
