@@ -129,8 +129,12 @@ def processes() -> dict[int, str]:
 
 
 def within(entry: Path) -> bool:
-    """Is this process (/proc/PID) inside our isolation? Another test run on this machine shows as "/../…"."""
+    """Is this process (/proc/PID) inside our isolation? Another test run on this machine shows as "/../…".
+
+    A zombie, which whoever adopted it has not reaped yet, is nothing that we left: it has no exe.
+    """
     try:
+        os.readlink(entry / "exe")
         return ":/.." not in (entry / "cgroup").read_text()
     except OSError:
         return False
