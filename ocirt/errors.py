@@ -48,7 +48,7 @@ class Error(Exception):
         text = ": ".join(parts)
         if self.hint:
             text += f" ({self.hint})"
-        return " ".join(text.split("\n"))
+        return text if text.isprintable() else "".join(map(_visible, text))
 
     def fields(self) -> dict[str, str | int]:
         """The parts that are set, for the JSON log."""
@@ -100,6 +100,11 @@ class PlanError(Error):
     """A plan breaks a safety rule or cannot be encoded: a defect in ocirt, never run."""
 
     code = "plan"
+
+
+def _visible(character: str) -> str:
+    """What may come from a config.json must neither break the line nor command the terminal."""
+    return character if character.isprintable() else character.encode("unicode_escape", "replace").decode("ascii")
 
 
 def from_os_error(error: OSError, doing: str, *, pointer: str | None = None, hint: str = "") -> KernelError:

@@ -58,7 +58,9 @@ def _path(path: str, pointer: str) -> None:
     if not path:
         raise ConfigError("expected a path, got an empty string", pointer=pointer)
     if len(path.encode()) > 4095:
-        raise ConfigError("a path has at most 4095 bytes", pointer=pointer)
+        raise ConfigError(f"expected a path of at most 4095 bytes, got {len(path.encode())}", pointer=pointer)
+    if len(path) > 255 // 4 and any(len(part.encode()) > 255 for part in path.split("/")):
+        raise ConfigError("expected names of at most 255 bytes in a path, got a longer one", pointer=pointer)
 
 
 def _process(process: dict[str, Any] | None, config: Config) -> None:
@@ -161,7 +163,11 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
                 hint='add {"type": "uts"} to /linux/namespaces',
             )
         if len((spec.get(name) or "").encode()) > 64:
-            raise ConfigError("at most 64 bytes", pointer=f"/{name}")
+            raise ConfigError(
+                f"expected at most 64 bytes, got {len(spec[name].encode())}",
+                pointer=f"/{name}",
+                hint="the kernel's limit",
+            )
     for name in ("maskedPaths", "readonlyPaths"):
         for index, path in enumerate(linux.get(name) or ()):
             if not path.startswith("/"):
@@ -170,6 +176,7 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
     cgroups_path = linux.get("cgroupsPath") or ""
     if ".." in cgroups_path.split("/"):
         raise ConfigError(f'".." has no place in a cgroup path, got "{cgroups_path}"', pointer="/linux/cgroupsPath")
+    _path(cgroups_path or "/", "/linux/cgroupsPath")
     for index, rule in enumerate((linux.get("resources") or {}).get("devices") or ()):
         _device_rule(rule, f"/linux/resources/devices/{index}")
 

@@ -9,16 +9,21 @@ from ocirt.errors import ConfigError
 
 def syntax_error(text: str) -> ConfigError:
     """Why the C scanner refused `text`: with "LINE:COLUMN" as its place."""
+    if not text.strip():
+        return ConfigError("not JSON: the file is empty", place="1:1")
     try:
-        json.loads(text, parse_constant=_refuse_constant)
+        json.loads(text)
     except json.JSONDecodeError as error:
         return ConfigError(f"not JSON: {error.msg}", place=f"{error.lineno}:{error.colno}")
-    except RecursionError:
-        return ConfigError("not usable JSON: nested too deeply", place="1:1")
-    except ValueError as error:
-        return ConfigError(f"not JSON: {error}", place="1:1")
+    except (RecursionError, ValueError):
+        pass  # nested too deeply, or a number of thousands of digits: the finder says where
     finder = _Finder(text)
-    finder.walk()
+    try:
+        finder.walk()
+    except RecursionError:
+        return ConfigError("not usable JSON: nested too deeply", place=finder.place())
+    except ValueError as error:
+        return ConfigError(f"not usable JSON: {error}", place=finder.place())
     if finder.duplicate:
         at, pointer, key = finder.duplicate
         line, column = _line_and_column(text, at)
@@ -30,6 +35,12 @@ def syntax_error(text: str) -> ConfigError:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 1000:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def line_of(text: str, pointer: str) -> int:
@@ -57,7 +68,13 @@ class _Finder:
         self.text = text
         self.places: dict[str, int] = {}
         self.duplicate: tuple[int, str, str] | None = None
-        self.decoder = json.JSONDecoder()
+        self.decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+        self.at = 0
+
+    def place(self) -> str:
+        """LINE:COLUMN of the value that the walk came to last."""
+        line, column = _line_and_column(self.text, self.at)
+        return f"{line}:{column}"
 
     def walk(self) -> None:
         at = self._space(0)
@@ -71,6 +88,7 @@ class _Finder:
 
     def _value(self, at: int, pointer: str) -> int:
         """Note what is inside the value at `at`; returns where it ends."""
+        self.at = at
         opening = self.text[at]
         if opening == "{":
             return self._members(at, pointer, closing="}")

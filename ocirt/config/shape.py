@@ -68,6 +68,8 @@ def array(item: Shape) -> Shape:
             raise Mismatch("an array", value)
         for index, member in enumerate(value):
             try:
+                if member is None:  # stands for an absent property, but an entry of a list is there
+                    raise Mismatch("a value", member)
                 item(member)
             except Mismatch as mismatch:
                 mismatch.path.append(index)
@@ -258,6 +260,8 @@ def shown(value: object) -> str:
 def check_shape(config: object) -> None:
     """Raise ConfigError (or UnsupportedError) for the first value in config.json that is not of its shape."""
     try:
+        if config is None:
+            raise Mismatch("an object", config)
         CONFIG(config)
     except Mismatch as mismatch:
         pointer = pointer_to(mismatch.path[::-1])

@@ -225,11 +225,27 @@ def _parsed(content: bytes, path: str) -> dict[str, Any]:
         value, end = make_scanner(Scanner())(  # type: ignore[arg-type]
             content.decode(), 0
         )
-        if isinstance(value, dict) and not content[end:].strip() and unfinished("").keys() <= value.keys():
-            return value
-    except (ValueError, StopIteration, SystemError):
+        if not content[end:].strip() and _is_state(value):
+            return value  # type: ignore[no-any-return]
+    except (ValueError, StopIteration, SystemError, RecursionError):
         pass
     raise Error(f"{path} is damaged", hint="`ocirt delete --force` still removes the container")
+
+
+def _is_state(value: Any) -> bool:
+    """Does it have every property that a state has, each of its type?"""
+    if type(value) is not dict:
+        return False
+    for key, example in unfinished("").items():
+        if type(value.get(key)) is not type(example):
+            return False
+    return (
+        len(value["creator"]) == 2
+        and all(type(number) is int for number in value["creator"])
+        and type(value["cgroups"].get("places")) is list
+        and type(value["cgroups"].get("made")) is list
+        and all(type(place) is list and len(place) == 5 for place in value["cgroups"]["places"])
+    )
 
 
 def _unknown(container_id: str) -> NotFoundError:
