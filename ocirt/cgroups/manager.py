@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 
 class Cgroups:
-    """places: (hierarchy's name, its controllers, whether it is v2, its mount, the container's cgroup in it)."""
+    """places: (hierarchy's name, its controllers, whether it is v2, its mount, the container's cgroup in it).
+
+    claimed: are they this container's? Not before it is known that nobody else is in them: what is in a cgroup is
+    killed when the cgroup is removed.
+    """
 
     def __init__(self, places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> None:
         self.places = tuple(places)
         self.made: list[str] = []
+        self.claimed = False
 
     @classmethod
     def for_container(cls, layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
@@ -42,13 +47,17 @@ class Cgroups:
     def from_state(cls, state: dict[str, Any]) -> Cgroups:
         cgroups = cls([(name, tuple(names), v2_, mount, path) for name, names, v2_, mount, path in state["places"]])
         cgroups.made = list(state["made"])
+        cgroups.claimed = True
         return cgroups
 
     def to_state(self) -> dict[str, Any]:
         return {"places": [list(place) for place in self.places], "made": self.made}
 
     def plan(self) -> None:
-        """Note in `made` every folder that `create` will make, so that the state can say so before it happens."""
+        """Note in `made` every folder that `create` will make, so that the state can say so before it happens.
+
+        Raises ContainerError if a cgroup is in use.
+        """
         self.made = []
         for _, _, _, mount, path in self.places:
             folder = path
@@ -56,34 +65,36 @@ class Cgroups:
             while folder != mount and not _exists(folder):
                 missing.append(folder)
                 folder = folder.rpartition("/")[0]
+            if not missing:
+                self._check_unused(path)
             self.made += reversed(missing)
+        self.claimed = True
 
     def create(self) -> None:
         """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
         for _, controllers, is_v2, mount, path in self.places:
-            made = False
             for folder in self.made:
                 if path == folder or path.startswith(folder + "/"):
                     self._make(folder, mount, controllers, is_v2)
-                    made = made or folder == path
-            if not made:
-                self._check_unused(path)
 
     def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
         try:
             if is_v2:
                 v2.enable_controllers(mount, folder)
             posix.mkdir(folder, 0o755)
+            if not is_v2:
+                v1.prepare(folder, controllers)
         except FileExistsError:
-            return  # another container's parent, made in this moment
+            # Made in this moment: as another container's parent, or by one that has the same path.
+            if any(folder == path for _, _, _, _, path in self.places):
+                self._check_unused(folder)
         except OSError as error:
             raise from_os_error(error, f"create the cgroup {folder}", pointer="/linux/cgroupsPath") from None
-        if not is_v2:
-            v1.prepare(folder, controllers)
 
     def _check_unused(self, path: str) -> None:
         busy = processes(path)
         if busy:
+            self.claimed = False
             raise ContainerError(
                 f"the cgroup {path} has processes already: {', '.join(map(str, busy[:5]))}",
                 pointer="/linux/cgroupsPath",
@@ -130,6 +141,8 @@ class Cgroups:
     def remove(self) -> None:
         """Remove the container's cgroups, ending whatever is left in them, and the parents that were made for it and
         are empty now. Raises KernelError with the pids that resist."""
+        if not self.claimed:
+            return
         busy = [path for _, _, _, _, path in self.places if not _removed(path)]
         if busy:
             self.kill()
@@ -194,4 +207,6 @@ def _exists(path: str) -> bool:
         posix.stat(path)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise from_os_error(error, f"look for the cgroup {path}", pointer="/linux/cgroupsPath") from None
     return True

@@ -17,12 +17,11 @@ def create(
     creation = Creation(
         root, container_id, bundle, wait_for_start=True, console_socket=console_socket, pid_file=pid_file
     )
-    creation.launch()
     try:
+        creation.launch()
         creation.release()
-    except BaseException:
-        creation.undo()
-        raise
+    except BaseException as error:
+        raise creation.undone(error) from None
     creation.init.close()
     assert creation.entry
     creation.entry.close()

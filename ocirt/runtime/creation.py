@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 from time import gmtime, time_ns
 
 from ocirt.cgroups.layout import detect
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ocirt.plan.step import Slot
     from ocirt.state.store import Entry
 
+ENDING = (1, 2, 15)
+"""The signals that ask us to end: main has them raise, wherever we are."""
 FIFO_MODE = 0o622
 """init opens it with the program's user: the folder around it is private."""
 
@@ -42,7 +45,7 @@ def now() -> str:
 
 class Creation:
     """A container being made. Everything that can be refused is refused in the constructor, before anything exists;
-    `launch` makes it, and undoes all of it if it fails."""
+    `launch` makes it, and `undone` removes all of it if that fails."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Creation:
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self._home: bytes | None = None
         self._devices_set = False
+        self._pid_file_written = False
         self._check_terminal(console_socket, terminal_is_ours)
         try:
             layout = detect()
@@ -115,16 +119,20 @@ class Creation:
         return placed(error, self.config.bundle + "/config.json", self.config.text)
 
     def launch(self) -> None:
-        """Make the container, up to the point where init only waits to be let go. Raises Error."""
-        self.entry = self.store.create(self.id)
+        """Make the container, up to the point where init only waits to be let go.
+
+        Whatever it raises, and whatever is raised before the container is handed over: `undone` is next.
+        """
+        # A signal that asks us to end must not come between the folder and the knowledge of it.
+        before = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
-            self._prepare()
-            self._spawn()
-            self.init.follow(self, until=SYNC_READY)
-            self._finish()
-        except BaseException as error:
-            self.undo()
-            raise self._placed(error) if isinstance(error, Error) else error from None
+            self.entry = self.store.create(self.id)
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+        self._prepare()
+        self._spawn()
+        self.init.follow(self, until=SYNC_READY)
+        self._finish()
 
     def _prepare(self) -> None:
         """The intent goes first: whatever happens then, `delete --force` knows what to undo."""
@@ -174,7 +182,10 @@ class Creation:
                 opened.append(descriptors["cgroup"])
             self.init.spawn(init_image(), self.facts, descriptors, (0, 1, 2))
         except OSError as error:
-            raise from_os_error(error, "start the container's init") from None
+            hint = (
+                "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC" if error.errno == 11 else ""
+            )
+            raise from_os_error(error, "start the container's init", hint=hint) from None
         finally:
             for fd in opened:
                 posix.close(fd)
@@ -221,31 +232,62 @@ class Creation:
             send(self.console, self.master)
             posix.close(self.master)
             self.master, self.console = -1, None
-        try:
-            if self.pid_file:
+        if self.pid_file:
+            try:
                 write_pid_file(self.pid_file, self.pid)
-            if self.facts.wait_for_start:
+            except OSError as error:
+                raise from_os_error(error, f"write the pid file {self.pid_file}", hint="see --pid-file") from None
+            self._pid_file_written = True
+        if self.facts.wait_for_start:
+            try:
                 posix.rename(f"{self.entry.folder}/{UNFINISHED_START}", f"{self.entry.folder}/{START}")
-        except OSError as error:
-            raise from_os_error(error, "write the pid file") from None
+            except OSError as error:
+                raise from_os_error(error, f"finish {self.entry.folder}") from None
 
     def release(self) -> None:
         """Let init go on."""
         home = self.compiled.home
         self.init.answer({home: self._home or b"/"} if home else {})
 
+    def undone(self, error: BaseException) -> BaseException:
+        """Undo everything after `error`; returns what to raise: the same, with its place in config.json."""
+        hint = ""
+        try:
+            self.undo()
+        except Error as second:
+            hint = f"and then: {second}; `ocirt delete --force {self.id}` tries again"
+        if isinstance(error, Error):
+            if hint:
+                error.hint = f"{error.hint}; {hint}" if error.hint else hint
+            return self._placed(error)
+        return error
+
     def undo(self) -> None:
-        """Remove every trace, in the reverse order."""
+        """Remove every trace, in the reverse order; no signal may cut that short."""
+        before = pthread_sigmask(SIG_BLOCK, ENDING)
+        try:
+            self._undo()
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+
+    def _undo(self) -> None:
         self.init.kill()
+        if self._pid_file_written and self.pid_file:
+            try:
+                posix.unlink(self.pid_file)
+            except OSError:
+                pass  # removed by someone else
         if self.master >= 0:
             posix.close(self.master)
             self.master = -1
         if self.console:
             self.console.close()
         if self.entry:
-            self.cgroups.remove()
-            self.entry.remove()
-            self.entry.close()
+            try:
+                self.cgroups.remove()
+                self.entry.remove()
+            finally:
+                self.entry.close()
 
 
 def write_pid_file(path: str, pid: int) -> None:
@@ -254,7 +296,11 @@ def write_pid_file(path: str, pid: int) -> None:
     temporary = f"{folder}{slash}.{name}.{posix.getpid()}"
     fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
     try:
-        posix.write(fd, str(pid).encode())
-    finally:
-        posix.close(fd)
-    posix.rename(temporary, path)
+        try:
+            posix.write(fd, str(pid).encode())
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, path)
+    except OSError:
+        posix.unlink(temporary)
+        raise

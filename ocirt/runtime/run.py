@@ -30,15 +30,14 @@ def run(
         window=window,
         pid_file=pid_file,
     )
-    creation.launch()
     try:
+        creation.launch()
         if not detach:
             block_signals()
         creation.release()
         creation.init.wait_for_program()
-    except BaseException:
-        creation.undo()
-        raise
+    except BaseException as error:
+        raise creation.undone(error) from None
     assert creation.entry
     creation.entry.close()
     if detach:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import posix
 import select
 
-from ocirt.errors import ContainerError, from_os_error
+from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.launch import failure_of
 from ocirt.plan.wire import MAX_LOG, MESSAGE, MSG_ERROR
 from ocirt.state.process import start_time
 from ocirt.state.status import CREATED, status_of
-from ocirt.state.store import START, Store
+from ocirt.state.store import CONFIG, START, Store
 
 
 def start(root: str, container_id: str) -> None:
@@ -41,9 +41,19 @@ def start(root: str, container_id: str) -> None:
                         failed = failure_of(
                             pointer, doing, call, (), errno, record[MESSAGE.size : MESSAGE.size + length]
                         )
-                        failed.place = state["bundle"] + "/config.json"
-                        raise failed
+                        raise _placed(failed, state["bundle"], entry.folder)
             raise ContainerError(f'the first process of "{container_id}" sent something unknown')
+
+
+def _placed(error: Error, bundle: str, folder: str) -> Error:
+    """With the line in the bundle's config.json, as the copy in our folder has it."""
+    from ocirt.config.load import placed, read_json
+
+    try:
+        text = read_json(f"{folder}/{CONFIG}")
+    except Error:
+        text = ""
+    return placed(error, f"{bundle}/config.json", text)
 
 
 def _let_go(fifo: str, pidfd: int) -> bytes | None:
