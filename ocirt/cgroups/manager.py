@@ -153,8 +153,10 @@ class Cgroups:
                 pids = processes(path)
                 hint = f"still in it: {', '.join(map(str, pids[:8]))}" if pids else ""
                 raise from_os_error(error, f"remove the cgroup {path}", hint=hint) from None
+        own = {path for _, _, _, _, path in self.places}
         for folder in reversed(self.made):
-            _removed(folder)  # not if it is another container's parent by now
+            if folder not in own:
+                _removed(folder)  # not if it is another container's parent by now
 
     def kill(self) -> None:
         """SIGKILL to every process in them, until none is new."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+_WALL = 0x40000000  # waitpid(2): also a child that sends no SIGCHLD
+
+
 class Interrupted(BaseException):
     """A signal asks us to end: what is half made is undone on the way out."""
 
@@ -71,8 +74,16 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
 
 
 def entry() -> NoReturn:
-    """What the installed executable calls: sys.argv is ("-c", hot.bin, argv[0], arguments …)."""
-    code = main(sys.argv[2], sys.argv[3:])
+    """What the installed executable calls: sys.argv is ("-c", hot/VERB.bin, the launcher's helper, argv[0], arguments …)."""
+    code = main(sys.argv[3], sys.argv[4:])
+    helper = int(sys.argv[2])
+    if helper:
+        # The one that has the kernel's grace period begin early (launcher.c): it has done its work.
+        try:
+            posix.kill(helper, 9)
+            posix.waitpid(helper, _WALL)
+        except ChildProcessError:
+            pass
     # All is written and closed: the interpreter's own tear-down would only cost time.
     for stream in (sys.stdout, sys.stderr):
         try:

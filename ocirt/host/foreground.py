@@ -5,9 +5,8 @@ Signals are blocked and taken one by one (sigwaitinfo): no handler does any work
 
 from __future__ import annotations
 
-import posix
-
 import _signal
+import posix
 
 SIGCHLD, SIGWINCH, SIGURG = 17, 28, 23
 # What a program does to itself, what cannot be caught, and what job control of our own terminal means for us.

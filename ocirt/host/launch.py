@@ -127,7 +127,7 @@ class Init:
         self._socket.send(b"".join(reply))
 
     def wait_for_program(self) -> None:
-        """Until the program is executed: end-of-file, for the socket is close-on-exec. Raises KernelError if it is not."""
+        """Until the program is executed: the socket is close-on-exec. Raises KernelError if that fails."""
         content = self._socket.recv(MAX_MESSAGE)
         if content:
             kind, index, value, length = MESSAGE.unpack_from(content)

@@ -5,13 +5,12 @@ A wake-up descriptor next to the terminal's tells of signals, so that one select
 
 from __future__ import annotations
 
+import _signal
 import posix
 import select
 import sys
 import termios
 from fcntl import ioctl
-
-import _signal
 
 from ocirt.host.foreground import FORWARDED, SIGCHLD, SIGWINCH, pass_on
 

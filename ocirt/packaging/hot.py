@@ -1,20 +1,16 @@
-"""All modules that a hot verb needs, in one file, and the order in which it needs them.
+"""For each hot verb one file with the code of all modules that it needs, in the order in which it needs them.
 
-The file holds one marshalled code object, which the launcher has Python execute: a small loader, and the modules' code,
-marshalled. What a verb imports at the top of its modules is known here, at build time: it is loaded in that order
-without asking the import system (40 µs a module). Other modules come from the package's folder, as usual.
+The file is a marshalled tuple: the code of a small loader (hot_main.py), which the launcher has Python execute, and the
+modules. What a verb imports at the top of its modules is known here, at build time, so the import system (40 µs a
+module) is not asked. All other modules come from the package's folder, as usual.
 """
 
 from __future__ import annotations
-import __future__
-
 import ast
+import importlib.util
 import marshal
+import types
 from pathlib import Path
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import types
 
 ROOTS = {
     "create": ("ocirt.cli.actions", "ocirt.runtime.create"),
@@ -73,27 +69,58 @@ class Modules:
         return ordered
 
     def code(self, name: str) -> types.CodeType:
-        """Without docstrings and assertions, and without `import __future__`, whose effect is put in by a flag."""
-        tree = self.tree(name)
-        tree.body = [
-            node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
-        ]
+        """Without what only readers and type checkers need: docstrings, assertions, annotations."""
         path = self.path(name)
         assert path
         where = str(Path("ocirt") / path.relative_to(self.source))
-        flags = __future__.annotations.compiler_flag
-        return compile(tree, where, "exec", flags=flags, optimize=2, dont_inherit=True)
+        tree = ast.fix_missing_locations(_Strip().visit(ast.parse(path.read_bytes())))
+        code = compile(tree, where, "exec", optimize=2, dont_inherit=True)
+        assert isinstance(code, types.CodeType)
+        return code
 
 
-def bundle(source: Path) -> bytes:
-    """The bytes of hot.bin, for the Python that runs this."""
+class _Strip(ast.NodeTransformer):
+    """Takes annotations, `from __future__` and `if TYPE_CHECKING` out of a module."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None if not isinstance(node.target, ast.Name) else ast.Pass()
+        return ast.Assign(targets=[node.target], value=self.visit(node.value))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+
+def bundle(source: Path, verb: str) -> bytes:
+    """The bytes of hot/VERB.bin, for the Python that runs this; "main" is for all that is not a hot verb."""
     modules = Modules(source)
-    orders = {verb: modules.order(("ocirt.cli.main", *roots)) for verb, roots in ROOTS.items()}
-    codes = {}
-    for name in dict.fromkeys(name for order in orders.values() for name in order):
+    order = modules.order(("ocirt.cli.main", *ROOTS.get(verb, ())))
+    entries = []
+    for name in order:
         path = modules.path(name)
         assert path
-        codes[name] = (path.name == "__init__.py", marshal.dumps(modules.code(name)))
-    main = (Path(__file__).parent / "hot_main.py").read_text()
-    main = main.replace("CODES: dict = {}", f"CODES = {codes!r}").replace("ORDERS: dict = {}", f"ORDERS = {orders!r}")
-    return marshal.dumps(compile(main, "ocirt/hot.py", "exec", optimize=2))
+        entries.append((name, path.name == "__init__.py", modules.code(name)))
+    main = (Path(__file__).parent / "hot_main.py").read_bytes()
+    json = importlib.util.find_spec("_json")
+    origin = json.origin if json and json.origin != "built-in" else None
+    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries, origin))
+
+
+def bundles(source: Path, target: Path) -> None:
+    """Write all of them into a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for verb in ("main", *ROOTS):
+        (target / f"{verb}.bin").write_bytes(bundle(source, verb))

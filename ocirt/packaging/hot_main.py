@@ -1,23 +1,23 @@
-"""The main program of hot.bin: load the modules that the verb needs, then ocirt's command line."""
+"""The loader of a hot verb: executed with `modules` and `json`, as hot.py packs them; sys.argv[1] is its file."""
 
 import gc
 import sys
-from marshal import loads
+
+import _imp
 
 gc.disable()  # a command is over before a collection would pay
-CODES: dict = {}
-ORDERS: dict = {}
-BASE = sys.argv[1].rpartition("/ocirt/")[0]
+
+base = sys.argv[1].rpartition("/ocirt/")[0]
+sys.path.append(base)  # the cold modules, and the packages that they need
 
 
-def load_all(names):
-    """What importing each would do. `names` has every module after those that it imports."""
-    modules = sys.modules
+def load_all():
+    """What importing each would do: each stands after those that it imports."""
+    loaded = sys.modules
     kind = type(sys)
-    for name in names:
-        is_package, code = CODES[name]
-        place = BASE + "/" + name.replace(".", "/")
-        module = modules[name] = kind(name)
+    for name, is_package, code in modules:  # noqa: F821
+        place = base + "/" + name.replace(".", "/")
+        module = loaded[name] = kind(name)
         variables = module.__dict__
         if is_package:
             variables["__path__"] = [place]
@@ -26,14 +26,24 @@ def load_all(names):
         else:
             variables["__package__"] = name.rpartition(".")[0]
             variables["__file__"] = place + ".py"
-        exec(loads(code), variables)
+        exec(code, variables)
 
 
-sys.path.append(BASE)  # the cold modules, and the packages that they need
-for word in sys.argv[3:]:
-    if word in ORDERS:
-        load_all(ORDERS[word])
-        break
-from ocirt.cli.main import entry  # noqa: E402
+class Place:
+    """What loading an extension module asks of a module's specification."""
 
-entry()
+    def __init__(self, name, origin):
+        self.name = name
+        self.origin = origin
+
+
+if json:  # noqa: F821
+    # Its place is known: importing it would read two folders to find that.
+    spec = Place("_json", json)  # noqa: F821
+    try:
+        sys.modules["_json"] = _imp.create_dynamic(spec)
+        _imp.exec_dynamic(sys.modules["_json"])
+    except ImportError:
+        sys.modules.pop("_json", None)
+load_all()
+sys.modules["ocirt.cli.main"].entry()

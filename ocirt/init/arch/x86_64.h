@@ -28,10 +28,13 @@ enum {
     NR_close = 3,
     NR_lseek = 8,
     NR_mmap = 9,
+    NR_nanosleep = 35,
     NR_sendmsg = 46,
     NR_execve = 59,
     NR_exit_group = 231,
     NR_readlinkat = 267,
     NR_faccessat = 269,
+    NR_openat = 257,
     NR_clone3 = 435,
+    NR_close_range = 436,
 };

@@ -9,7 +9,7 @@ SIG_SETMASK: int
 SIG_DFL: int
 SIG_IGN: int
 
-class struct_siginfo:
+class struct_siginfo:  # noqa: N801
     si_signo: int
     si_pid: int
 

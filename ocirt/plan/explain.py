@@ -1,0 +1,157 @@
+"""A plan in words: what `ocirt explain` prints. Made from the same steps that are encoded, so what is shown is what runs.
+
+    /mounts/0                     mount proc on /proc
+      13  $fs = fsopen("proc", FSOPEN_CLOEXEC)
+      18  $target = openat2($rootfs, "proc", {flags=…, resolve=…}, 24)           ENOENT goes on; then → step 20
+          … 1 step if it does not exist
+
+Branches that are only taken when something is missing are folded, unless all is asked for.
+"""
+
+from __future__ import annotations
+
+from ocirt.plan.decode import arguments, errno_name
+from ocirt.plan.kernel import EEXIST, EINVAL, ENOENT, ENOTDIR
+from ocirt.plan.wire import OP_EXPECT, OP_LOAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ocirt.plan.step import Plan, Step
+
+TAIL_COLUMN = 76
+"""Where the remarks on a call begin, if it is not longer."""
+
+
+class Style:
+    """The escape sequences of a terminal; empty strings elsewhere."""
+
+    __slots__ = ("bold", "dim", "end", "warn")
+
+    def __init__(self, *, colour: bool) -> None:
+        self.bold, self.dim, self.warn, self.end = ("\033[1m", "\033[2m", "\033[33m", "\033[0m") if colour else ("",) * 4
+
+
+def step_call(step: Step) -> str:
+    """The call, decoded: `$fd = openat2(…)`."""
+    args = arguments(step.call, step.args)
+    result = f"${step.result.name} = " if step.result else ""
+    if step.op == OP_LOAD:
+        return result + args[0]
+    if step.op == OP_EXPECT:
+        value, mask, want, _, errno = args
+        return f"expect {value}{' & ' + mask if mask else ''} == {want}, or {errno}"
+    return f"{result}{step.call}({', '.join(args)})"
+
+
+def step_flow(step: Step) -> str:
+    """Where it goes on, if not simply at the next step."""
+    parts = []
+    errnos = ", ".join(map(errno_name, step.errnos))
+    if step.fail:
+        parts.append(f"{errnos or 'else'} → step {step.fail.index}")
+    elif errnos:
+        parts.append(f"{errnos} ignored")
+    if step.ok:
+        parts.append(f"then → step {step.ok.index}")
+    return "; ".join(parts)
+
+
+def step_document(index: int, step: Step) -> dict[str, Any]:
+    """One step for `explain --json`."""
+    return {
+        "index": index,
+        "call": step.call,
+        "args": arguments(step.call, step.args),
+        "pointer": step.pointer,
+        "doing": step.doing,
+        "result": step.result.name if step.result else None,
+        "ignores": [errno_name(errno) for errno in step.errnos],
+        "ok": step.ok.index if step.ok else None,
+        "fail": step.fail.index if step.fail else None,
+    }
+
+
+def folds(steps: Sequence[Step]) -> dict[int, tuple[int, str]]:
+    """first step of a branch off the usual way → (the step after the branch, when it is taken).
+
+    Such a branch lies between a step and the place to which that step jumps when all is as usual. No step that is
+    shown may jump into its middle.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    at = 0
+    while at < len(steps):
+        end = _branch_end(steps, at)
+        if end > at + 1 and not _entered(steps, at + 1, end, found):
+            found[at + 1] = end, _when(steps, at)
+            at = end
+        else:
+            at += 1
+    return found
+
+
+def _branch_end(steps: Sequence[Step], at: int) -> int:
+    """Where the branch that begins right after this step ends; 0 if none does."""
+    ok, fail = steps[at].ok, steps[at].fail
+    if ok and ok.index > at + 1:
+        return ok.index
+    if ok and fail and fail.index > at + 1:
+        return fail.index
+    return 0
+
+
+def _entered(steps: Sequence[Step], start: int, end: int, found: dict[int, tuple[int, str]]) -> bool:
+    """Does a step before `start`, outside the branches that are folded already, jump into the middle?"""
+    hidden = {index for first, (last, _) in found.items() for index in range(first, last)}
+    for index in range(start - 1):
+        if index not in hidden:
+            for label in (steps[index].ok, steps[index].fail):
+                if label and start < label.index < end:
+                    return True
+    return False
+
+
+def _when(steps: Sequence[Step], at: int) -> str:
+    step = steps[at]
+    others = any(label and label.index == at + 1 for other in steps[:at] for label in (other.ok, other.fail))
+    if others or step.op == OP_EXPECT or not (step.ok and step.ok.index > at + 1):
+        return "otherwise"
+    errnos = frozenset(step.errnos)
+    if errnos and errnos <= {ENOENT, ENOTDIR}:
+        return "if it does not exist"
+    if errnos == {EEXIST}:
+        return "if it exists already"
+    if step.call == "move_mount" and errnos == {EINVAL, ENOTDIR}:
+        return "if it is a directory"
+    return f"if that fails with {' or '.join(map(errno_name, step.errnos))}" if errnos else "if that fails"
+
+
+def plan_lines(plan: Plan, *, everything: bool = False, colour: bool = False) -> list[str]:
+    """The plan's text, a line for each step below a line for each config value that they are due to."""
+    style = Style(colour=colour)
+    steps = plan.steps
+    hidden = {} if everything else folds(steps)
+    wide = min(max((len(step.pointer) for step in steps), default=0), 32)
+    number = len(str(len(steps)))
+    lines: list[str] = []
+    group: tuple[str, str] | None = None
+    at = 0
+    while at < len(steps):
+        step = steps[at]
+        fold = hidden.get(at)
+        if fold:
+            end, when = fold
+            count = end - at
+            lines.append(f"  {'':{number}}  {style.dim}… {count} step{'' if count == 1 else 's'} {when}{style.end}")
+            at = end
+            continue
+        if (step.pointer, step.doing) != group:
+            group = step.pointer, step.doing
+            lines.append(f"{style.bold}{step.pointer or 'always':{wide}}{style.end}  {step.doing}")
+        call, flow = step_call(step), step_flow(step)
+        line = f"  {style.dim}{at:{number}}{style.end}  "
+        lines.append(f"{line}{call:{TAIL_COLUMN}}  {style.dim}{flow}{style.end}" if flow else line + call)
+        at += 1
+    return lines

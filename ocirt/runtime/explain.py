@@ -1,0 +1,154 @@
+"""explain: what `create` would do with a bundle on this host, without doing any of it."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cgroups.layout import detect
+from ocirt.cgroups.manager import Cgroups
+from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
+from ocirt.config.load import load, placed
+from ocirt.errors import Error, UsageError
+from ocirt.host.facts import gather
+from ocirt.plan.compile import compile_plan
+from ocirt.plan.encode import encode
+from ocirt.plan.explain import Style, plan_lines, step_document
+from ocirt.plan.verify import verify
+from ocirt.state.store import check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ocirt.cgroups.rules import Rule
+    from ocirt.config.load import Config
+    from ocirt.plan.compile import Compiled
+    from ocirt.plan.facts import Facts
+
+CAP_SYS_ADMIN = 1 << 21
+
+
+class Prepared:
+    """A bundle's plan for this host, and what the host would do beside it.
+
+    size     bytes of the encoded plan
+    """
+
+    __slots__ = ("cgroups", "compiled", "config", "facts", "size")
+
+    def __init__(self, config: Config, facts: Facts, cgroups: Cgroups, compiled: Compiled, size: int) -> None:
+        self.config = config
+        self.facts = facts
+        self.cgroups = cgroups
+        self.compiled = compiled
+        self.size = size
+
+
+def prepare(config: Config) -> Prepared:
+    """Compile, verify and encode, as `create` does before anything exists. Errors have no place yet."""
+    container_id = id_for(config.bundle)
+    layout = detect()
+    linux = config.spec.get("linux") or {}
+    cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+    facts = gather(config, container_id, layout, cgroups, wait_for_start=True)
+    compiled = compile_plan(config, facts)
+    verify(compiled.plan)
+    cgroups.plan()
+    return Prepared(config, facts, cgroups, compiled, len(encode(compiled.plan).content))
+
+
+def id_for(bundle: str) -> str:
+    """The id that `ocirt run BUNDLE/` gives the container: the folder's name, if it can be one."""
+    name = bundle.rpartition("/")[2]
+    try:
+        check_id(name)
+    except UsageError:
+        return "container"
+    return name
+
+
+class Explanation:
+    """What `explain` found, as text or as a document."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.plan = prepared.compiled.plan
+        self.warnings = prepared.config.warnings + prepared.compiled.warnings
+        if not prepared.facts.permitted & CAP_SYS_ADMIN:
+            self.warnings.append(
+                f"this is the plan for user {posix.getuid()} without CAP_SYS_ADMIN: the kernel would refuse to run it"
+            )
+
+    def document(self) -> dict[str, Any]:
+        """The object of --json."""
+        prepared = self.prepared
+        made = prepared.cgroups.made
+        return {
+            "bundle": prepared.config.bundle,
+            "rootfs": prepared.facts.rootfs,
+            "machine": prepared.facts.machine,
+            "bytes": prepared.size,
+            "steps": [step_document(index, step) for index, step in enumerate(self.plan.steps)],
+            "warnings": self.warnings,
+            "cgroups": [
+                {
+                    "hierarchy": name or "unified",
+                    "path": path,
+                    "create": [folder for folder in made if (path + "/").startswith(folder + "/")],
+                }
+                for name, _, _, _, path in prepared.cgroups.places
+            ],
+            "devices": [rule_text(rule) for rule in self._rules()],
+        }
+
+    def lines(self, *, everything: bool, colour: bool) -> list[str]:
+        """The text: a header, the plan, what the host does beside it, warnings."""
+        prepared, style = self.prepared, Style(colour=colour)
+        count = len(self.plan.steps)
+        shown = [
+            f"{style.bold}bundle{style.end}  {prepared.config.bundle}",
+            f"{style.bold}rootfs{style.end}  {prepared.facts.rootfs}",
+            f"{style.bold}plan{style.end}    {count} steps, {prepared.size} bytes, for {prepared.facts.machine}",
+            "",
+            *plan_lines(self.plan, everything=everything, colour=colour),
+            "",
+            f"{style.bold}meanwhile, on the host{style.end}",
+            *self._host_lines(),
+        ]
+        if self.warnings:
+            shown.append("")
+            shown += [f"{style.warn}warning{style.end}: {warning}" for warning in self.warnings]
+        return shown
+
+    def _host_lines(self) -> list[str]:
+        cgroups = self.prepared.cgroups
+        made = set(cgroups.made)
+        lines = [
+            f"  {'create and join' if path in made else 'join':15}  {path}" for _, _, _, _, path in cgroups.places
+        ]
+        rules = ", ".join(rule_text(rule) for rule in self._rules())
+        lines.append(f"  {'device rules':15}  deny a *:* rwm{', ' + rules if rules else ''}, and the default devices")
+        return lines
+
+    def _rules(self) -> list[Rule]:
+        """The configuration's own, after the initial deny-all and before the defaults."""
+        linux = self.prepared.config.spec.get("linux") or {}
+        rules = container_rules((linux.get("resources") or {}).get("devices") or ())
+        return [rule for rule in rules[: len(rules) - len(DEFAULTS)] if rule.allow or not rule.everything]
+
+
+def rule_text(rule: Rule) -> str:
+    """As the kernel's devices.allow has it."""
+    major, minor = ("*" if number == ANY else str(number) for number in (rule.major, rule.minor))
+    return f"{'allow' if rule.allow else 'deny'} {rule.type} {major}:{minor} {rule.access}"
+
+
+def explain(bundle: str) -> Explanation:
+    """Raises Error, as `create` would. Makes nothing, and needs no state directory."""
+    config = load(bundle)
+    try:
+        return Explanation(prepare(config))
+    except Error as error:
+        raise error if error.pointer is None else placed(
+            error, config.bundle + "/config.json", config.text
+        ) from None
