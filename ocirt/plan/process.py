@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ocirt.config.names import RLIMITS
+from ocirt.errors import ConfigError
 from ocirt.plan.kernel import (
     AT_EACCESS,
     AT_FDCWD,
@@ -123,6 +124,8 @@ def find_program(scope: Scope) -> Reg:
     name = scope.process["args"][0]
     plan.at("/process/args/0", f'exec "{name}": executable file not found in $PATH')
     candidates = [name] if "/" in name else [f"{folder.rstrip('/')}/{name}" for folder in search_path(scope)]
+    if not candidates:
+        raise ConfigError(f"{plan.doing}; PATH has no absolute folder", pointer=plan.pointer)
     program = plan.register("program")
     found = Label()
     for candidate in candidates:
