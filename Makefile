@@ -1,0 +1,77 @@
+# Everything that one does with ocirt. `make demo` and `make test` do all the set-up on a fresh Debian 12 as root.
+
+PYTHON ?= /usr/bin/python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+export CI
+
+# What Debian has to bring, for each purpose.
+PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev
+PACKAGES_DEMO := busybox-static
+PACKAGES_TEST := busybox-static iproute2 git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
+	libc6-dev-arm64-cross gcc-riscv64-linux-gnu qemu-user
+PACKAGES_BENCH := busybox-static iproute2 runc crun
+PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
+
+# Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
+need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q ' installed' || echo $$p; done); \
+	[ -z "$$missing" ] || ! command -v apt-get >/dev/null || \
+	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
+
+.PHONY: help demo test build venv lint fuzz conformance runtime-tools bench vm-test bare clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+demo: ## install what is missing, build, and run a container, shown step by step
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_DEMO))
+	@$(MAKE) --no-print-directory build
+	@docs/demo.sh $(BIN)/ocirt
+
+test: ## install what is missing, build, and pass all tests
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_TEST))
+	@$(MAKE) --no-print-directory venv
+	tests/isolate $(BIN)/pytest $(PYTEST_ARGS)
+	KEEP_UNIFIED=1 tests/isolate $(BIN)/pytest tests/runtime conformance $(PYTEST_ARGS)
+
+build: $(VENV)/bin/pip ## compile and install into .venv
+	@rm -rf build *.egg-info
+	@$(BIN)/pip install --quiet --disable-pip-version-check .
+
+venv: $(VENV)/bin/pip ## the same, with what the tests need
+	@rm -rf build *.egg-info
+	@$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -m venv $(VENV)
+
+lint: venv ## formatting, lint, types and layers alone
+	$(BIN)/pytest tests/test_lint.py tests/test_layers.py
+
+fuzz: venv ## a minute of fuzzing in all
+	tests/fuzz/run.sh 60
+
+conformance: venv ## our own tests of the specification
+	tests/isolate $(BIN)/pytest conformance
+
+runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder
+	tests/isolate conformance/run-runtime-tools $(BIN)/ocirt "$(DIR)"
+
+bench: ## run ocirt, crun and runc in turn and print the ratios
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
+	@$(MAKE) --no-print-directory build
+	@tests/isolate $(BIN)/python bench/bench.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+vm-test: ## cgroup v2 and systemd: the tests in a virtual machine
+	$(call need,$(PACKAGES_VM))
+	@$(MAKE) --no-print-directory build
+	tests/vm/run.sh
+
+bare: ## prove `make demo` in a bare Debian 12 made by mmdebstrap
+	$(call need,mmdebstrap debian-archive-keyring)
+	tests/bare.sh demo
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)

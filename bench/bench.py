@@ -1,0 +1,166 @@
+"""Benchmarks: ocirt, crun and runc in turn, in one run, and the ratios of their medians.
+
+usage: tests/isolate python bench/bench.py --ocirt PATH [--rounds N] [--pause SECONDS]
+
+Each round runs every runtime once, in a random order. Two figures for `run`: "at rest", with a pause before each
+start, as when a container is started on a host that is not starting others; and "back to back". They differ on cgroup
+v1, where the first process that is moved waits for an RCU grace period unless another was moved some 10 ms before.
+A ratio is the median of the rounds' ratios. Machines are noisy: read ratios, not milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PEERS = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
+
+
+class Measured:
+    """Wall time in ms and peak RSS in KiB of one command."""
+
+    def __init__(self, argv: list[str], *, expect: int = 0) -> None:
+        null = os.open("/dev/null", os.O_RDWR)
+        actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
+        start = time.perf_counter()
+        pid = os.posix_spawn(argv[0], argv, {}, file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        self.ms = (time.perf_counter() - start) * 1e3
+        self.rss = usage.ru_maxrss
+        os.close(null)
+        code = os.waitstatus_to_exitcode(status)
+        if code != expect:
+            raise SystemExit(f"{' '.join(argv)}: exit code {code}, expected {expect}")
+
+
+def make_bundle(folder: Path, args: list[str]) -> Path:
+    """runc's default bundle, without a terminal, with a root file system of busybox."""
+    binary = folder / "rootfs" / "bin"
+    binary.mkdir(parents=True)
+    shutil.copy("/bin/busybox", binary / "busybox")
+    for applet in ("true", "sleep"):
+        (binary / applet).symlink_to("busybox")
+    (folder / "rootfs" / "etc").mkdir()
+    (folder / "rootfs" / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    subprocess.run([PEERS["runc"], "spec"], cwd=folder, check=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["process"].update(terminal=False, args=args)
+    (folder / "config.json").write_text(json.dumps(config, indent=4))
+    return folder
+
+
+class Bench:
+    def __init__(self, runtimes: dict[str, str], work: Path, rounds: int) -> None:
+        self.runtimes = runtimes
+        self.rounds = rounds
+        self.true = make_bundle(work / "true", ["/bin/true"])
+        self.sleep = make_bundle(work / "sleep", ["/bin/sleep", "1000"])
+        self.roots = {name: str(work / f"state-{name}") for name in runtimes}
+
+    def call(self, name: str, *args: str) -> Measured:
+        return Measured([self.runtimes[name], "--root", self.roots[name], *args])
+
+    def table(self, title: str, results: dict[str, list[float]], unit: str = "ms") -> None:
+        ours = results["ocirt"]
+        cells = []
+        for name, values in results.items():
+            cell = f"{name} {statistics.median(values):.1f} {unit}"
+            if name != "ocirt":
+                ratio = statistics.median(a / b for a, b in zip(ours, values, strict=True))
+                cell += f" (ratio {ratio:.2f})"
+            cells.append(cell)
+        print(f"{title:34} {'   '.join(cells)}")
+
+    def run(self, pause: float) -> None:
+        times: dict[str, list[float]] = {name: [] for name in self.runtimes}
+        memory: dict[str, list[float]] = {name: [] for name in self.runtimes}
+        for index in range(self.rounds):
+            names = list(self.runtimes)
+            random.shuffle(names)
+            for name in names:
+                time.sleep(pause)
+                done = self.call(name, "run", "--bundle", str(self.true), f"{name}-{index}")
+                times[name].append(done.ms)
+                memory[name].append(done.rss)
+        self.table(f"run true, {'at rest' if pause else 'back to back'}", times)
+        if pause:
+            self.table("run true, peak RSS", memory, "KiB")
+
+    def verbs(self) -> None:
+        steps = ("create", "start", "state", "kill", "delete")
+        times: dict[str, dict[str, list[float]]] = {step: {name: [] for name in self.runtimes} for step in steps}
+        for index in range(max(self.rounds // 2, 10)):
+            names = list(self.runtimes)
+            random.shuffle(names)
+            for name in names:
+                container = f"{name}-{index}"
+                commands = {
+                    "create": ("create", "--bundle", str(self.sleep), container),
+                    "start": ("start", container),
+                    "state": ("state", container),
+                    "kill": ("kill", container, "KILL"),
+                    "delete": ("delete", container),
+                }
+                for step, args in commands.items():
+                    if step == "delete":
+                        self.wait_until_stopped(name, container)
+                    times[step][name].append(self.call(name, *args).ms)
+        for step in steps:
+            self.table(step, times[step])
+
+    def wait_until_stopped(self, name: str, container: str) -> None:
+        while True:
+            argv = [self.runtimes[name], "--root", self.roots[name], "state", container]
+            done = subprocess.run(argv, env={}, capture_output=True, text=True, check=True)
+            if json.loads(done.stdout)["status"] == "stopped":
+                return
+            time.sleep(0.005)
+
+    def memory_of_created(self) -> None:
+        """What is charged to a container that waits for `start`, once all that can be freed is (v1: force_empty)."""
+        charged: dict[str, list[float]] = {name: [] for name in self.runtimes}
+        for index in range(5):
+            for name in self.runtimes:
+                container = f"{name}-memory-{index}"
+                self.call(name, "create", "--bundle", str(self.sleep), container)
+                cgroup = next(iter(Path("/sys/fs/cgroup/memory").rglob(container)), None)
+                if cgroup is None:
+                    print("memory of a created container: no v1 memory controller here, not measured")
+                    self.call(name, "delete", "--force", container)
+                    return
+                (cgroup / "memory.force_empty").write_text("0")
+                charged[name].append(int((cgroup / "memory.usage_in_bytes").read_text()) / 1024)
+                self.call(name, "delete", "--force", container)
+        self.table("created and waiting, drained", charged, "KiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ocirt", required=True)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--pause", type=float, default=0.1)
+    options = parser.parse_args()
+    runtimes = {"ocirt": os.path.realpath(options.ocirt)}
+    runtimes |= {name: path for name, path in PEERS.items() if os.access(path, os.X_OK)}
+    if len(runtimes) == 1:
+        sys.exit("bench: neither crun nor runc is installed")
+    print(f"{options.rounds} rounds; medians; a ratio is ours divided by theirs")
+    with tempfile.TemporaryDirectory() as work:
+        bench = Bench(runtimes, Path(work), options.rounds)
+        bench.run(options.pause)
+        bench.run(0)
+        bench.verbs()
+        bench.memory_of_created()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+#!/bin/bash
+# Prove a README command in a bare Debian 12: mmdebstrap makes a root with "minbase" and nothing else, a copy of this
+# checkout goes in, and there runs `apt-get update && apt-get install -y make && make TARGET`.
+# usage: bare.sh TARGET   (as root; containers inside use the cgroups of `isolate` if this script runs under it)
+set -euo pipefail
+
+target=${1:-demo}
+source=$(cd "$(dirname "$0")/.." && pwd)
+[ "$(id -u)" = 0 ] || { echo "bare.sh: needs root" >&2; exit 1; }
+
+work=$(mktemp -d)
+trap 'rm -rf --one-file-system "$work"' EXIT
+root=$work/root
+mmdebstrap --quiet --variant=minbase bookworm "$root" >&2
+
+# How this host reaches its packages (mirror, proxy, certificates) is how the bare one has to.
+for file in /etc/apt/apt.conf.d/*registry* /etc/apt/apt.conf.d/*proxy* /etc/apt/sources.list /etc/apt/sources.list.d/* \
+    /etc/apt/auth.conf.d/* /etc/pip.conf /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
+    /root/.config/pip/pip.conf; do
+    [ -f "$file" ] || continue
+    mkdir -p "$root${file%/*}"
+    cp -L "$file" "$root$file"
+done
+mkdir "$root/ocirt"
+git -C "$source" archive HEAD | tar -x -C "$root/ocirt"
+
+env=(HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb)
+while read -r name; do env+=("$name=${!name}"); done < <(compgen -e | grep -iE '^(CI|PIP_.*|https?_proxy|no_proxy)$')
+
+# A mount namespace of its own: nothing is left mounted whatever happens.
+ROOT=$root unshare --mount --propagation private bash -euc '
+    mount --bind "$ROOT" "$ROOT"
+    for folder in proc sys dev; do mount --rbind "/$folder" "$ROOT/$folder"; done
+    exec chroot "$ROOT" /usr/bin/env -i "$@"
+' bash "${env[@]}" sh -euc "
+    cd /ocirt
+    apt-get update -qq
+    apt-get install -qq -y make >/dev/null
+    make $target"
