@@ -20,7 +20,7 @@
 #error "no file in init/arch/ for this architecture yet"
 #endif
 
-enum { PATH_SIZE = 4096, MOST_WORDS = 1 << 20, AT_FDCWD_ = -100, O_WRONLY_ = 1, O_CLOEXEC_ = 02000000, MOST_MOVES = 20 };
+enum { PATH_SIZE = 4096, MOST_WORDS = 1 << 20, AT_FDCWD_ = -100, O_WRONLY_ = 1, O_RDWR_ = 2, O_CLOEXEC_ = 02000000, MOST_MOVES = 20 };
 
 /* Where pip puts a package, seen from the prefix that holds bin/: in a virtual environment or under
  * --prefix and --user; in Debian's /usr/local; under --target. */
@@ -194,6 +194,19 @@ static long begin_grace_period(void)
         syscall6(NR_exit_group, 0, 0, 0, 0, 0, 0);
 }
 
+/* Where the caller left stdin, stdout or stderr closed, put /dev/null: else the next descriptors of ours, such as
+ * the socket to init, would become the container's. */
+static void fill_stdio(void)
+{
+    long fd;
+
+    do
+        fd = syscall6(NR_openat, AT_FDCWD_, (long)"/dev/null", O_RDWR_, 0, 0, 0);
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2)
+        syscall6(NR_close, fd, 0, 0, 0, 0, 0);
+}
+
 static char *decimal(char *end, long number)
 {
     *end = 0;
@@ -209,6 +222,7 @@ _Noreturn void run(long *stack)
     long argc = stack[0], envc = 0, helper = 0;
     char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
 
+    fill_stdio();
     while (envp[envc])
         envc++;
     long size = syscall6(NR_readlinkat, AT_FDCWD_, (long)"/proc/self/exe", (long)own, PATH_SIZE - 1, 0, 0);
