@@ -17,7 +17,7 @@ def home_of(uid: int, passwd: int | None) -> bytes:
     try:
         if posix.fstat(passwd).st_mode & 0o170000 != 0o100000:
             return b"/"
-        fd = posix.open(f"/proc/self/fd/{passwd}", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        fd = _open(f"/proc/self/fd/{passwd}")
         try:
             content = posix.read(fd, MAX_SIZE)
         finally:
@@ -32,3 +32,12 @@ def home_of(uid: int, passwd: int | None) -> bytes:
             home = fields[5]
             return home if home.startswith(b"/") and b"\0" not in home and len(home) < 4096 else b"/"
     return b"/"
+
+
+def _open(path: str) -> int:
+    """Without a change of its access time: that write could meet init, which turns the root readonly (EBUSY)."""
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+    try:
+        return posix.open(path, flags | posix.O_NOATIME)
+    except PermissionError:  # only the file's owner may ask for that
+        return posix.open(path, flags)
