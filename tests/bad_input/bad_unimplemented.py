@@ -1,0 +1,72 @@
+"""Cases: what the specification has and ocirt has not yet. Each goes away with its implementation."""
+
+from __future__ import annotations
+
+from bad_values import Case, put
+
+_LATER: list[tuple[str, object, object]] = [
+    # pointer, a value that asks for something, one that does not
+    ("/hooks", {"prestart": [{"path": "/bin/true"}]}, {}),
+    ("/process/apparmorProfile", "docker-default", ""),
+    ("/process/oomScoreAdj", -500, None),
+    ("/process/scheduler", {"policy": "SCHED_BATCH"}, {}),
+    ("/process/selinuxLabel", "system_u:system_r:container_t:s0", ""),
+    ("/process/ioPriority", {"class": "IOPRIO_CLASS_IDLE", "priority": 0}, None),
+    ("/process/execCPUAffinity", {"initial": "0"}, {}),
+    ("/mounts/0/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
+    ("/mounts/0/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], None),
+    ("/linux/namespaces/0/path", "/proc/1/ns/pid", ""),
+    ("/linux/resources/memory", {"limit": 1 << 30}, {}),
+    ("/linux/resources/cpu", {"shares": 512}, {}),
+    ("/linux/resources/pids", {"limit": 100}, None),
+    ("/linux/resources/blockIO", {"weight": 10}, {}),
+    ("/linux/resources/hugepageLimits", [{"pageSize": "2MB", "limit": 0}], []),
+    ("/linux/resources/network", {"classID": 1}, {}),
+    ("/linux/resources/rdma", {"mlx5_1": {"hcaHandles": 3}}, {}),
+    ("/linux/resources/unified", {"memory.high": "1G"}, {}),
+    ("/linux/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
+    ("/linux/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
+    ("/linux/timeOffsets", {"monotonic": {"secs": 1}}, {}),
+    ("/linux/devices", [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}], []),
+    ("/linux/netDevices", {"eth0": {}}, {}),
+    ("/linux/sysctl", {"net.ipv4.ip_forward": "1"}, {}),
+    ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ERRNO"}, None),
+    ("/linux/rootfsPropagation", "shared", ""),
+    ("/linux/mountLabel", "system_u:object_r:container_file_t:s0", ""),
+    ("/linux/intelRdt", {"closID": "guaranteed"}, {}),
+    ("/linux/personality", {"domain": "LINUX32"}, {}),
+    ("/linux/memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0"}, {}),
+]
+_OPTIONS = ("rro", "tmpcopyup", "idmap", "ridmap", "remount", "iversion", "nosymfollow", "src-nofollow", "copy-symlink")
+
+UNIMPLEMENTED = [
+    *(
+        Case(pointer, put(pointer, value), pointer, (f"{pointer.rpartition('/')[2]} is not implemented yet",))
+        for pointer, value, _ in _LATER
+    ),
+    *(
+        Case(
+            f"mount option {option}",
+            put("/mounts/-", {"destination": "/tmp", "type": "tmpfs", "options": ["nodev", option]}),
+            "/mounts/7/options/1",
+            (f'the mount option "{option}" is not implemented yet',),
+        )
+        for option in _OPTIONS
+    ),
+    *(
+        Case(
+            f"{kind} namespace",
+            put("/linux/namespaces/-", {"type": kind}),
+            "/linux/namespaces/6/type",
+            (f"{kind} namespaces are not implemented yet",),
+        )
+        for kind in ("user", "time")
+    ),
+    Case(
+        "no mount namespace",
+        put("/linux/namespaces", [{"type": "pid"}, {"type": "uts"}]),
+        "/linux/namespaces",
+        ("without a mount namespace are not implemented yet", 'add {"type": "mount"}'),
+    ),
+]
+EMPTY = [(pointer, value) for pointer, _, value in _LATER]

@@ -1,0 +1,81 @@
+"""A config.json that cannot be run is refused by every verb that makes a container: in one line, without a trace."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from bad_checks import VERBS, one_line, one_log_entry, refused, same
+from bad_texts import TEXTS, Text
+from bad_unimplemented import EMPTY, UNIMPLEMENTED
+from bad_values import MEANING, TYPES, Case, put
+from support import Bundle, Runtime, traces
+
+pytestmark = pytest.mark.root
+all_verbs = pytest.mark.parametrize("verb", VERBS)
+
+
+def cases(table: list[Any]) -> pytest.MarkDecorator:
+    names = [case.name for case in table]
+    assert len(set(names)) == len(names), "two cases have one name"
+    return pytest.mark.parametrize("case", table, ids=names)
+
+
+@all_verbs
+@cases(TYPES)
+def test_a_value_of_the_wrong_type_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
+    case.spoil(light_bundle.config)
+    refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
+
+
+@all_verbs
+@cases(MEANING)
+def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
+    case.spoil(light_bundle.config)
+    refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
+
+
+@all_verbs
+@cases(UNIMPLEMENTED)
+def test_what_is_not_implemented_is_refused_by_name(
+    runtime: Runtime, light_bundle: Bundle, case: Case, verb: str
+) -> None:
+    case.spoil(light_bundle.config)
+    refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
+
+
+def test_empty_values_of_what_is_not_implemented_ask_for_nothing(runtime: Runtime, light_bundle: Bundle) -> None:
+    for pointer, value in EMPTY:
+        put(pointer, copy.deepcopy(value))(light_bundle.config)
+    light_bundle.write()
+    done = runtime("run", "--bundle", light_bundle.path, "empty")
+    assert (done.code, done.err) == (0, "")
+
+
+@all_verbs
+@cases(TEXTS)
+def test_what_is_not_json_is_refused_with_line_and_column(
+    runtime: Runtime, light_bundle: Bundle, case: Text, verb: str
+) -> None:
+    path = light_bundle.path / "config.json"
+    path.write_bytes(case.spoil(json.dumps(light_bundle.config, indent=1)))
+    log = light_bundle.path / "log.json"
+    before = traces(runtime.root)
+    words = (*VERBS[verb], "--bundle", light_bundle.path, "bad")
+    done = runtime("--log", log, "--log-format", "json", *words)
+    line = one_line(done, (f"ocirt: {path}:{case.place}{'' if case.place.endswith(':') else ': '}", *case.words))
+    one_log_entry(log, line)
+    same(before, traces(runtime.root))
+
+
+def test_an_unknown_capability_is_only_warned_of_since_1_1(runtime: Runtime, light_bundle: Bundle) -> None:
+    light_bundle.config["ociVersion"] = "1.1.0"
+    light_bundle.config["process"]["capabilities"]["bounding"].append("CAP_SYSADMIN")
+    light_bundle.write()
+    done = runtime("run", "--bundle", light_bundle.path, "quiet")
+    assert (done.code, done.err) == (0, "")
+    done = runtime("--debug", "create", "--bundle", light_bundle.path, "loud")
+    assert done.code == 0
+    assert 'warning: /process/capabilities/bounding/3: unknown capability "CAP_SYSADMIN": ignored' in done.err
