@@ -1,53 +1,91 @@
 """The safety rules, proved on every plan before it runs.
 
-A few passes over the steps. RULES names each rule; tests/plan/test_verify.py breaks each of them, and
-docs/safety-rules.md says what they prevent.
+Two passes over the steps: how they follow each other, and what each call may do where it stands. RULES names each rule;
+tests/plan/test_verify.py breaks each of them, and docs/safety-rules.md says what they prevent.
+
+Jumps go forward only, so a step runs on every way through the plan unless a jump passes over it. What has to happen
+counts only if the step is `certain` in this sense and no failure of it is tolerated.
 """
 
 from __future__ import annotations
 
 from ocirt.errors import PlanError
-from ocirt.plan.kernel import (
-    CLOSE_RANGE_CLOEXEC,
-    EINVAL,
-    ENOENT,
-    ENOTDIR,
-    LAST_DESCRIPTOR,
-    MOVE_MOUNT_BY_DESCRIPTOR,
-    OPEN_HOW,
-    PR_CAP_AMBIENT,
-    PR_CAPBSET_DROP,
-    PR_SET_NO_NEW_PRIVS,
-    RESOLVE_BENEATH,
-    RESOLVE_IN_ROOT,
+from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, LAST_DESCRIPTOR
+from ocirt.plan.step import Reg, Slot, Vector
+from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
+from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
+from ocirt.plan.wire import (
+    ARGS,
+    ERRNOS,
+    OP_CALL,
+    OP_CHANNEL,
+    OP_CLONE,
+    OP_EXPECT,
+    OP_LOAD,
+    OP_SENDFD,
+    OP_SYNC,
+    REGISTERS,
 )
-from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
-from ocirt.plan.wire import ARGS, ERRNOS, OP_CALL, OP_CLONE, OP_EXPECT, REGISTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.step import Plan, Step
 
-# Calls that need a right which the credentials steps take away.
-PRIVILEGED = frozenset(
-    (
-        "clone3 unshare setns open_tree fsopen fsmount move_mount mount_setattr pivot_root umount2 mknodat"
-        " sethostname setdomainname setgroups setresgid setresuid"
-    ).split()
-)
-MOUNTING = frozenset("fsopen fsconfig fsmount open_tree move_mount mount_setattr umount2 pivot_root".split())
-OPENING = frozenset("openat openat2 open_tree fsopen fsmount socket dup3".split())
-_CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
-_STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
-_IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
+RULES = {
+    "first-act": "init closes what the caller leaked before anything else",
+    "calls-known": "every step is a call that these rules know",
+    "jumps-forward": "every jump goes forward, to a step of the plan, and no step is left without a way to it",
+    "jumps-local": "a jump passes over steps of its own configuration value only",
+    "registers-set": "every register is set, and not closed again, on every way to its use, and not set over another",
+    "steps-fit": "a step has at most six arguments and four errnos",
+    "failures-known": "only a failure that is known to be harmless does not end the run",
+    "slots-in-data": "what the host fills in later is the value of an environment variable, never a path or a flag",
+    "buffers-bounded": "what a call reads or writes lies in the memory that was given for it",
+    "mounts-private": "no mount can reach the host: a new mount namespace, cut off, comes first",
+    "targets-by-descriptor": "no mount goes to a raw path: targets are descriptors opened inside the root",
+    "writes-inside": "before the old root is gone, files are made by name in descriptors inside the root only",
+    "devices-checked": "a device that was found, and any file that is really opened, is checked to be the right device",
+    "masks-not-skipped": "a masked or readonly path is skipped only when it does not exist",
+    "pivot-before-code": "the root is changed, the old one detached and the working directory checked before execve",
+    "credentials-order": "bounding set, groups, gid, uid, capabilities, ambient set, no_new_privs: once, in this order",
+    "privileges-gone": "nothing but what the program's start needs follows the first credentials step",
+    "host-met": "the host has joined the cgroups before their namespace is made, and has set all up before execve",
+    "descriptors-closed": "no descriptor that is opened survives execve",
+    "execve-last": "execve is the last step, and the only one of its kind",
+}
 
-
-def _fail(rule: str, index: int, step: Step, why: str) -> PlanError:
-    return PlanError(
-        f"safety rule {rule}: step {index} ({step.call}: {step.doing}): {why}",
-        pointer=step.pointer or None,
-        hint="a defect in ocirt: nothing was run",
-    )
+_SPECIAL = {
+    "clone3": OP_CLONE,
+    "sync": OP_SYNC,
+    "send descriptor": OP_SENDFD,
+    "load": OP_LOAD,
+    "expect": OP_EXPECT,
+    "report to": OP_CHANNEL,
+}
+# What may follow the first credentials step.
+_LATE = {
+    *"prctl setgroups setresgid setresuid capset chdir getcwd faccessat2 load expect sync close openat".split(),
+    *("report to", "umask", "close_range", "execve"),
+}
+# call → the errnos that a plan may tolerate; () stands for any.
+_HARMLESS: dict[str, tuple[int, ...]] = {
+    "keyctl": (ENOSYS,),
+    "openat2": (ENOENT, ENOTDIR, ELOOP, EACCES),
+    "mkdirat": (EEXIST,),
+    "mknodat": (EEXIST,),
+    "symlinkat": (EEXIST,),
+    "unlinkat": (ENOENT,),
+    "move_mount": (EINVAL, ENOTDIR),  # of a mask only
+    "chdir": (),
+    "faccessat2": (),
+    "expect": (),
+}
+_CALLS = {
+    call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check) for call, check in (ORDER_CHECKS | MOUNT_CHECKS).items()
+}
+_UNKNOWN = (0, False, None)
+MOST_INHERITED = 4
+"""control, fifo, cgroup, plan: init's first act closes what lies above them."""
 
 
 def verify(plan: Plan) -> None:
@@ -55,200 +93,125 @@ def verify(plan: Plan) -> None:
     steps = plan.steps
     if not steps:
         raise PlanError("safety rule execve-last: the plan is empty")
+    first = steps[0]
+    if (
+        first.call != "close_range"
+        or first.args[1:] != (LAST_DESCRIPTOR, 0)
+        or not _between(first.args[0], plan.control + 1, plan.control + MOST_INHERITED)
+    ):
+        raise broken("first-act", 0, first, "init has to close the caller's descriptors first")
     _verify_flow(steps)
-    _verify_mounts(steps)
-    _verify_order(steps)
+    walk = Walk(steps)
+    calls = _CALLS
+    passed_over = 0  # steps below this one may be jumped over
+    for index, step in enumerate(steps):
+        op, late, check = calls.get(step.call, _UNKNOWN)
+        if step.op != op:
+            raise broken("calls-known", index, step, "no rule knows this call")
+        if not late and walk.stage:
+            raise broken("privileges-gone", index, step, f"it has no place after {walk.reached}")
+        ok, fail = step.ok, step.fail
+        if step.result is not None and op == OP_CALL:
+            walk.closed = False
+        if check is not None:
+            walk.certain = index >= passed_over and fail is None and not step.errnos
+            check(walk, index, step)
+        if ok is not None and ok.index > passed_over:
+            passed_over = ok.index
+        if fail is not None and fail.index > passed_over:
+            passed_over = fail.index
+    walk.finish()
+
+
+def _between(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 def _verify_flow(steps: list[Step]) -> None:
-    """jumps-forward, registers-set, slots-in-data, errnos-fit: nothing is used before it is there.
+    """jumps-forward, jumps-local, registers-set, steps-fit, failures-known, slots-in-data: how steps follow each other.
 
-    `known[i]` is the set of registers (as bits) that are set on every way to step i; jumps go forward only, so
-    one pass meets every way to a step before the step itself.
+    `known` is the set of registers (as bits) that are set on every way to a step; as jumps go forward only, one pass
+    meets every way to a step before the step itself.
     """
     count = len(steps)
     arriving: dict[int, int] = {}
     known: int | None = 0
+    farthest = 0
+    pointer = steps[0].pointer
     for index, step in enumerate(steps):
-        jumped = arriving.pop(index, None)
-        if jumped is not None:
+        if step.pointer != pointer:
+            pointer = step.pointer
+            if farthest > index:
+                raise broken("jumps-local", index, step, "a jump of another concern passes over it")
+            if pointer.startswith(MASKS):
+                check_mask(steps, index)
+        if arriving and (jumped := arriving.pop(index, None)) is not None:
             known = jumped if known is None else known & jumped
-        if known is None:  # no way leads here
-            known = 0
+        if known is None:
+            raise broken("jumps-forward", index, step, "no way leads here")
         for arg in step.args:
             kind = type(arg)
             if kind is int or kind is str or kind is bytes:
                 continue
             if kind is Reg:
                 if not known >> arg.number & 1:  # type: ignore[union-attr]
-                    raise _fail("registers-set", index, step, f"{arg!r} may not be set here")
-            elif kind is Slot or (kind is Vector and step.call != "execve"):
-                raise _fail("slots-in-data", index, step, "only the environment of execve may hold a slot")
-            elif kind is Field and not arg.at < arg.buffer.size:  # type: ignore[union-attr]
-                raise _fail("buffers-bounded", index, step, "a field lies outside its buffer")
+                    raise broken("registers-set", index, step, f"{arg!r} may not be set here")
+            elif kind is Slot or kind is Vector:
+                _check_vector(index, step, arg)
         after = known
         result = step.result
         if result is not None:
             if not 0 <= result.number < REGISTERS:
-                raise _fail("registers-set", index, step, f"there is no register {result.number}")
+                raise broken("registers-set", index, step, f"there is no register {result.number}")
+            if step.op == OP_CALL and known >> result.number & 1:
+                raise broken("registers-set", index, step, f"{result!r} still holds something")
             after = known | 1 << result.number
-        if len(step.args) > ARGS or len(step.errnos) > ERRNOS:
-            raise _fail("errnos-fit", index, step, "more arguments or errnos than a step holds")
-        ok, fail = step.ok, step.fail
+        elif step.call == "close" and type(step.args[0]) is Reg:
+            after = known & ~(1 << step.args[0].number)
+        ok, fail, errnos = step.ok, step.fail, step.errnos
+        if len(step.args) > ARGS:
+            raise broken("steps-fit", index, step, "more arguments than a step holds")
+        if ok is None and fail is None and not errnos:
+            known = after
+            continue
+        if len(errnos) > ERRNOS:
+            raise broken("steps-fit", index, step, "more errnos than a step holds")
+        if (errnos or fail is not None) and not _is_harmless(step):
+            raise broken("failures-known", index, step, "a failure of this call has to end the run")
         follows: int | None = after
+        for label, arrives in ((ok, after), (fail, known)):
+            if label is not None:
+                if not index < label.index < count:
+                    raise broken("jumps-forward", index, step, f"it goes on at step {label.index}")
+                arriving[label.index] = arriving.get(label.index, arrives) & arrives
+                farthest = max(farthest, label.index)
         if ok is not None:
-            if not index < ok.index < count:
-                raise _fail("jumps-forward", index, step, f"it goes on at step {ok.index}")
-            arriving[ok.index] = arriving.get(ok.index, after) & after
             follows = None
-        if fail is not None:
-            if not index < fail.index < count:
-                raise _fail("jumps-forward", index, step, f"it goes on at step {fail.index}")
-            arriving[fail.index] = arriving.get(fail.index, known) & known
-        elif step.errnos:  # a tolerated failure goes on at the next step, without the result
-            follows = known
+        if fail is None and errnos:  # a tolerated failure goes on at the next step, without the result
+            follows = known if follows is None else known & follows
         known = follows
 
 
-def _verify_mounts(steps: list[Step]) -> None:
-    """targets-by-descriptor, masks-not-skipped: where mounts go, and that no mask is left out."""
-    safe: set[int] = set()  # registers that hold what was found inside the root
-    for index, step in enumerate(steps):
-        call = step.call
-        if call == "openat2":
-            how, start = step.args[2], step.args[0]
-            resolve = OPEN_HOW.unpack(how)[2] if isinstance(how, bytes) and len(how) == OPEN_HOW.size else 0
-            inside = bool(resolve & _IN_ROOT) and type(start) is Reg
-            if not inside and not (step.pointer == "/root/path" and not safe):
-                raise _fail("targets-by-descriptor", index, step, "opened without RESOLVE_IN_ROOT")
-            if step.result is not None:
-                safe.add(step.result.number)
-        elif call == "move_mount":
-            source, path, target, target_path, flags = step.args
-            if (
-                type(source) is not Reg
-                or type(target) is not Reg
-                or path != ""
-                or target_path != ""
-                or flags != MOVE_MOUNT_BY_DESCRIPTOR
-            ):
-                raise _fail("targets-by-descriptor", index, step, "a mount target must be a descriptor")
-            if target.number not in safe:
-                raise _fail("targets-by-descriptor", index, step, f"{target!r} was not opened inside the root")
-        elif call in ("mount", "chroot"):
-            raise _fail("targets-by-descriptor", index, step, "this call takes a raw path")
-        elif step.result is not None:
-            safe.discard(step.result.number)
-        if step.errnos and step.pointer.startswith(("/linux/maskedPaths/", "/linux/readonlyPaths/")):
-            _verify_mask(steps, index, step)
-
-
-def _verify_mask(steps: list[Step], index: int, step: Step) -> None:
-    absent = call_opens = step.call == "openat2"
-    allowed = (ENOENT, ENOTDIR) if call_opens else (EINVAL, ENOTDIR)
-    if any(errno not in allowed for errno in step.errnos):
-        raise _fail("masks-not-skipped", index, step, 'a path may be skipped only because it "does not exist"')
-    if absent:
-        return
-    # A directory: the way on must mount something over it still.
-    at = step.fail.index if step.fail else index + 1
-    while at < len(steps) and steps[at].pointer == step.pointer:
-        if steps[at].call == "move_mount":
-            return
-        at += 1
-    raise _fail("masks-not-skipped", index, step, "a failure leaves the path without a mask")
-
-
-def _stage_of(step: Step) -> str | None:
-    call = step.call
-    if call == "prctl":
-        option = step.args[0]
-        if option == PR_CAPBSET_DROP:
-            return "bounding"
-        if option == PR_CAP_AMBIENT:
-            return "ambient"
-        if option == PR_SET_NO_NEW_PRIVS:
-            return "no_new_privs"
-        return None
-    return call if call in _STAGE else None
-
-
-def _verify_order(steps: list[Step]) -> None:
-    """execve-last, pivot-before-code, credentials-order, privileges-gone, descriptors-closed, first-act."""
-    first, last = steps[0], steps[-1]
-    if first.call != "close_range" or first.args[1:] != (LAST_DESCRIPTOR, 0) or first.errnos or first.fail:
-        raise _fail("first-act", 0, first, "init has to close the caller's descriptors first")
-    if last.call != "execve":
-        raise _fail("execve-last", len(steps) - 1, last, "a plan ends in execve")
-    stage, reached, seen = 0, "", set()
-    cloned = pivoted = detached = checked = closed = False
-    for index, step in enumerate(steps):
-        call = step.call
-        if call == "execve" and index != len(steps) - 1:
-            raise _fail("execve-last", index, step, "nothing can follow it")
-        name = _stage_of(step)
-        if name is not None:
-            number = _STAGE[name]
-            if number < stage:
-                raise _fail("credentials-order", index, step, f"{name} after {reached}")
-            if step.errnos or step.fail or step.ok:
-                raise _fail("credentials-order", index, step, f"{name} may not be skipped")
-            stage, reached = number, name
-            seen.add(name)
-        elif stage and call in PRIVILEGED:
-            raise _fail("privileges-gone", index, step, f"it needs rights that {reached} gave up")
-        if step.op == OP_CLONE:
-            cloned = True
-        elif call == "pivot_root":
-            pivoted = not (step.errnos or step.fail or step.ok)
-        elif call == "umount2" and pivoted:
-            detached = not (step.errnos or step.fail or step.ok)
-        elif step.op == OP_EXPECT and detached and _expects_slash(steps, index):
-            checked = True
-        elif call == "close_range" and step.args == (3, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC):
-            closed = not (step.errnos or step.fail or step.ok)
-        elif call in OPENING and not (call == "dup3" and step.args[1] in (0, 1, 2)):
-            closed = False
-        if call in MOUNTING and not cloned and call != "close_range":
-            raise _fail("pivot-before-code", index, step, "it would change the host's mounts")
-    if not pivoted or not detached:
-        raise _fail("pivot-before-code", len(steps) - 1, last, "the old root is still there")
-    if not checked:
-        raise _fail("pivot-before-code", len(steps) - 1, last, "the working directory was not checked")
-    if not closed:
-        raise _fail("descriptors-closed", len(steps) - 1, last, "descriptors may survive execve")
-    for name in ("setgroups", "setresgid", "setresuid", "capset", "ambient"):
-        if name not in seen:
-            raise _fail("credentials-order", len(steps) - 1, last, f"{name} is missing")
-
-
-def _expects_slash(steps: list[Step], index: int) -> bool:
-    """Is this the check of what getcwd(2) has just written?"""
-    step, before = steps[index], steps[index - 1]
-    if before.call != "getcwd" or before.op != OP_CALL or before.errnos or before.fail or step.fail:
+def _is_harmless(step: Step) -> bool:
+    """`fail` without errnos means any errno."""
+    harmless = _HARMLESS.get(step.call)
+    if harmless is None:
         return False
-    field, where = step.args[0], before.args[0]
-    return (
-        type(field) is Field
-        and type(where) is Buffer
-        and field.buffer is where
-        and field.at == 0
-        and step.args[2] == ord("/")
-    )
+    errnos = step.errnos
+    if not harmless:
+        return not errnos or 0 < min(errnos) <= max(errnos) < 256
+    for errno in errnos:
+        if errno not in harmless:
+            return False
+    return bool(errnos)
 
 
-RULES = {
-    "first-act": "init closes what the caller leaked before anything else",
-    "execve-last": "execve is the last step, and the only one of its kind",
-    "jumps-forward": "every jump goes forward, to a step of the plan",
-    "registers-set": "every register is set on every way to its use",
-    "buffers-bounded": "what is checked in memory lies in the buffer that was filled",
-    "errnos-fit": "a step has at most six arguments and four errnos",
-    "slots-in-data": "what the host fills in later is part of the environment, never of a path or a flag",
-    "targets-by-descriptor": "no mount goes to a raw path: targets are descriptors opened inside the root",
-    "masks-not-skipped": "a masked or readonly path is skipped only when it does not exist",
-    "pivot-before-code": "the root is changed, the old one detached and the working directory checked before execve",
-    "credentials-order": "bounding set, groups, gid, uid, capabilities, ambient set, no_new_privs: in this order",
-    "privileges-gone": "no privileged call follows the credentials steps",
-    "descriptors-closed": "no descriptor that is opened survives execve",
-}
+def _check_vector(index: int, step: Step, arg: object) -> None:
+    """Only execve's environment may hold a slot, and only for what follows NAME=."""
+    if step.call == "execve" and type(arg) is Vector:
+        slots = [item for item in arg.items if not isinstance(item, str)]
+        if not slots or (
+            arg is step.args[-1] and all(slot.prefix.find("=") == len(slot.prefix) - 1 > 0 for slot in slots)
+        ):
+            return
+    raise broken("slots-in-data", index, step, "only the environment of execve may hold a slot")

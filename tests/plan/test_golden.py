@@ -39,7 +39,7 @@ def shown_argument(arg: object, step: Step, place: int, buffers: list[Buffer]) -
         case bytes():
             return shown_words(arg)
         case Reg():
-            return f"${arg.name}#{arg.number}"
+            return f"${arg.name}"
         case Slot():
             return f"{arg.prefix}[{arg.size}]"
         case Vector():
@@ -54,23 +54,26 @@ def shown_argument(arg: object, step: Step, place: int, buffers: list[Buffer]) -
 
 
 def shown(plan: Plan) -> str:
-    """Each step on a line, below what it is due to and what it does."""
+    """Each step on a line, below what it is due to and what it does.
+
+    Jumps are relative and registers have their names, so that a new step shows as one new line.
+    """
     lines = []
     heading = ""
-    buffers: list[Buffer] = []
     for index, step in enumerate(plan.steps):
         if heading != (heading := f"{step.pointer or '-'}: {step.doing}"):
             lines.append(heading)
+            buffers: list[Buffer] = []
         args = ", ".join(shown_argument(arg, step, place, buffers) for place, arg in enumerate(step.args))
-        line = f"{index:5} {step.call}({args})"
+        line = f"    {step.call}({args})"
         if step.result:
-            line += f" → ${step.result.name}#{step.result.number}"
+            line += f" → ${step.result.name}"
         if step.errnos:
             line += f" | ignore {' '.join(errorcode[number] for number in step.errnos)}"
         if step.fail:
-            line += f" | fail: {step.fail.index}"
+            line += f" | fail: +{step.fail.index - index}"
         if step.ok:
-            line += f" | ok: {step.ok.index}"
+            line += f" | ok: +{step.ok.index - index}"
         lines.append(line + " | log" if step.log else line)
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,240 @@
+"""What each call of a plan may do where it stands: mounts, and the files that are opened and made.
+
+One function a call, in the table MOUNT_CHECKS; and the check of a masked or readonly path's steps as a whole.
+"""
+
+from __future__ import annotations
+
+from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
+    EINVAL,
+    ENOENT,
+    ENOTDIR,
+    MOUNT_ATTR,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_BY_DESCRIPTOR,
+    MS_PRIVATE,
+    MS_SLAVE,
+    O_PATH,
+    OPEN_HOW,
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    S_IFCHR,
+    S_IFMT,
+    S_IFREG,
+    STATX_MODE_AT,
+    STATX_RDEV_MAJOR_AT,
+    STATX_RDEV_MINOR_AT,
+    STATX_SIZE,
+)
+from ocirt.plan.step import Buffer, Field, Reg
+from ocirt.plan.verify_order import ALL_ONES, broken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.step import Step
+    from ocirt.plan.verify_order import Check, Walk
+
+_IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
+MASKS = ("/linux/maskedPaths/", "/linux/readonlyPaths/")
+
+
+def _mounting(walk: Walk, index: int, step: Step) -> None:
+    """Of every call that makes or changes a mount."""
+    if not walk.cloned or (walk.detached and step.call != "mount_setattr"):
+        raise broken("mounts-private", index, step, "mounts are made in the new namespace, before the old root goes")
+    if not walk.certain and not step.pointer.startswith(MASKS):
+        raise broken("failures-known", index, step, "a part of a mount may not be skipped")
+
+
+def _fsopen(walk: Walk, index: int, step: Step) -> None:
+    _mounting(walk, index, step)
+    if step.result is not None:
+        walk.inside.discard(step.result.number)
+        if step.args[0] == "proc":
+            walk.procfs.add(step.result.number)
+
+
+def _fsmount(walk: Walk, index: int, step: Step) -> None:
+    _mounting(walk, index, step)
+    if step.result is not None:
+        walk.inside.add(step.result.number)
+
+
+def _open_tree(walk: Walk, index: int, step: Step) -> None:
+    _mounting(walk, index, step)
+    start, path, result = step.args[0], step.args[1], step.result
+    if result is None or (type(start) is Reg) != (path == ""):
+        raise broken("targets-by-descriptor", index, step, "a descriptor, or else a path of the host")
+    walk.inside.discard(result.number)
+    if type(start) is not Reg and step.pointer == "/root/path":
+        walk.root = result.number
+        walk.inside.add(result.number)
+    if path == "/dev/null" and not _checks_device(walk.steps, index + 1, result, "", S_IFCHR, 1, 3):
+        raise broken("devices-checked", index, step, "it may be something else than 1:3")
+
+
+def _mount_setattr(walk: Walk, index: int, step: Step) -> None:
+    _mounting(walk, index, step)
+    start, path, flags, attributes, size = step.args
+    if type(attributes) is not bytes or not len(attributes) == size == MOUNT_ATTR.size:
+        raise broken("buffers-bounded", index, step, "struct mount_attr has another size")
+    if type(start) is Reg and path == "":
+        return
+    if (start, path, flags) != (AT_FDCWD, "/", AT_RECURSIVE) or MOUNT_ATTR.unpack(attributes) not in (
+        (0, 0, MS_SLAVE, 0),
+        (0, 0, MS_PRIVATE, 0),
+    ):
+        raise broken("targets-by-descriptor", index, step, "only to cut the namespace off may a path be used")
+    walk.private = True
+
+
+def _openat2(walk: Walk, index: int, step: Step) -> None:
+    start, _, how, size = step.args
+    result = step.result
+    if type(how) is not bytes or not len(how) == size == OPEN_HOW.size:
+        raise broken("buffers-bounded", index, step, "struct open_how has another size")
+    if result is None:
+        raise broken("targets-by-descriptor", index, step, "its descriptor is lost")
+    flags, _, resolve = OPEN_HOW.unpack(how)
+    if resolve & _IN_ROOT and type(start) is Reg and start.number in walk.inside:
+        walk.inside.add(result.number)
+    elif step.pointer == "/root/path" and walk.certain and walk.place < 0 and flags & O_PATH:
+        walk.place = result.number
+    else:
+        raise broken("targets-by-descriptor", index, step, "opened elsewhere than inside the root")
+    if not flags & O_PATH and not _checks_device(walk.steps, index + 1, result, "", S_IFCHR, 5, 2):
+        raise broken("devices-checked", index, step, "whatever the image has there is opened")
+
+
+def _openat(walk: Walk, index: int, step: Step) -> None:
+    start, path = step.args[0], step.args[1]
+    if type(start) is not Reg or start.number not in walk.procfs or not str(path).startswith("self/fd/"):
+        raise broken("targets-by-descriptor", index, step, "only the private procfs is opened so")
+
+
+def _move_mount(walk: Walk, index: int, step: Step) -> None:
+    _mounting(walk, index, step)
+    source, path, target, target_path, flags = step.args
+    if not walk.private:
+        raise broken("mounts-private", index, step, "it could reach the host")
+    if step.errnos and not step.pointer.startswith(MASKS[0]):
+        raise broken("failures-known", index, step, "a mount may not be skipped")
+    if (
+        type(source) is not Reg
+        or type(target) is not Reg
+        or (path, target_path, flags) != ("", "", MOVE_MOUNT_BY_DESCRIPTOR)
+    ):
+        raise broken("targets-by-descriptor", index, step, "a mount target must be a descriptor")
+    if target.number not in walk.inside and not (target.number == walk.place and step.pointer == "/root/path"):
+        raise broken("targets-by-descriptor", index, step, f"{target!r} was not opened inside the root")
+
+
+def _write(walk: Walk, index: int, step: Step, place: int = 0) -> None:
+    """Of every call that makes or removes a file; `place` is its descriptor's among the arguments."""
+    start, name = step.args[place], step.args[place + 1]
+    if walk.detached:
+        return
+    if type(start) is not Reg or start.number not in walk.inside:
+        raise broken("writes-inside", index, step, "it could write to the host")
+    if type(name) is not str or "/" in name or name in ("", ".", ".."):
+        raise broken("writes-inside", index, step, "a path of several parts could lead out")
+
+
+def _symlinkat(walk: Walk, index: int, step: Step) -> None:
+    _write(walk, index, step, 1)
+
+
+def _mknodat(walk: Walk, index: int, step: Step) -> None:
+    _write(walk, index, step)
+    start, name, mode, device = step.args
+    if type(mode) is not int or type(device) is not int:
+        raise broken("devices-checked", index, step, "mode and device must be known")
+    kind = mode & S_IFMT
+    if step.errnos and kind != S_IFREG:
+        major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
+        if not _checks_device(walk.steps, index + 1, start, name, kind, major, minor):
+            raise broken("devices-checked", index, step, "what is there already may be something else")
+
+
+def _checks_device(steps: list[Step], at: int, start: object, name: object, kind: int, major: int, minor: int) -> bool:
+    """Are the steps at `at` a statx(2) and the three checks of its result?"""
+    if at + 3 >= len(steps):
+        return False
+    status = steps[at]
+    flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
+    if status.call != "statx" or status.args[:3] != (start, name, flags) or status.errnos or status.fail or status.ok:
+        return False
+    wanted = (
+        (STATX_MODE_AT, S_IFMT, kind, 2),
+        (STATX_RDEV_MAJOR_AT, ALL_ONES, major, 4),
+        (STATX_RDEV_MINOR_AT, ALL_ONES, minor, 4),
+    )
+    for step, (place, mask, value, width) in zip(steps[at + 1 : at + 4], wanted, strict=True):
+        field = step.args[0]
+        if step.call != "expect" or step.fail or step.ok or step.args[1:4] != (mask, value, width):
+            return False
+        if type(field) is not Field or field.buffer is not status.args[4] or field.at != place:
+            return False
+    return True
+
+
+def _statx(walk: Walk, index: int, step: Step) -> None:
+    buffer = step.args[4]
+    if type(buffer) is not Buffer or buffer.size < STATX_SIZE:
+        raise broken("buffers-bounded", index, step, "struct statx is larger")
+
+
+def check_mask(steps: list[Step], index: int) -> None:
+    """masks-not-skipped: the steps of one masked or readonly path. Only the first may find that it does not exist; of
+    two ways to mount something over it, the last has to succeed."""
+    first = steps[index]
+    pointer = first.pointer
+    if first.call != "openat2" or first.ok or not _only(first.errnos, ENOENT, ENOTDIR):
+        raise broken("masks-not-skipped", index, first, 'a path may be skipped only because it "does not exist"')
+    readonly = not pointer.startswith(MASKS[1])
+    last_way = 0  # where the run goes on if the first attempt fails
+    for at in range(index + 1, len(steps)):
+        step = steps[at]
+        if step.pointer != pointer:
+            break
+        call = step.call
+        if call == "move_mount" and step.errnos:
+            if not _only(step.errnos, EINVAL, ENOTDIR):
+                raise broken("masks-not-skipped", at, step, "the kernel says more than that it is of another kind")
+            last_way = step.fail.index if step.fail else at + 1
+        elif step.errnos or step.fail or step.ok:
+            raise broken("masks-not-skipped", at, step, "it may be skipped")
+        elif call == "mount_setattr" and type(step.args[3]) is bytes:
+            readonly = readonly or bool(step.args[3][0] & MOUNT_ATTR_RDONLY)
+        elif call == "move_mount":
+            if not readonly:
+                raise broken("masks-not-skipped", at, step, "what is mounted is not readonly")
+            if last_way > at:
+                raise broken("masks-not-skipped", at, step, "a failure of the first attempt passes over it")
+            return
+    raise broken("masks-not-skipped", index, first, "nothing is mounted over the path")
+
+
+def _only(errnos: tuple[int, ...], one: int, other: int) -> bool:
+    return {one, other}.issuperset(errnos)
+
+
+MOUNT_CHECKS: dict[str, Check] = {
+    "fsconfig": _mounting,
+    "fsmount": _fsmount,
+    "fsopen": _fsopen,
+    "mkdirat": _write,
+    "mknodat": _mknodat,
+    "mount_setattr": _mount_setattr,
+    "move_mount": _move_mount,
+    "open_tree": _open_tree,
+    "openat": _openat,
+    "openat2": _openat2,
+    "statx": _statx,
+    "symlinkat": _symlinkat,
+    "unlinkat": _write,
+}

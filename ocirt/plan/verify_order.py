@@ -1,0 +1,268 @@
+"""What each call of a plan may do where it stands: the order of things, from clone3 to execve.
+
+One function a call, in the table ORDER_CHECKS, with what it has to know of the steps before it in a Walk.
+"""
+
+from __future__ import annotations
+
+from ocirt.errors import PlanError
+from ocirt.plan.kernel import (
+    CAP_DATA,
+    CAP_HEADER,
+    CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
+    CLONE_NEWNS,
+    CLONE_PARENT,
+    CLOSE_RANGE_CLOEXEC,
+    LAST_DESCRIPTOR,
+    MNT_DETACH,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAPBSET_DROP,
+    PR_SET_KEEPCAPS,
+    PR_SET_NO_NEW_PRIVS,
+    RLIMIT,
+)
+from ocirt.plan.step import Buffer, Field, Reg
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from ocirt.plan.step import Step
+
+    Check: TypeAlias = "Callable[[Walk, int, Step], None] | None"
+
+_CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
+_STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
+_NEEDED = ("setgroups", "setresgid", "setresuid", "capset", "ambient")
+_PRCTL = {PR_CAPBSET_DROP: "bounding", PR_CAP_AMBIENT: "ambient", PR_SET_NO_NEW_PRIVS: "no_new_privs"}
+ALL_ONES = 0xFFFFFFFFFFFFFFFF
+
+
+def broken(rule: str, index: int, step: Step, why: str) -> PlanError:
+    return PlanError(
+        f"safety rule {rule}: step {index} ({step.call}: {step.doing}): {why}",
+        pointer=step.pointer or None,
+        hint="a defect in ocirt: nothing was run",
+    )
+
+
+class Walk:
+    """What is known of the steps so far.
+
+    certain   does the present step run on every way through the plan, and end the run if it fails?
+    inside    registers that hold something below the container's root, or a file system that only init sees
+    place     the register of the root file system's place on the host
+    stage     how far the credentials have come
+    """
+
+    def __init__(self, steps: list[Step]) -> None:
+        self.steps = steps
+        self.certain = False
+        self.inside: set[int] = set()
+        self.procfs: set[int] = set()
+        self.root = self.place = -1
+        self.stage = 0
+        self.reached = ""
+        self.seen: set[str] = set()
+        self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
+        self.checked = self.attached = self.ready = self.closed = False
+
+    def finish(self) -> None:
+        """What has to have happened before execve."""
+        index = len(self.steps) - 1
+        last = self.steps[index]
+        if last.call != "execve":
+            raise broken("execve-last", index, last, "a plan ends in execve")
+        if not self.detached:
+            raise broken("pivot-before-code", index, last, "the old root is still there")
+        if not self.checked:
+            raise broken("pivot-before-code", index, last, "the working directory was not checked")
+        for name in _NEEDED:
+            if name not in self.seen:
+                raise broken("credentials-order", index, last, f"{name} is missing")
+        if not self.ready:
+            raise broken("host-met", index, last, "the host was not asked whether all is ready")
+        if not self.closed:
+            raise broken("descriptors-closed", index, last, "descriptors may survive execve")
+
+
+def _clone(walk: Walk, index: int, step: Step) -> None:
+    flags = step.args[0]
+    if not walk.certain or walk.cloned or type(flags) is not int:
+        raise broken("mounts-private", index, step, "it may run once only, and not be skipped")
+    if not (flags & CLONE_NEWNS and flags & CLONE_PARENT):
+        raise broken("mounts-private", index, step, "init needs a mount namespace, and the host as its parent")
+    walk.cloned = True
+    walk.into_cgroup = bool(flags & CLONE_INTO_CGROUP)
+
+
+def _expect(walk: Walk, index: int, step: Step) -> None:
+    field, _, _, width, errno = step.args
+    if width not in (1, 2, 4, 8) or type(errno) is not int or not 0 < errno < 256:
+        raise broken("buffers-bounded", index, step, "no such width or errno")
+    if type(field) is Field and not 0 <= field.at <= field.buffer.size - width:
+        raise broken("buffers-bounded", index, step, "the field is not inside its buffer")
+
+
+def _leave(walk: Walk, index: int, step: Step) -> None:
+    """chdir(2), fchdir(2): the working directory is another one, so a check of it does not count any more."""
+    walk.checked = False
+    start = step.args[0]
+    walk.at_root = step.call == "fchdir" and walk.certain and type(start) is Reg and start.number == walk.root
+
+
+def _pivot_root(walk: Walk, index: int, step: Step) -> None:
+    """fchdir to the new root, pivot_root, umount2 of the old one, chdir: in one row, with nothing between."""
+    steps = walk.steps
+    rest = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in steps[index : index + 3]]
+    if not walk.at_root or steps[index - 1].call != "fchdir":
+        raise broken("pivot-before-code", index, step, "the working directory is not the new root")
+    if rest != [("pivot_root", (".", "."), None), ("umount2", (".", MNT_DETACH), None), ("chdir", ("/",), None)]:
+        raise broken("pivot-before-code", index, step, "the old root has to be taken off at once")
+    walk.detached = True
+
+
+def _umount2(walk: Walk, index: int, step: Step) -> None:
+    if walk.steps[index - 1].call != "pivot_root":
+        raise broken("pivot-before-code", index, step, "only the old root is unmounted")
+
+
+def _getcwd(walk: Walk, index: int, step: Step) -> None:
+    """getcwd(2), and at once the check of its answer, which begins with a slash inside the root only."""
+    buffer, size = step.args
+    if type(buffer) is not Buffer or type(size) is not int or size > buffer.size:
+        raise broken("buffers-bounded", index, step, "the buffer is smaller")
+    after = walk.steps[index + 1] if index + 1 < len(walk.steps) else step
+    if walk.detached and walk.certain and after.call == "expect" and not after.fail:
+        field = after.args[0]
+        walk.checked = (
+            type(field) is Field
+            and field.buffer is buffer
+            and field.at == 0
+            and after.args[1:4] == (ALL_ONES, ord("/"), 1)
+        )
+
+
+def _sync(walk: Walk, index: int, step: Step) -> None:
+    if step.args[0] == SYNC_ATTACHED:
+        walk.attached = walk.certain
+    elif step.args[0] == SYNC_READY:
+        walk.ready = walk.certain
+
+
+def _unshare(walk: Walk, index: int, step: Step) -> None:
+    if step.args[0] != CLONE_NEWCGROUP or not (walk.attached or walk.into_cgroup):
+        raise broken("host-met", index, step, "the namespace's root would be the caller's cgroup")
+
+
+def _close_range(walk: Walk, index: int, step: Step) -> None:
+    walk.closed = walk.certain and step.args == (3, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC)
+
+
+def _dup3(walk: Walk, index: int, step: Step) -> None:
+    if step.args[1] not in (0, 1, 2):
+        walk.closed = False
+
+
+def _credentials(walk: Walk, index: int, step: Step) -> None:
+    name = step.call
+    if name == "prctl":
+        option = step.args[0]
+        if option == PR_SET_KEEPCAPS:
+            return
+        if option not in _PRCTL:
+            raise broken("credentials-order", index, step, f"no rule knows the option {option!r}")
+        name = _PRCTL[option]
+    number = _STAGE[name]
+    if number < walk.stage:
+        raise broken("credentials-order", index, step, f"{name} after {walk.reached}")
+    if not walk.certain or step.ok:
+        raise broken("credentials-order", index, step, f"{name} may not be skipped")
+    if name in walk.seen:
+        if name not in ("bounding", "ambient"):
+            raise broken("credentials-order", index, step, f"{name} for the second time")
+    elif name == "ambient" and step.args[1] != PR_CAP_AMBIENT_CLEAR_ALL:
+        raise broken("credentials-order", index, step, "the ambient set is not empty before it is filled")
+    walk.stage, walk.reached = number, name
+    walk.seen.add(name)
+
+
+def _set_ids(walk: Walk, index: int, step: Step) -> None:
+    """Real, effective and saved id: one that stays behind would be a way back."""
+    real, effective, saved = step.args
+    if type(real) is not int or not 0 <= real < 0xFFFFFFFF or not real == effective == saved:
+        raise broken("credentials-order", index, step, "the three ids have to be one")
+    _credentials(walk, index, step)
+
+
+def _setgroups(walk: Walk, index: int, step: Step) -> None:
+    count, groups = step.args
+    if (len(groups) if type(groups) is bytes else groups) != 4 * count:  # type: ignore[operator]
+        raise broken("buffers-bounded", index, step, "it would set groups that nobody named")
+    _credentials(walk, index, step)
+
+
+def _capset(walk: Walk, index: int, step: Step) -> None:
+    _sized(walk, index, step, (CAP_HEADER.size, CAP_DATA.size))
+    _credentials(walk, index, step)
+
+
+def _sized(walk: Walk, index: int, step: Step, sizes: tuple[int, ...]) -> None:
+    if tuple(len(arg) if type(arg) is bytes else -1 for arg in step.args) != sizes:
+        raise broken("buffers-bounded", index, step, "a structure has another size")
+
+
+def _prlimit64(walk: Walk, index: int, step: Step) -> None:
+    limit = step.args[2]
+    if type(limit) is not bytes or len(limit) != RLIMIT.size:
+        raise broken("buffers-bounded", index, step, "struct rlimit64 has another size")
+
+
+def _set_name(walk: Walk, index: int, step: Step) -> None:
+    name, size = step.args
+    if type(name) is not str or len(name.encode()) != size:
+        raise broken("buffers-bounded", index, step, "the name has another length")
+
+
+def _execve(walk: Walk, index: int, step: Step) -> None:
+    if index != len(walk.steps) - 1:
+        raise broken("execve-last", index, step, "nothing can follow it")
+
+
+ORDER_CHECKS: dict[str, Check] = {
+    "capset": _capset,
+    "chdir": _leave,
+    "clone3": _clone,
+    "close": None,
+    "close_range": _close_range,
+    "dup3": _dup3,
+    "execve": _execve,
+    "expect": _expect,
+    "faccessat2": None,
+    "fchdir": _leave,
+    "fchown": None,
+    "getcwd": _getcwd,
+    "ioctl": None,
+    "keyctl": None,
+    "load": None,
+    "pivot_root": _pivot_root,
+    "prctl": _credentials,
+    "prlimit64": _prlimit64,
+    "report to": None,
+    "send descriptor": None,
+    "setdomainname": _set_name,
+    "setgroups": _setgroups,
+    "sethostname": _set_name,
+    "setresgid": _set_ids,
+    "setresuid": _set_ids,
+    "setsid": None,
+    "socket": None,
+    "sync": _sync,
+    "umask": None,
+    "umount2": _umount2,
+    "unshare": _unshare,
+}
