@@ -28,10 +28,12 @@ class Out:
     def print(self, text: str) -> None:
         _write(1, text + "\n")
 
-    def warn(self, warnings: Sequence[str]) -> None:
-        if self.debug:
-            for warning in warnings:
+    def warn(self, warnings: Sequence[str], *, always: bool = False) -> None:
+        """`always`: on stderr in any case, for a person who looks; the log has them with --debug only."""
+        for warning in warnings:
+            if self.debug or always:
                 _write(2, f"ocirt: warning: {warning}\n")
+            if self.debug:
                 self._log("warning", warning, {})
 
     def fail(self, error: Error) -> None:

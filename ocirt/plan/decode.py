@@ -54,16 +54,21 @@ def quoted(text: str) -> str:
     return '"' + "".join(shown) + '"'
 
 
+def register(reg: Reg) -> str:
+    """A register's name as one word."""
+    return "$" + reg.name.replace(" ", "-")
+
+
 def plain(value: Argument, args: tuple[Argument, ...] = ()) -> str:
     """An argument of no special meaning."""
     if isinstance(value, Reg):
-        return repr(value)
+        return register(value)
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, Vector):
         return "[" + ", ".join(plain(item) for item in value.items) + "]"
     if isinstance(value, Slot):
-        return f"{quoted(value.prefix)[:-1]}…\" (the host fills it in)"
+        return f'{quoted(value.prefix)[:-1]}…" (the host fills it in)'
     if isinstance(value, Buffer):
         return f"buffer[{value.size}]"
     if isinstance(value, Field):
@@ -112,7 +117,7 @@ def _one(names: dict[int, str]) -> Decoder:
 
 
 _AT_FLAGS = _constants("AT_", without=("AT_EACCESS",))
-_OPEN_FLAGS = _constants("O_")
+_OPEN_FLAGS = {kernel.O_PATH: "O_PATH"} | _constants("O_")
 _RESOLVE = _constants("RESOLVE_")
 _MOUNT_FLAGS = _constants("MOUNT_ATTR_", without=("MOUNT_ATTR__ATIME",))
 _PROPAGATION = _constants("MS_")
@@ -230,7 +235,9 @@ def capability_data(value: Argument, args: tuple[Argument, ...]) -> str:
         return plain(value)
     words = kernel.CAP_DATA.unpack(value)
     sets = ("effective", "permitted", "inheritable")
-    return "{" + ", ".join(f"{name}={capability_set(words[i] | words[i + 3] << 32)}" for i, name in enumerate(sets)) + "}"
+    return (
+        "{" + ", ".join(f"{name}={capability_set(words[i] | words[i + 3] << 32)}" for i, name in enumerate(sets)) + "}"
+    )
 
 
 def groups(value: Argument, args: tuple[Argument, ...]) -> str:

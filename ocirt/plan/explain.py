@@ -1,17 +1,18 @@
-"""A plan in words: what `ocirt explain` prints. Made from the same steps that are encoded, so what is shown is what runs.
+"""A plan in words: what `ocirt explain` prints. Made from the steps that are encoded, so what is shown is what runs.
 
-    /mounts/0                     mount proc on /proc
-      13  $fs = fsopen("proc", FSOPEN_CLOEXEC)
-      18  $target = openat2($rootfs, "proc", {flags=…, resolve=…}, 24)           ENOENT goes on; then → step 20
-          … 1 step if it does not exist
+    /mounts/0  mount proc on /proc
+       13  $fs = fsopen("proc", FSOPEN_CLOEXEC)
+       18  $target = openat2($rootfs, "proc", {flags=…, resolve=…}, 24)    ENOENT ignored; then → step 20
+           … 1 step if it does not exist
 
 Branches that are only taken when something is missing are folded, unless all is asked for.
 """
 
 from __future__ import annotations
 
-from ocirt.plan.decode import arguments, errno_name
+from ocirt.plan.decode import arguments, errno_name, register
 from ocirt.plan.kernel import EEXIST, EINVAL, ENOENT, ENOTDIR
+from ocirt.plan.step import Reg
 from ocirt.plan.wire import OP_EXPECT, OP_LOAD
 
 TYPE_CHECKING = False
@@ -31,13 +32,38 @@ class Style:
     __slots__ = ("bold", "dim", "end", "warn")
 
     def __init__(self, *, colour: bool) -> None:
-        self.bold, self.dim, self.warn, self.end = ("\033[1m", "\033[2m", "\033[33m", "\033[0m") if colour else ("",) * 4
+        self.bold, self.dim, self.warn, self.end = (
+            ("\033[1m", "\033[2m", "\033[33m", "\033[0m") if colour else ("",) * 4
+        )
 
 
-def step_call(step: Step) -> str:
+def unclear_names(steps: Sequence[Step]) -> frozenset[str]:
+    """Names that two registers have at one time: these are shown with the registers' numbers."""
+    live: dict[str, set[int]] = {}
+    unclear = set()
+    for step in steps:
+        if step.result:
+            numbers = live.setdefault(step.result.name, set())
+            numbers.add(step.result.number)
+            if len(numbers) > 1:
+                unclear.add(step.result.name)
+        elif step.call == "close" and isinstance(step.args[0], Reg):
+            live.get(step.args[0].name, set()).discard(step.args[0].number)
+    return frozenset(unclear)
+
+
+def _named(reg: Reg, unclear: frozenset[str]) -> Reg:
+    return Reg(reg.number, f"{reg.name}-{reg.number}") if reg.name in unclear else reg
+
+
+def _decoded(step: Step, unclear: frozenset[str]) -> list[str]:
+    return arguments(step.call, tuple(_named(arg, unclear) if isinstance(arg, Reg) else arg for arg in step.args))
+
+
+def step_call(step: Step, unclear: frozenset[str] = frozenset()) -> str:
     """The call, decoded: `$fd = openat2(…)`."""
-    args = arguments(step.call, step.args)
-    result = f"${step.result.name} = " if step.result else ""
+    args = _decoded(step, unclear)
+    result = f"{register(_named(step.result, unclear))} = " if step.result else ""
     if step.op == OP_LOAD:
         return result + args[0]
     if step.op == OP_EXPECT:
@@ -59,15 +85,20 @@ def step_flow(step: Step) -> str:
     return "; ".join(parts)
 
 
-def step_document(index: int, step: Step) -> dict[str, Any]:
-    """One step for `explain --json`."""
+def documents(plan: Plan) -> list[dict[str, Any]]:
+    """All steps for `explain --json`."""
+    unclear = unclear_names(plan.steps)
+    return [_document(index, step, unclear) for index, step in enumerate(plan.steps)]
+
+
+def _document(index: int, step: Step, unclear: frozenset[str]) -> dict[str, Any]:
     return {
         "index": index,
         "call": step.call,
-        "args": arguments(step.call, step.args),
+        "args": _decoded(step, unclear),
         "pointer": step.pointer,
         "doing": step.doing,
-        "result": step.result.name if step.result else None,
+        "result": register(_named(step.result, unclear)) if step.result else None,
         "ignores": [errno_name(errno) for errno in step.errnos],
         "ok": step.ok.index if step.ok else None,
         "fail": step.fail.index if step.fail else None,
@@ -132,6 +163,7 @@ def plan_lines(plan: Plan, *, everything: bool = False, colour: bool = False) ->
     """The plan's text, a line for each step below a line for each config value that they are due to."""
     style = Style(colour=colour)
     steps = plan.steps
+    unclear = unclear_names(steps)
     hidden = {} if everything else folds(steps)
     wide = min(max((len(step.pointer) for step in steps), default=0), 32)
     number = len(str(len(steps)))
@@ -150,7 +182,7 @@ def plan_lines(plan: Plan, *, everything: bool = False, colour: bool = False) ->
         if (step.pointer, step.doing) != group:
             group = step.pointer, step.doing
             lines.append(f"{style.bold}{step.pointer or 'always':{wide}}{style.end}  {step.doing}")
-        call, flow = step_call(step), step_flow(step)
+        call, flow = step_call(step, unclear), step_flow(step)
         line = f"  {style.dim}{at:{number}}{style.end}  "
         lines.append(f"{line}{call:{TAIL_COLUMN}}  {style.dim}{flow}{style.end}" if flow else line + call)
         at += 1

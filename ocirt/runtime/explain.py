@@ -8,11 +8,11 @@ from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.load import load, placed
-from ocirt.errors import Error, UsageError
+from ocirt.errors import ContainerError, Error, UsageError
 from ocirt.host.facts import gather
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
-from ocirt.plan.explain import Style, plan_lines, step_document
+from ocirt.plan.explain import Style, documents, plan_lines
 from ocirt.plan.verify import verify
 from ocirt.state.store import check_id
 
@@ -53,7 +53,10 @@ def prepare(config: Config) -> Prepared:
     facts = gather(config, container_id, layout, cgroups, wait_for_start=True)
     compiled = compile_plan(config, facts)
     verify(compiled.plan)
-    cgroups.plan()
+    try:
+        cgroups.plan()
+    except ContainerError as error:  # this very container may be running: the plan is worth reading all the same
+        compiled.warnings.append(str(error))
     return Prepared(config, facts, cgroups, compiled, len(encode(compiled.plan).content))
 
 
@@ -88,7 +91,7 @@ class Explanation:
             "rootfs": prepared.facts.rootfs,
             "machine": prepared.facts.machine,
             "bytes": prepared.size,
-            "steps": [step_document(index, step) for index, step in enumerate(self.plan.steps)],
+            "steps": documents(self.plan),
             "warnings": self.warnings,
             "cgroups": [
                 {
@@ -123,9 +126,7 @@ class Explanation:
     def _host_lines(self) -> list[str]:
         cgroups = self.prepared.cgroups
         made = set(cgroups.made)
-        lines = [
-            f"  {'create and join' if path in made else 'join':15}  {path}" for _, _, _, _, path in cgroups.places
-        ]
+        lines = [f"  {'create and join' if path in made else 'join':15}  {path}" for _, _, _, _, path in cgroups.places]
         rules = ", ".join(rule_text(rule) for rule in self._rules())
         lines.append(f"  {'device rules':15}  deny a *:* rwm{', ' + rules if rules else ''}, and the default devices")
         return lines
@@ -149,6 +150,4 @@ def explain(bundle: str) -> Explanation:
     try:
         return Explanation(prepare(config))
     except Error as error:
-        raise error if error.pointer is None else placed(
-            error, config.bundle + "/config.json", config.text
-        ) from None
+        raise error if error.pointer is None else placed(error, config.bundle + "/config.json", config.text) from None

@@ -1,0 +1,98 @@
+"""What each cold verb does: call the runtime, print, return the exit code."""
+
+from __future__ import annotations
+
+import os
+
+from ocirt.errors import UsageError
+from ocirt.state.document import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
+
+    from ocirt.cli.output import Out
+
+    Action: TypeAlias = Callable[[Out, dict[str, Any], list[str]], int]
+
+_COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
+_MIN_WIDTH = 12
+_GAP = 3
+
+
+def list_(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.list import list_containers
+
+    documents, warnings = list_containers(out.root)
+    out.warn(warnings, always=True)
+    if options["quiet"]:
+        for document in documents:
+            out.print(document["id"])
+    elif options["format"] == "json":
+        out.print(dumps(documents))
+    else:
+        rows = [[str(document[column]) for column in _COLUMNS] for document in documents]
+        out.print("\n".join(table([[column.upper() for column in _COLUMNS], *rows])))
+    return 0
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns as runc's: at least 12 wide and 3 apart, the last as it is."""
+    widths = [max(_MIN_WIDTH, max(map(len, column)) + _GAP) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return ["".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.spec import write_spec
+
+    write_spec(options["bundle"] or ".")
+    return 0
+
+
+def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.explain import explain
+
+    explanation = explain(bundle_of(options, args))
+    if options["json"]:
+        out.print(dumps(explanation.document(), indent=2))
+    else:
+        out.print("\n".join(explanation.lines(everything=options["all"], colour=has_colour())))
+    return 0
+
+
+def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.config.schema import ERROR
+    from ocirt.runtime.check import check
+
+    report = check(bundle_of(options, args))
+    if options["json"]:
+        out.print(dumps({"ok": report.ok, "problems": [problem.document() for problem in report.problems]}, indent=2))
+    else:
+        colours = {ERROR: "\033[31m", "": "\033[33m"} if has_colour() else {}
+        end = "\033[0m" if colours else ""
+        for problem in report.problems:
+            colour = colours.get(problem.level, colours.get("", ""))
+            out.print(f"{report.place(problem)}{colour}{problem.level}{end}: {problem}")
+        out.print(report.summary())
+    return 0 if report.ok else 1
+
+
+def bundle_of(options: dict[str, Any], args: list[str]) -> str:
+    """The bundle, as an argument or by --bundle; else this folder."""
+    if options["bundle"] and args:
+        raise UsageError("the bundle is given twice", hint="as an argument, or with --bundle")
+    return str(args[0] if args else options["bundle"] or ".")
+
+
+def has_colour() -> bool:
+    """Only on a terminal, and not against the user's wish (no-color.org)."""
+    try:
+        return os.isatty(1) and not os.environ.get("NO_COLOR")
+    except OSError:
+        return False
+
+
+ACTIONS: dict[str, Action] = {"list": list_, "spec": spec, "explain": explain, "check": check}
+"""cold verb → its action."""

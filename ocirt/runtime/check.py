@@ -1,0 +1,232 @@
+"""check: everything that is wrong with a bundle, at once.
+
+`create` stops at the first problem. Here each one is noted, what caused it is taken out of a copy of the configuration,
+and the copy is checked on: by the schema, by `load`'s own rules, and against this host.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+
+from ocirt.config.check import check_meaning
+from ocirt.config.load import Config, absolute, parse, read_json
+from ocirt.config.locate import line_of
+from ocirt.config.names import CAPABILITIES, NAMESPACES
+from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema_problems
+from ocirt.config.shape import check_shape
+from ocirt.errors import ConfigError, Error
+from ocirt.runtime.explain import prepare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_POINTERS = re.compile(r"/(?:linux/namespaces|process/rlimits)/[0-9]+")
+"""Pointers that some messages name."""
+
+MOST = 1000
+"""After so many problems we stop: each one costs another walk through the configuration."""
+
+_NAMESPACES = [{"type": kind} for kind, made in NAMESPACES.items() if made]
+_PROCESS = {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}}
+_INSTEAD: dict[str, Any] = {
+    "/ociVersion": "1.3.0",
+    "/root": {"path": "/"},
+    "/root/path": "/",
+    "/process": _PROCESS,
+    "/process/cwd": "/",
+    "/process/args": ["sh"],
+    "/process/user": {"uid": 0, "gid": 0},
+    "/process/user/uid": 0,
+    "/process/user/gid": 0,
+    "/linux": {"namespaces": _NAMESPACES},
+    "/linux/namespaces": _NAMESPACES,
+}
+"""What stands in the copy for a value that was wrong and must be there, so that its absence is no second problem."""
+
+
+class Report:
+    """All problems of a bundle, in the order of their lines."""
+
+    def __init__(self, path: str, problems: list[Problem]) -> None:
+        self.path = path
+        self.problems = sorted(problems, key=lambda problem: problem.line)
+
+    @property
+    def ok(self) -> bool:
+        """Warnings are allowed."""
+        return not any(problem.level == ERROR for problem in self.problems)
+
+    def place(self, problem: Problem) -> str:
+        """ "FILE:LINE: "; the column too where what stands there is no JSON."""
+        parts = [self.path, *(str(number) for number in (problem.line, problem.column) if number)]
+        return ":".join(parts) + ": "
+
+    def summary(self) -> str:
+        """One line about them all."""
+        counts = [sum(problem.level == level for problem in self.problems) for level in (ERROR, WARNING)]
+        words = [
+            f"{count} {level}{'' if count == 1 else 's'}" for count, level in zip(counts, (ERROR, WARNING), strict=True)
+        ]
+        return f"{self.path}: {'ok' if self.ok else 'not usable'}: {', '.join(words)}"
+
+
+def check(bundle: str) -> Report:
+    """Never raises for what is wrong with the bundle: that is in the report."""
+    path = f"{bundle}/config.json"
+    try:
+        folder = absolute(bundle)
+        path = folder + "/config.json"
+        text = read_json(path)
+    except OSError as error:
+        return Report(path, [Problem(ERROR, None, f"cannot open the bundle: {error.strerror}", code="config")])
+    except ConfigError as error:
+        return Report(path, [_from_error(error)])
+    try:
+        spec = parse(text)
+    except ConfigError as error:
+        return Report(path, [_from_error(error)])
+    try:
+        problems = schema_problems(spec)
+        problems += Checker(folder, text, spec, problems).run() if isinstance(spec, dict) else []
+    except RecursionError:
+        problems = [Problem(ERROR, "", "not usable JSON: nested too deeply", code="config")]
+    for problem in problems:
+        problem.line = line_of(text, problem.pointer) if problem.pointer is not None else 0
+    return Report(path, problems)
+
+
+def _from_error(error: Error) -> Problem:
+    """An Error as a problem; with line and column, if its place has them."""
+    problem = Problem(ERROR, error.pointer, error.message, hint=error.hint, code=error.code)
+    message = error.message
+    if message.startswith("expected ") and ", got " in message:
+        problem.expected, _, problem.got = message[9:].partition(", got ")
+    numbers = [int(part) for part in error.place.split(":") if part.isdigit()]
+    problem.line, problem.column = [*numbers, 0, 0][:2]
+    return problem
+
+
+class Checker:
+    """Runs checks that raise at the first problem, until they raise no more.
+
+    `wrong`: pointers, into the configuration as it was read, of what is known to be wrong.
+    """
+
+    def __init__(self, folder: str, text: str, spec: dict[str, Any], found: list[Problem]) -> None:
+        self.folder = folder
+        self.text = text
+        self.spec = spec
+        self.wrong = {problem.pointer for problem in found if problem.level == ERROR and problem.pointer is not None}
+        self.problems: list[Problem] = []
+        self.repaired = Repaired(spec, self.wrong)
+
+    def run(self) -> list[Problem]:
+        """The problems that the schema does not show."""
+        while len(self.problems) < MOST:
+            self.repaired = Repaired(self.spec, self.wrong)
+            config = Config(self.repaired.spec, self.text, self.folder)
+            try:
+                check_shape(config.spec)
+                check_meaning(config)
+                warnings = prepare(config).compiled.warnings
+            except Error as error:
+                if not self._noted(error):
+                    break
+            else:
+                self.problems += [self._warning(text) for text in config.warnings + warnings]
+                break
+        return self.problems
+
+    def _noted(self, error: Error) -> bool:
+        """Note a problem and what to take out because of it. False: that cannot be told."""
+        problem = _from_error(error)
+        problem.line = problem.column = 0
+        if problem.pointer is None:
+            self.problems.append(problem)
+            return False
+        pointer = problem.pointer = self.repaired.original(problem.pointer)
+        problem.message = _POINTERS.sub(lambda found: self.repaired.original(found[0]), problem.message)
+        if pointer not in self.wrong:
+            self.wrong.add(pointer)
+            self.problems.append(problem)
+            return True
+        # Already noted, and taking it out did not help: what is around it has to go as well.
+        while pointer in self.wrong:
+            if not pointer:
+                return False
+            pointer = pointer.rpartition("/")[0]
+        self.wrong.add(pointer)
+        return True
+
+    def _warning(self, text: str) -> Problem:
+        """load's and compile's warnings are "POINTER: words"."""
+        pointer, colon, message = text.partition(": ")
+        if not colon or not pointer.startswith("/"):
+            return Problem(WARNING, None, text, code="config")
+        hint = ""
+        if message.startswith("unknown capability"):
+            hint = meant(message.split('"')[1], CAPABILITIES)
+        return Problem(WARNING, self.repaired.original(pointer), message, hint=hint, code="config")
+
+
+class Repaired:
+    """A copy of a configuration without what is wrong in it, and the way back from its pointers.
+
+    Of an array the entry goes that a wrong value is in; what must be there is replaced (`_INSTEAD`); all else goes.
+    """
+
+    def __init__(self, spec: dict[str, Any], wrong: set[str]) -> None:
+        self._wrong = {self._removed(pointer) for pointer in wrong}
+        self._kept: dict[str, list[int]] = {}
+        self.spec: dict[str, Any] = self._copy(spec, "")
+        for pointer, value in _INSTEAD.items():
+            if pointer in self._wrong:
+                self._replace(pointer, copy.deepcopy(value))
+        if any(pointer.startswith("/linux/namespaces/") for pointer in self._wrong):
+            namespaces = self.spec["linux"]["namespaces"]
+            known = [namespace.get("type") for namespace in namespaces]
+            namespaces += [dict(one) for one in _NAMESPACES if one["type"] not in known]
+
+    @staticmethod
+    def _removed(pointer: str) -> str:
+        """What goes if the value at `pointer` is wrong: the innermost array entry around it, or the value itself."""
+        if pointer.startswith("/process/args/"):
+            return "/process/args"
+        parts = pointer.split("/")
+        while parts and not parts[-1].isdigit():
+            parts.pop()
+        return "/".join(parts) or pointer
+
+    def _copy(self, value: Any, pointer: str) -> Any:
+        if isinstance(value, dict):
+            copied = {}
+            for name, member in value.items():
+                here = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+                if here not in self._wrong:
+                    copied[name] = self._copy(member, here)
+            return copied
+        if isinstance(value, list):
+            kept = [index for index in range(len(value)) if f"{pointer}/{index}" not in self._wrong]
+            self._kept[pointer] = kept
+            return [self._copy(value[index], f"{pointer}/{index}") for index in kept]
+        return value
+
+    def _replace(self, pointer: str, value: Any) -> None:
+        *parents, last = pointer.split("/")[1:]
+        place: Any = self.spec
+        for name in parents:
+            place = place.get(name) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[last] = value
+
+    def original(self, pointer: str) -> str:
+        """A pointer into the copy as one into what was read."""
+        where = ""
+        for part in pointer.split("/")[1:]:
+            kept = self._kept.get(where)
+            if kept is not None and part.isdigit() and int(part) < len(kept):
+                part = str(kept[int(part)])
+            where += "/" + part
+        return where
