@@ -50,7 +50,10 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
     """Run a verb's action; turn what it raises into a message and an exit code."""
     root = str(options["root"])
     if not root.startswith("/"):
-        root = f"{posix.getcwd()}/{root}"
+        try:
+            root = f"{posix.getcwd()}/{root}"
+        except FileNotFoundError:  # removed meanwhile: so nothing is below it
+            root = f"/proc/self/cwd/{root}"
     log = options["log"]
     out = Out(
         root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"])

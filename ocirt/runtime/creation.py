@@ -236,6 +236,7 @@ class Creation:
             try:
                 write_pid_file(self.pid_file, self.pid)
             except OSError as error:
+                error.filename = None  # the temporary one tells nothing
                 raise from_os_error(error, f"write the pid file {self.pid_file}", hint="see --pid-file") from None
             self._pid_file_written = True
         if self.facts.wait_for_start:
