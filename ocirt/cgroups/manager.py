@@ -76,6 +76,11 @@ class Cgroups:
             for folder in self.made:
                 if path == folder or path.startswith(folder + "/"):
                     self._make(folder, mount, controllers, is_v2)
+            if not is_v2 and path not in self.made:  # made beforehand by another, who may have set nothing in it
+                try:
+                    v1.prepare(path, controllers)
+                except OSError as error:
+                    raise from_os_error(error, f"prepare the cgroup {path}", pointer="/linux/cgroupsPath") from None
 
     def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
         try:

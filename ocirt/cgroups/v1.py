@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 
 
 def prepare(path: str, controllers: tuple[str, ...]) -> None:
-    """Make a new cgroup fit to have processes: a cpuset without CPUs and memory nodes takes none."""
+    """Make a cgroup fit to have processes: a cpuset without CPUs and memory nodes takes none."""
     if "cpuset" in controllers:
-        parent = path.rpartition("/")[0]
         for name in ("cpuset.cpus", "cpuset.mems"):
-            if not read(f"{path}/{name}").strip():
-                write(f"{path}/{name}", read(f"{parent}/{name}").strip())
+            _inherit(path, name)
+
+
+def _inherit(folder: str, name: str) -> str:
+    """Give a cpuset its parent's value if it has none, and the parent its parent's: a plain mkdir leaves it empty."""
+    value = read(f"{folder}/{name}").strip()
+    if not value:
+        value = _inherit(folder.rpartition("/")[0], name)
+        write(f"{folder}/{name}", value)
+    return value
 
 
 def set_devices(path: str, rules: Sequence[Rule]) -> None:
