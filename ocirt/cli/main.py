@@ -8,7 +8,7 @@ import sys
 
 from ocirt.cli.argv import parse
 from ocirt.cli.output import Out
-from ocirt.errors import Error
+from ocirt.errors import Error, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
             import traceback
 
             traceback.print_exc()
-        out.fail(Error(f"{type(error).__name__}: {error}", hint="a defect in ocirt: --debug shows where"))
+        if isinstance(error, OSError):  # the host refused what nobody foresaw, such as one more open file
+            out.fail(from_os_error(error, getattr(action, "__name__", "ocirt"), hint="--debug shows where"))
+        else:
+            out.fail(Error(f"{type(error).__name__}: {error}", hint="a defect in ocirt: --debug shows where"))
         return 1
 
 

@@ -171,8 +171,7 @@ class Creation:
         try:
             if self.facts.wait_for_start:
                 fifo = f"{self.entry.folder}/{UNFINISHED_START}"
-                posix.mkfifo(fifo, FIFO_MODE)
-                posix.chmod(fifo, FIFO_MODE)
+                _make_fifo(fifo)
                 descriptors["fifo"] = posix.open(fifo, posix.O_PATH | posix.O_CLOEXEC)
                 opened.append(descriptors["fifo"])
             if self.facts.into_cgroup:
@@ -185,6 +184,7 @@ class Creation:
             hint = (
                 "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC" if error.errno == 11 else ""
             )
+            error.filename = None  # a descriptor's
             raise from_os_error(error, "start the container's init", hint=hint) from None
         finally:
             for fd in opened:
@@ -289,6 +289,14 @@ class Creation:
                 self.entry.remove()
             finally:
                 self.entry.close()
+
+
+def _make_fifo(path: str) -> None:
+    try:
+        posix.mkfifo(path, FIFO_MODE)
+        posix.chmod(path, FIFO_MODE)
+    except OSError as error:
+        raise from_os_error(error, f"create {path}") from None
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -112,7 +112,11 @@ class Store:
             ) from None
         except OSError as error:
             raise from_os_error(error, f"create {folder}") from None
-        return self._lock(container_id, folder)
+        try:
+            return self._lock(container_id, folder)
+        except BaseException:
+            posix.rmdir(folder)
+            raise
 
     def _make_root(self) -> None:
         made = ""
