@@ -1,0 +1,255 @@
+"""compile: what depends on the configuration and the facts, decision by decision. The golden plans have the rest."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from plan.cases import CASES, ON_V1, ON_V2, V1, compile_case, config_of, no_terminal
+
+from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.plan.compile import Compiled, compile_plan
+from ocirt.plan.facts import Facts
+from ocirt.plan.inherited import inherited
+from ocirt.plan.kernel import (
+    CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    CLONE_PARENT,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_RAISE,
+    PR_CAPBSET_DROP,
+    PR_SET_NO_NEW_PRIVS,
+)
+from ocirt.plan.options import parse_options
+from ocirt.plan.paths import parts_of
+from ocirt.plan.step import Slot, Step, Vector
+from ocirt.runtime.spec import default_spec
+
+
+def spec(**process: Any) -> dict[str, Any]:
+    made = copy.deepcopy(default_spec())
+    no_terminal(made)
+    made["process"] |= process
+    return made
+
+
+def compiled(config: dict[str, Any], **facts: Any) -> Compiled:
+    return compile_plan(config_of(config), Facts(**(ON_V1 | facts)))
+
+
+def steps(plan: Compiled, call: str, pointer: str = "") -> list[Step]:
+    return [step for step in plan.plan.steps if step.call == call and step.pointer.startswith(pointer)]
+
+
+def environment(plan: Compiled) -> list[str]:
+    vector = plan.plan.steps[-1].args[2]
+    assert isinstance(vector, Vector)
+    return [item.prefix + "[slot]" if isinstance(item, Slot) else item for item in vector.items]
+
+
+def candidates(plan: Compiled) -> list[object]:
+    return [step.args[0] for step in steps(plan, "load", "/process/args")]
+
+
+# Namespaces.
+
+
+def test_each_namespace_is_its_flag_and_the_cgroup_namespace_comes_later() -> None:
+    plan = compiled(spec())
+    (clone,) = steps(plan, "clone3")
+    expected = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_PARENT
+    assert clone.args == (expected, -1)
+    assert [step.args for step in steps(plan, "unshare")] == [(CLONE_NEWCGROUP,)]
+
+
+def test_on_v2_init_starts_in_its_cgroup() -> None:
+    plan = compiled(spec(), **ON_V2)
+    (clone,) = steps(plan, "clone3")
+    flags, descriptor = clone.args
+    assert isinstance(flags, int)
+    assert flags & CLONE_INTO_CGROUP
+    assert descriptor == inherited(Facts(**ON_V2))["cgroup"]
+
+
+def test_lo_is_brought_up_in_a_new_network_namespace_only() -> None:
+    config = spec()
+    assert steps(compiled(config), "socket")
+    config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "uts"}]
+    assert not steps(compiled(config), "socket")
+
+
+# Descriptors.
+
+
+@pytest.mark.parametrize("facts", [{}, {"wait_for_start": False}, ON_V2, ON_V2 | {"wait_for_start": False}])
+def test_init_starts_with_consecutive_descriptors_and_the_plan_last(facts: dict[str, Any]) -> None:
+    numbers = inherited(Facts(**facts))
+    assert list(numbers.values()) == list(range(3, 3 + len(numbers)))
+    assert list(numbers)[-1] == "plan"
+    assert ("fifo" in numbers) == Facts(**facts).wait_for_start
+
+
+# Credentials.
+
+
+def test_the_bounding_set_drops_what_is_not_kept() -> None:
+    plan = compiled(spec(), last_capability=40)
+    dropped = {step.args[1] for step in steps(plan, "prctl") if step.args[0] == PR_CAPBSET_DROP}
+    kept = {5, 10, 29}  # CAP_KILL, CAP_NET_BIND_SERVICE, CAP_AUDIT_WRITE
+    assert dropped == set(range(41)) - kept
+
+
+def test_no_capabilities_means_none() -> None:
+    config = spec()
+    del config["process"]["capabilities"]
+    plan = compiled(config)
+    (capset,) = steps(plan, "capset")
+    assert capset.args[1] == bytes(24)
+    assert len([step for step in steps(plan, "prctl") if step.args[0] == PR_CAPBSET_DROP]) == 41
+
+
+def test_an_ambient_capability_has_to_be_permitted_and_inheritable() -> None:
+    plan = compile_case("user")
+    raised = [step.args[2] for step in steps(plan, "prctl") if step.args[:2] == (PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE)]
+    assert raised == [10]
+    assert any("/process/capabilities/ambient" in warning and "CAP_KILL" in warning for warning in plan.warnings)
+
+
+def test_what_the_caller_lacks_is_left_out_with_a_warning() -> None:
+    plan = compiled(spec(), permitted=1 << 5)
+    (capset,) = steps(plan, "capset")
+    data = capset.args[1]
+    assert isinstance(data, bytes)
+    assert int.from_bytes(data[4:8], "little") == 1 << 5
+    assert any("CAP_AUDIT_WRITE" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_new_privs_is_set_when_it_is_asked_for(wanted: bool) -> None:
+    plan = compiled(spec(noNewPrivileges=wanted))
+    assert any(step.args[0] == PR_SET_NO_NEW_PRIVS for step in steps(plan, "prctl")) == wanted
+
+
+# The program.
+
+
+def test_a_name_is_looked_for_in_the_absolute_folders_of_the_containers_path() -> None:
+    plan = compiled(spec(args=["prog"], env=["PATH=/a:b::./c:/d/"]))
+    assert candidates(plan) == ["/a/prog", "/d/prog"]
+
+
+def test_without_a_path_the_usual_folders_are_searched() -> None:
+    plan = compiled(spec(args=["prog"], env=[]))
+    assert candidates(plan)[0] == "/usr/local/sbin/prog"
+    assert len(candidates(plan)) == 6
+
+
+@pytest.mark.parametrize("name", ["/bin/prog", "./prog", "a/prog"])
+def test_a_name_with_a_slash_is_not_looked_for(name: str) -> None:
+    assert candidates(compiled(spec(args=[name]))) == [name]
+
+
+def test_of_two_variables_with_one_name_the_last_counts() -> None:
+    plan = compiled(spec(env=["A=1", "HOME=/x", "A=2", "PATH=/first", "PATH=/last"], args=["p"]))
+    assert environment(plan) == ["A=2", "HOME=/x", "PATH=/last"]
+    assert candidates(plan) == ["/last/p"]
+    assert plan.home is None
+
+
+def test_home_is_a_slot_unless_it_is_given() -> None:
+    plan = compiled(spec(env=["A=1"]))
+    assert environment(plan) == ["A=1", "HOME=[slot]"]
+    assert plan.home is not None
+    assert steps(plan, "send descriptor", "/process/env")
+
+
+def test_the_umask_is_the_callers_unless_it_is_given() -> None:
+    plan = compiled(spec())
+    first, last = steps(plan, "umask")
+    assert last.args == (first.result,)
+    given = compiled(spec(user={"uid": 0, "gid": 0, "umask": 0o77}))
+    assert steps(given, "umask")[-1].args == (0o77,)
+
+
+# Mounts.
+
+
+def test_a_relative_bind_source_is_the_bundles() -> None:
+    plan = compile_case("binds")
+    assert [step.args[1] for step in steps(plan, "open_tree", "/mounts/8")] == ["/bundle/resolv.conf"]
+    assert [step.args[1] for step in steps(plan, "open_tree", "/mounts/7")] == ["/data"]
+
+
+def test_a_destination_that_is_the_root_is_refused() -> None:
+    config = spec()
+    config["mounts"].append({"destination": "/a/..", "type": "tmpfs"})
+    with pytest.raises(ConfigError) as refused:
+        compiled(config)
+    assert refused.value.pointer == "/mounts/7/destination"
+
+
+def test_proc_and_sysfs_are_not_mounted_through_symlinks() -> None:
+    plan = compiled(spec())
+    for pointer in ("/mounts/0", "/mounts/5"):
+        (how,) = {step.args[2] for step in steps(plan, "openat2", pointer)}
+        assert isinstance(how, bytes)
+        assert how[16] & 0x04
+
+
+def test_a_container_without_a_cgroup_namespace_sees_a_copy_of_its_own_cgroup() -> None:
+    plan = compile_case("v1-without-cgroup-namespace")
+    sources = [step.args[1] for step in steps(plan, "open_tree", "/mounts/6")]
+    assert sources == [hierarchy.source for hierarchy in V1]
+    assert not steps(plan, "unshare")
+
+
+def test_a_controller_of_a_shared_hierarchy_is_a_link_to_it() -> None:
+    links = {step.args[2]: step.args[0] for step in steps(compiled(spec()), "symlinkat", "/mounts/6")}
+    assert links == {"cpu": "cpu,cpuacct", "cpuacct": "cpu,cpuacct"}
+
+
+def test_a_bound_dev_gets_no_nodes() -> None:
+    plan = compile_case("privileged")
+    assert not steps(plan, "mknodat", "/linux/devices")
+    assert not steps(plan, "symlinkat", "/linux/devices")
+
+
+def test_the_last_option_of_a_kind_wins() -> None:
+    options = parse_options(["ro", "nosuid", "rw", "noatime", "strictatime"], "/mounts/0")
+    assert (options.set, options.clear) == (
+        0x02 | 0x20,
+        0x01 | 0x70,
+    )  # the kernel wants the whole field of the access time cleared
+
+
+def test_a_bind_mount_takes_no_option_of_a_file_system() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_options(["ro", "bind", "size=1m"], "/mounts/4")
+    assert refused.value.pointer == "/mounts/4/options/2"
+
+
+def test_an_option_that_is_not_there_yet_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match='"idmap"') as refused:
+        parse_options(["bind", "idmap"], "/mounts/4")
+    assert refused.value.pointer == "/mounts/4/options/1"
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [("/a/b", ["a", "b"]), ("//a/./b/", ["a", "b"]), ("../../a", ["a"]), ("/a/../..", []), ("a", ["a"])],
+)
+def test_a_path_is_resolved_in_the_text(path: str, parts: list[str]) -> None:
+    assert parts_of(path) == parts
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_failure_has_something_to_say(name: str) -> None:
+    for step in compile_case(name).plan.steps:
+        assert step.doing, step.call
+        assert step.pointer == "" or step.pointer.startswith("/")
