@@ -16,7 +16,11 @@ bold=$(tput bold 2>/dev/null || true)
 plain=$(tput sgr0 2>/dev/null || true)
 step() { # show a command, run it, say how long it took
     local start end
-    printf '\n%s$ %s%s\n' "$bold" "${*//$work/.}" "$plain"
+    case $* in
+    create) printf '\n%s$ ocirt create --bundle ./bundle demo%s\n' "$bold" "$plain" ;;
+    explain) printf '\n%s$ ocirt explain ./bundle | head -n 24%s\n' "$bold" "$plain" ;;
+    *) printf '\n%s$ %s%s\n' "$bold" "${*//$work/.}" "$plain" ;;
+    esac
     start=$(date +%s%N)
     "$@"
     end=$(date +%s%N)
@@ -33,7 +37,7 @@ for applet in sh id hostname ps mount grep cat sleep ulimit; do
 done
 echo root:x:0:0:root:/root:/bin/sh >"$bundle/rootfs/etc/passwd"
 step ocirt spec --bundle "$bundle"
-cat >"$work/inside" <<'END'
+cat >"$bundle/rootfs/look" <<'END'
 echo "hostname:     $(hostname)"
 echo "ids:          $(id)"
 echo "capabilities: $(grep CapEff /proc/self/status | cat)"
@@ -50,7 +54,7 @@ config["process"].update(terminal=False, args=args)
 json.dump(config, open(path, "w"), indent=4)
 END
 }
-configure /bin/sh -c "$(cat "$work/inside")"
+configure /bin/sh /look
 
 echo; echo "What would run: the first of all steps, each with the line of config.json that it is due to."
 explain() { ocirt explain "$bundle" | head -n 24; }
@@ -61,8 +65,8 @@ step ocirt run "$bundle" demo
 
 echo; echo "The life cycle, step by step."
 configure /bin/sleep 100
-step ocirt create --bundle "$bundle" demo >/dev/null </dev/null
-echo "  created: it waits for start"
+create() { ocirt create --bundle "$bundle" demo </dev/null >/dev/null 2>&1; } # sleep would keep a pipe open
+step create
 step ocirt state demo
 step ocirt start demo
 step ocirt list

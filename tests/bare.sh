@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prove a README command in a bare Debian 12: mmdebstrap makes a root with "minbase" and nothing else, a copy of this
 # checkout goes in, and there runs `apt-get update && apt-get install -y make && make TARGET`.
-# usage: bare.sh TARGET   (as root; containers inside use the cgroups of `isolate` if this script runs under it)
+# usage: bare.sh TARGET   (as root, and not under `isolate`: packages come over the network)
 set -euo pipefail
 
 target=${1:-demo}
@@ -14,18 +14,21 @@ root=$work/root
 mmdebstrap --quiet --variant=minbase bookworm "$root" >&2
 
 # How this host reaches its packages (mirror, proxy, certificates) is how the bare one has to.
-for file in /etc/apt/apt.conf.d/*registry* /etc/apt/apt.conf.d/*proxy* /etc/apt/sources.list /etc/apt/sources.list.d/* \
-    /etc/apt/auth.conf.d/* /etc/pip.conf /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt \
-    /root/.config/pip/pip.conf; do
+rm -f "$root/etc/apt/sources.list"
+for file in /etc/apt/apt.conf.d/*registry* /etc/apt/apt.conf.d/*proxy* /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+    /etc/apt/sources.list.d/*.sources /etc/apt/auth.conf.d/* /etc/resolv.conf /etc/hosts; do
     [ -f "$file" ] || continue
     mkdir -p "$root${file%/*}"
     cp -L "$file" "$root$file"
 done
+env=(HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb)
+if [ -f /etc/ssl/certs/ca-certificates.crt ]; then # in a place that no package writes to
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/host-certificates.crt"
+    env+=(PIP_CERT=/host-certificates.crt)
+fi
+while read -r name; do env+=("$name=${!name}"); done < <(compgen -e | grep -iE '^(CI|PIP_INDEX_URL|PIP_DEFAULT_TIMEOUT|https?_proxy|no_proxy)$')
 mkdir "$root/ocirt"
 git -C "$source" archive HEAD | tar -x -C "$root/ocirt"
-
-env=(HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb)
-while read -r name; do env+=("$name=${!name}"); done < <(compgen -e | grep -iE '^(CI|PIP_.*|https?_proxy|no_proxy)$')
 
 # A mount namespace of its own: nothing is left mounted whatever happens.
 ROOT=$root unshare --mount --propagation private bash -euc '

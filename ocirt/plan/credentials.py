@@ -91,5 +91,6 @@ def _granted(scope: Scope, name: str, possible: int) -> int:
     missing = wanted & ~possible
     if missing:
         names = [capability for capability, number in CAPABILITIES.items() if missing >> number & 1]
-        scope.warnings.append(f"{_POINTER}/{name}: cannot be granted here: {', '.join(names)}: left out")
+        why = "not both permitted and inheritable" if name == "ambient" else "the caller does not have it"
+        scope.warnings.append(f"{_POINTER}/{name}: {', '.join(names)} left out: {why}")
     return wanted & possible
