@@ -76,16 +76,17 @@ static inline int decode(struct plan *p, u8 *base, u64 size, u32 machine)
     p->relocs = (u32 *)(base + h->relocs_at);
     p->slots = (struct slot *)(base + h->slots_at);
     p->data = base + h->data_at;
-    /* Writes go into data only: it must not overlap what describes it. */
-    if (h->data_at < sizeof *h + h->steps * sizeof(struct step) ||
-        h->data_at < h->relocs_at + h->relocs * sizeof(u32) ||
+    /* The areas follow each other as they are drawn. Writes go into data only, so nothing that was
+     * checked here can change afterwards. */
+    if (h->relocs_at < sizeof *h + h->steps * sizeof(struct step) ||
+        h->slots_at < h->relocs_at + h->relocs * sizeof(u32) ||
         h->data_at < h->slots_at + h->slots * sizeof(struct slot))
         return 0;
-    /* Then every string in data ends inside the plan. */
+    /* Then every string in data ends inside the plan; no slot reaches that last NUL. */
     if (h->data_size < 1 || p->data[h->data_size - 1])
         return 0;
     for (u32 i = 0; i < h->slots; i++)
-        if (!inside(p->slots[i].at, p->slots[i].size, 1, h->data_size))
+        if (!inside(p->slots[i].at, p->slots[i].size, 1, h->data_size - 1))
             return 0;
     for (u32 i = 0; i < h->steps; i++)
         if (!step_is_sound(p, i))

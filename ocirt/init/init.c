@@ -119,8 +119,10 @@ _Noreturn static void fail(u32 index, i64 error)
     } m = { { MSG_ERROR, index, (i32)error, 0 }, { 0 } };
     const struct step *s = &plan.steps[index];
 
-    if (plan.header && s->flags & FLAG_FSLOG) {
-        i64 fd = (s->kinds & 3) == KIND_REG ? registers[s->args[0]] : (i64)s->args[0];
+    if (s->flags & FLAG_FSLOG) {
+        int in_register = (s->kinds & 3) == KIND_REG;
+        /* -1 for a register that is not set: 0 would be the program's stdin */
+        i64 fd = !in_register ? (i64)s->args[0] : register_set[s->args[0]] ? registers[s->args[0]] : -1;
         /* fsopen(2): each read gives one message; ENODATA when there are no more. */
         while (m.head.length < MAX_LOG) {
             long got = call(NR_read, fd, (long)(m.log + m.head.length), MAX_LOG - m.head.length);

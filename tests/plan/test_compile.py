@@ -222,10 +222,11 @@ def test_a_bound_dev_gets_no_nodes() -> None:
 
 def test_the_last_option_of_a_kind_wins() -> None:
     options = parse_options(["ro", "nosuid", "rw", "noatime", "strictatime"], "/mounts/0")
+    # The kernel wants the whole field of the access time cleared.
     assert (options.set, options.clear) == (
         0x02 | 0x20,
         0x01 | 0x70,
-    )  # the kernel wants the whole field of the access time cleared
+    )
 
 
 def test_a_bind_mount_takes_no_option_of_a_file_system() -> None:
