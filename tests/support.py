@@ -135,7 +135,10 @@ def within(entry: Path) -> bool:
     """
     try:
         os.readlink(entry / "exe")
-        return ":/.." not in (entry / "cgroup").read_text()
+        paths = [line.split(":", 2)[2] for line in (entry / "cgroup").read_text().splitlines()]
+        if all(path == "/" for path in paths):  # also what v1 says of a process that is just ending
+            return os.readlink(entry / "ns" / "cgroup") == os.readlink("/proc/self/ns/cgroup")
+        return not any(path.startswith("/..") for path in paths)
     except OSError:
         return False
 
