@@ -10,7 +10,7 @@ from ocirt.errors import ContainerError, Error, NotFoundError
 from ocirt.runtime.kill import signal_process
 from ocirt.state.process import is_alive
 from ocirt.state.status import CREATED, STOPPED, status_of
-from ocirt.state.store import Store, unfinished
+from ocirt.state.store import CONFIG, Store, unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +49,39 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
 
 def _known(store: Store, container_id: str, force: bool) -> dict[str, Any]:
     try:
-        return store.read(container_id)
+        known = store.read(container_id)
+        if known["created"]:
+            return known
     except NotFoundError:
         raise
     except Error:
-        if force:
-            return unfinished(container_id)
-        raise
+        if not force:
+            raise
+    return _salvaged(store, container_id, force)
+
+
+def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
+    """The state of a container whose state.json is damaged or missing: its cgroups, where its processes are, follow
+    from the copy of its configuration. Without that copy `create` came to none of them."""
+    from ocirt.cgroups.layout import detect
+    from ocirt.config.load import parse, read_json
+
+    known = unfinished(container_id)
+    try:
+        spec = parse(read_json(f"{store.folder(container_id)}/{CONFIG}"))
+        path = (spec.get("linux") or {}).get("cgroupsPath") or ""
+    except (Error, AttributeError):
+        return known
+    if not path.strip("/.") and path:
+        return known  # a hierarchy's root is nobody's
+    cgroups = Cgroups.for_container(detect(), path, container_id)
+    if not force and cgroups.processes():
+        raise ContainerError(
+            f'the state of "{container_id}" is missing, and there are processes in its cgroups',
+            hint="--force kills them",
+        )
+    known["cgroups"] = cgroups.to_state()
+    return known
 
 
 def end(known: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ Files are replaced, never changed, so reading needs no lock.
 from __future__ import annotations
 
 import posix
+from errno import ELOOP
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import monotonic, sleep
 
@@ -140,10 +141,13 @@ class Store:
 
     def _lock(self, container_id: str, folder: str) -> Entry:
         try:
-            fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            # Not through a link: what is in the folder is going to be removed.
+            fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise _unknown(container_id) from None
         except OSError as error:
+            if error.errno == ELOOP:
+                raise _unknown(container_id) from None
             raise from_os_error(error, f"open {folder}") from None
         until = monotonic() + LOCK_PATIENCE
         while True:
@@ -160,13 +164,18 @@ class Store:
                 sleep(0.002)
         # Was it deleted while we waited, or even made anew?
         try:
-            now, then = posix.stat(folder), posix.fstat(fd)
+            now, then = posix.lstat(folder), posix.fstat(fd)
             same = (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino)
         except FileNotFoundError:
             same = False
         if not same:
             posix.close(fd)
             raise _unknown(container_id)
+        if then.st_uid != posix.geteuid():  # its state says what to kill and to remove
+            posix.close(fd)
+            raise ContainerError(
+                f"{folder} belongs to the user {then.st_uid}, not to you", hint="that user's ocirt may change it"
+            )
         return Entry(folder, fd)
 
     def read(self, container_id: str) -> dict[str, Any]:
@@ -177,8 +186,10 @@ class Store:
             raise _unknown(container_id) from None
         folder = self.folder(container_id)
         try:
-            fd = posix.open(f"{folder}/{STATE}", posix.O_RDONLY | posix.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            if not _is_folder(folder):
+                raise _unknown(container_id)
+            fd = posix.open(f"{folder}/{STATE}", posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+        except FileNotFoundError:
             if _is_folder(folder):
                 return unfinished(container_id)
             raise _unknown(container_id) from None
@@ -248,7 +259,11 @@ def _is_state(value: Any) -> bool:
         and all(type(number) is int for number in value["creator"])
         and type(value["cgroups"].get("places")) is list
         and type(value["cgroups"].get("made")) is list
-        and all(type(place) is list and len(place) == 5 for place in value["cgroups"]["places"])
+        and all(type(folder) is str for folder in value["cgroups"]["made"])
+        and all(
+            type(place) is list and list(map(type, place)) == [str, list, bool, str, str]
+            for place in value["cgroups"]["places"]
+        )
     )
 
 
@@ -257,7 +272,8 @@ def _unknown(container_id: str) -> NotFoundError:
 
 
 def _is_folder(path: str) -> bool:
+    """Itself, and no link to one."""
     try:
-        return posix.stat(path).st_mode & 0o170000 == 0o040000
-    except OSError:
+        return posix.lstat(path).st_mode & 0o170000 == 0o040000
+    except (FileNotFoundError, NotADirectoryError):
         return False
