@@ -68,6 +68,7 @@ def refused(
 ) -> str:
     """Try to make a container, check everything about the refusal, and return the message."""
     log = bundle.path / "log.json"
+    log.unlink(missing_ok=True)
     rootfs = bundle.rootfs if bundle.rootfs.is_dir() else None
     before = traces(runtime.root, rootfs)
     done = runtime(*("--log", log, "--log-format", "json"), *VERBS[verb], *flags, "--bundle", bundle.path, container_id)
