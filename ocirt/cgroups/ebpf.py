@@ -71,9 +71,11 @@ def program(rules: Sequence[Rule]) -> bytes:
         _instruction(_LOAD_WORD, _MAJOR, 1, 4),
         _instruction(_LOAD_WORD, _MINOR, 1, 8),
     ]
-    for rule in reversed(merged(rules)):
+    kept = merged(rules)
+    for rule in reversed(kept):
         code += _block(rule)
-    code += [_instruction(_MOVE_IMMEDIATE, 0, value=0), _instruction(_EXIT)]
+    if not kept or not kept[0].everything:  # after a rule for everything it would be out of reach: EINVAL
+        code += [_instruction(_MOVE_IMMEDIATE, 0, value=0), _instruction(_EXIT)]
     return b"".join(code)
 
 
