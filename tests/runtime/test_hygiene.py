@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import OCIRT, Bundle, Done, Runtime, command, processes
+from support import OCIRT, Bundle, Done, Runtime, command, processes, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,10 +148,10 @@ def test_no_process_of_ours_stays_behind(runtime: Runtime, bundle: Bundle, verb:
 
 
 def is_ours(pid: int) -> bool:
-    """Is it ocirt, or ocirt-init, or does it run from our installation?"""
+    """Is it, on this side of our isolation, ocirt or ocirt-init?"""
     try:
-        command_line = Path(f"/proc/{pid}/cmdline").read_text()
-        return OCIRT in command_line or "ocirt" in os.readlink(f"/proc/{pid}/exe") or "ocirt" in command_line
+        names = Path(f"/proc/{pid}/cmdline").read_text() + os.readlink(f"/proc/{pid}/exe")
+        return "ocirt" in names and within(Path(f"/proc/{pid}"))
     except OSError:
         return False
 

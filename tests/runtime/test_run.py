@@ -25,8 +25,9 @@ def say_id(bundle: Bundle) -> Bundle:
 
 
 def id_in(out: str) -> str:
-    """The container's id: the last component of its default cgroup."""
-    names = {line.rpartition("/")[2] for line in out.splitlines() if not line.startswith("0::")}
+    """The container's id: the last component of its default cgroup, on the hierarchies that it was put into."""
+    pure_v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    names = {line.rpartition("/")[2] for line in out.splitlines() if line.startswith("0::") == pure_v2}
     assert len(names) == 1, out
     return names.pop()
 
