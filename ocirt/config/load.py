@@ -102,7 +102,7 @@ def read_json(path: str) -> str:
         if status.st_size > MAX_SIZE:
             raise ConfigError(f"{status.st_size} bytes are more than {MAX_SIZE}", place=path)
         content = b""
-        while chunk := posix.read(fd, MAX_SIZE):
+        while chunk := posix.read(fd, 65536):
             content += chunk
     finally:
         posix.close(fd)

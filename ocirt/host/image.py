@@ -17,6 +17,6 @@ def init_image() -> bytes:
     except FileNotFoundError:
         raise Error(f"{path} is missing", hint="`pip install .` compiles it") from None
     try:
-        return posix.read(fd, 1 << 20)
+        return posix.read(fd, 1 << 16)
     finally:
         posix.close(fd)

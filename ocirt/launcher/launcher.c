@@ -113,11 +113,16 @@ static const char *const verbs[] = { "create", "start", "run", "state", "kill", 
 
 static const char *verb_of(long argc, char **argv)
 {
-    for (long i = 1; i < argc; i++)
-        for (unsigned j = 0; j < sizeof verbs / sizeof *verbs; j++)
+    const char *verb = 0;
+
+    for (long i = 1; i < argc; i++) {
+        if (same(argv[i], "--debug")) /* the modules' own files, which have line numbers */
+            return "main";
+        for (unsigned j = 0; j < sizeof verbs / sizeof *verbs && !verb; j++)
             if (same(argv[i], verbs[j]))
-                return verbs[j];
-    return "main";
+                verb = verbs[j];
+    }
+    return verb ? verb : "main";
 }
 
 static int find(char *found, const char *prefix, const char *verb)

@@ -76,7 +76,13 @@ class Modules:
         tree = ast.fix_missing_locations(_Strip().visit(ast.parse(path.read_bytes())))
         code = compile(tree, where, "exec", optimize=2, dont_inherit=True)
         assert isinstance(code, types.CodeType)
-        return code
+        return _without_lines(code)
+
+
+def _without_lines(code: types.CodeType) -> types.CodeType:
+    """A fifth of a code object is its line numbers. With --debug, which prints them, the sources are loaded instead."""
+    inner = tuple(_without_lines(one) if isinstance(one, types.CodeType) else one for one in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=inner)
 
 
 class _Strip(ast.NodeTransformer):
@@ -116,7 +122,7 @@ def bundle(source: Path, verb: str) -> bytes:
     main = (Path(__file__).parent / "hot_main.py").read_bytes()
     json = importlib.util.find_spec("_json")
     origin = json.origin if json and json.origin != "built-in" else None
-    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries, origin))
+    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], origin))
 
 
 def bundles(source: Path, target: Path) -> None:
