@@ -6,6 +6,7 @@ module) is not asked. All other modules come from the package's folder, as usual
 """
 
 from __future__ import annotations
+
 import ast
 import importlib.util
 import marshal

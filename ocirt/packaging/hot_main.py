@@ -1,9 +1,8 @@
 """The loader of a hot verb: executed with `modules` and `json`, as hot.py packs them; sys.argv[1] is its file."""
 
+import _imp
 import gc
 import sys
-
-import _imp
 
 gc.disable()  # a command is over before a collection would pay
 
