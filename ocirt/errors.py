@@ -48,7 +48,7 @@ class Error(Exception):
         text = ": ".join(parts)
         if self.hint:
             text += f" ({self.hint})"
-        return text if text.isprintable() else "".join(map(_visible, text))
+        return printable(text)
 
     def fields(self) -> dict[str, str | int]:
         """The parts that are set, for the JSON log."""
@@ -100,6 +100,11 @@ class PlanError(Error):
     """A plan breaks a safety rule or cannot be encoded: a defect in ocirt, never run."""
 
     code = "plan"
+
+
+def printable(text: str) -> str:
+    """The text on one line, control characters and the like escaped."""
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

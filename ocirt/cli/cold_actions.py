@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ocirt.errors import UsageError
+from ocirt.errors import UsageError, printable
 from ocirt.state.document import dumps
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def list_(out: Out, options: dict[str, Any], args: list[str]) -> int:
     elif options["format"] == "json":
         out.print(dumps(documents))
     else:
-        rows = [[str(document[column]) for column in _COLUMNS] for document in documents]
+        rows = [[printable(str(document[column])) for column in _COLUMNS] for document in documents]
         out.print("\n".join(table([[column.upper() for column in _COLUMNS], *rows])))
     return 0
 

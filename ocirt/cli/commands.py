@@ -92,7 +92,7 @@ def explained(error: click.UsageError, program: str) -> UsageError:
         needs = any(flag.metavar and error.option_name in spellings(flag) for flag in known)
         message = f"{error.option_name} needs a value" if needs else f"{error.option_name} takes no value"
     elif isinstance(error, click.BadParameter) and error.param:
-        message = f"{error.param.opts[0]}: {error.message}"
+        message = f"{error.param.opts[-1]}: {error.message}"
     else:
         message = error.message.rstrip(".")
     return UsageError(message, hint=hint)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from ocirt.config.shape import Missing, pointer_to, shown
-from ocirt.errors import Error
+from ocirt.errors import Error, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.pointer}: {self.message}" if self.pointer else self.message
-        return " ".join((f"{text} ({self.hint})" if self.hint else text).split("\n"))
+        return printable(f"{text} ({self.hint})" if self.hint else text)
 
     def document(self) -> dict[str, Any]:
         """For `check --json`."""
@@ -87,9 +87,11 @@ def schema_problems(spec: object) -> list[Problem]:
     """Every way in which a parsed config.json differs from the schema."""
     from jsonschema import Draft202012Validator
 
-    problems = [_problem(error) for error in Draft202012Validator(schema()).iter_errors(spec)]
-    problems += _unknown_properties(spec, schema(), ())
-    return problems
+    problems: dict[str | None, Problem] = {}  # one for each value: of a wrong type it breaks other rules as well
+    for error in Draft202012Validator(schema()).iter_errors(spec):
+        problem = _problem(error)
+        problems.setdefault(problem.pointer, problem)
+    return [*problems.values(), *_unknown_properties(spec, schema(), ())]
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -111,7 +113,7 @@ def _problem(error: ValidationError) -> Problem:
     if "propertyNames" in error.absolute_schema_path:
         path.append(str(value))
     if rule == "type":
-        if value is None and error.validator_value in ("array", "object"):
+        if value is None and path and error.validator_value in ("array", "object"):
             message = f"null stands for {'no entries' if error.validator_value == 'array' else 'nothing'}"
             hint = "the specification has no null: leave the property out"
             expected = _TYPES[error.validator_value]

@@ -241,7 +241,7 @@ def capability_data(value: Argument, args: tuple[Argument, ...]) -> str:
 
 
 def groups(value: Argument, args: tuple[Argument, ...]) -> str:
-    if not isinstance(value, bytes):
+    if not isinstance(value, bytes) or len(value) % 4:
         return pointer(value, args)
     return "[" + ", ".join(str(gid) for (gid,) in iter_unpack("<I", value)) + "]"
 
@@ -286,14 +286,14 @@ _TAGS = {
 
 
 def expectation(value: Argument, mask: int, want: int, width: int) -> tuple[str, str, str]:
-    """(value, mask or "", wanted value) of an EXPECT step."""
+    """(value, mask, wanted value) of an EXPECT step."""
     text, wanted = plain(value), str(want)
     if width == 1 and 32 < want < 127:
         wanted = f"'{chr(want)}'"
     elif want > 4096:
         wanted = _FILE_TYPES.get(want, hex(want)) if mask == kernel.S_IFMT else hex(want)
     full = (1 << 8 * width) - 1
-    masked = "" if mask & full == full else "S_IFMT" if mask == kernel.S_IFMT else hex(mask)
+    masked = "~0" if mask & full == full else "S_IFMT" if mask == kernel.S_IFMT else hex(mask)
     return text, masked, wanted
 
 

@@ -10,6 +10,7 @@ Branches that are only taken when something is missing are folded, unless all is
 
 from __future__ import annotations
 
+from ocirt.errors import printable
 from ocirt.plan.decode import arguments, errno_name, register
 from ocirt.plan.kernel import EEXIST, EINVAL, ENOENT, ENOTDIR
 from ocirt.plan.step import Reg
@@ -68,7 +69,7 @@ def step_call(step: Step, unclear: frozenset[str] = frozenset()) -> str:
         return result + args[0]
     if step.op == OP_EXPECT:
         value, mask, want, _, errno = args
-        return f"expect {value}{' & ' + mask if mask else ''} == {want}, or {errno}"
+        return f"expect {value}{'' if mask == '~0' else ' & ' + mask} == {want}, or {errno}"
     return f"{result}{step.call}({', '.join(args)})"
 
 
@@ -111,12 +112,21 @@ def folds(steps: Sequence[Step]) -> dict[int, tuple[int, str]]:
     Such a branch lies between a step and the place to which that step jumps when all is as usual. No step that is
     shown may jump into its middle.
     """
+    jumps: dict[int, list[int]] = {}  # a step → the steps that jump to it
+    for index, step in enumerate(steps):
+        for label in (step.ok, step.fail):
+            if label:
+                jumps.setdefault(label.index, []).append(index)
     found: dict[int, tuple[int, str]] = {}
+    hidden: set[int] = set()
     at = 0
     while at < len(steps):
-        end = _branch_end(steps, at)
-        if end > at + 1 and not _entered(steps, at + 1, end, found):
-            found[at + 1] = end, _when(steps, at)
+        start, end = at + 1, _branch_end(steps, at)
+        inside = (source for target in range(start + 1, end) for source in jumps.get(target, ()))
+        if end > start and not any(source < at and source not in hidden for source in inside):
+            others = any(source < at for source in jumps.get(start, ()))
+            found[start] = end, "otherwise" if others else _when(steps[at], start)
+            hidden.update(range(start, end))
             at = end
         else:
             at += 1
@@ -133,21 +143,9 @@ def _branch_end(steps: Sequence[Step], at: int) -> int:
     return 0
 
 
-def _entered(steps: Sequence[Step], start: int, end: int, found: dict[int, tuple[int, str]]) -> bool:
-    """Does a step before `start`, outside the branches that are folded already, jump into the middle?"""
-    hidden = {index for first, (last, _) in found.items() for index in range(first, last)}
-    for index in range(start - 1):
-        if index not in hidden:
-            for label in (steps[index].ok, steps[index].fail):
-                if label and start < label.index < end:
-                    return True
-    return False
-
-
-def _when(steps: Sequence[Step], at: int) -> str:
-    step = steps[at]
-    others = any(label and label.index == at + 1 for other in steps[:at] for label in (other.ok, other.fail))
-    if others or step.op == OP_EXPECT or not (step.ok and step.ok.index > at + 1):
+def _when(step: Step, start: int) -> str:
+    """Under which condition this step goes on at `start`, the one that follows it."""
+    if step.op == OP_EXPECT or not step.ok or step.ok.index == start:
         return "otherwise"
     errnos = frozenset(step.errnos)
     if errnos and errnos <= {ENOENT, ENOTDIR}:
@@ -181,7 +179,9 @@ def plan_lines(plan: Plan, *, everything: bool = False, colour: bool = False) ->
             continue
         if (step.pointer, step.doing) != group:
             group = step.pointer, step.doing
-            lines.append(f"{style.bold}{step.pointer or 'always':{wide}}{style.end}  {step.doing}")
+            lines.append(
+                f"{style.bold}{printable(step.pointer) or 'always':{wide}}{style.end}  {printable(step.doing)}"
+            )
         call, flow = step_call(step, unclear), step_flow(step)
         line = f"  {style.dim}{at:{number}}{style.end}  "
         lines.append(f"{line}{call:{TAIL_COLUMN}}  {style.dim}{flow}{style.end}" if flow else line + call)

@@ -15,7 +15,7 @@ from ocirt.config.locate import line_of
 from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema_problems
 from ocirt.config.shape import check_shape
-from ocirt.errors import ConfigError, Error
+from ocirt.errors import ConfigError, Error, printable
 from ocirt.runtime.explain import prepare
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class Report:
     def place(self, problem: Problem) -> str:
         """ "FILE:LINE: "; the column too where what stands there is no JSON."""
         parts = [self.path, *(str(number) for number in (problem.line, problem.column) if number)]
-        return ":".join(parts) + ": "
+        return printable(":".join(parts)) + ": "
 
     def summary(self) -> str:
         """One line about them all."""
@@ -69,7 +69,7 @@ class Report:
         words = [
             f"{count} {level}{'' if count == 1 else 's'}" for count, level in zip(counts, (ERROR, WARNING), strict=True)
         ]
-        return f"{self.path}: {'ok' if self.ok else 'not usable'}: {', '.join(words)}"
+        return f"{printable(self.path)}: {'ok' if self.ok else 'not usable'}: {', '.join(words)}"
 
 
 def check(bundle: str) -> Report:

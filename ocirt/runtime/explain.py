@@ -8,7 +8,7 @@ from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.load import load, placed
-from ocirt.errors import ContainerError, Error, UsageError
+from ocirt.errors import ContainerError, Error, UsageError, printable
 from ocirt.host.facts import gather
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
@@ -109,8 +109,8 @@ class Explanation:
         prepared, style = self.prepared, Style(colour=colour)
         count = len(self.plan.steps)
         shown = [
-            f"{style.bold}bundle{style.end}  {prepared.config.bundle}",
-            f"{style.bold}rootfs{style.end}  {prepared.facts.rootfs}",
+            f"{style.bold}bundle{style.end}  {printable(prepared.config.bundle)}",
+            f"{style.bold}rootfs{style.end}  {printable(prepared.facts.rootfs)}",
             f"{style.bold}plan{style.end}    {count} steps, {prepared.size} bytes, for {prepared.facts.machine}",
             "",
             *plan_lines(self.plan, everything=everything, colour=colour),
@@ -120,13 +120,16 @@ class Explanation:
         ]
         if self.warnings:
             shown.append("")
-            shown += [f"{style.warn}warning{style.end}: {warning}" for warning in self.warnings]
+            shown += [f"{style.warn}warning{style.end}: {printable(warning)}" for warning in self.warnings]
         return shown
 
     def _host_lines(self) -> list[str]:
         cgroups = self.prepared.cgroups
         made = set(cgroups.made)
-        lines = [f"  {'create and join' if path in made else 'join':15}  {path}" for _, _, _, _, path in cgroups.places]
+        lines = [
+            f"  {'create and join' if path in made else 'join':15}  {printable(path)}"
+            for _, _, _, _, path in cgroups.places
+        ]
         rules = ", ".join(rule_text(rule) for rule in self._rules())
         lines.append(f"  {'device rules':15}  deny a *:* rwm{', ' + rules if rules else ''}, and the default devices")
         return lines

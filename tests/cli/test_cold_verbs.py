@@ -1,0 +1,220 @@
+"""list, spec, explain and check, as an engine or a person calls the installed executable."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import OCIRT, Bundle, Runtime, command, default_config, traces, tree_of
+
+from ocirt.cli.cold_actions import table
+from ocirt.state.store import unfinished
+
+
+def write_state(root: Path, container_id: str, **changes: Any) -> None:
+    """A container's state, as if its process had ended."""
+    folder = root / container_id
+    folder.mkdir(parents=True)
+    state = unfinished(container_id) | {
+        "bundle": f"/bundles/{container_id}",
+        "rootfs": "/r",
+        "created": "2026-01-02T03:04:05.000000006Z",
+        "ociVersion": "1.3.0",
+    }
+    (folder / "state.json").write_text(json.dumps(state | changes))
+
+
+def test_list_aligns_its_columns_like_runc(runtime: Runtime) -> None:
+    write_state(runtime.root, "one")
+    write_state(runtime.root, "a-longer-name-than-twelve")
+    done = runtime("list")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    assert [line.split()[0] for line in lines[1:]] == ["a-longer-name-than-twelve", "one"]
+    at = lines[0].index("PID")
+    assert at == len("a-longer-name-than-twelve") + 3
+    assert all(line[at:].startswith("0  ") for line in lines[1:])
+    assert lines[0].index("STATUS") == at + 12
+    assert lines[2].split()[2:] == ["stopped", "/bundles/one", "2026-01-02T03:04:05.000000006Z", "root"]
+
+
+def test_an_empty_list_is_a_header_or_an_empty_array_or_nothing(runtime: Runtime) -> None:
+    assert runtime("list").out == "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+    assert runtime("list", "--format", "json").out == "[]\n"
+    assert runtime("list", "-q").out == ""
+    assert not runtime.root.exists()
+
+
+def test_quiet_lists_only_ids(runtime: Runtime) -> None:
+    write_state(runtime.root, "one")
+    write_state(runtime.root, "two")
+    for args in (["-q"], ["--quiet"], ["-q", "-f", "json"], ["-q", "-f=json"], ["-qf", "json"]):
+        assert runtime("list", *args).out == "one\ntwo\n"
+
+
+def test_the_json_list_has_the_documents_of_state(runtime: Runtime) -> None:
+    write_state(runtime.root, "one", annotations={"a": 'b\n"\u2028\ud83d\ude00'})
+    assert json.loads(runtime("list", "--format", "json").out) == [json.loads(runtime("state", "one").out)]
+
+
+DAMAGE: dict[str, str] = {
+    "empty": "",
+    "not-json": "{",
+    "not-object": "[]",
+    "lacking": "{}",
+    "endless": json.dumps(unfinished("x") | {"annotations": {"a": float("inf")}}),
+    "no-number": json.dumps(unfinished("x") | {"pid": float("nan")}),
+    "pid-as-text": json.dumps(unfinished("x") | {"pid": "12"}),
+    "owner-as-text": json.dumps(unfinished("x") | {"owner": "me"}),
+    "creator-missing": json.dumps(unfinished("x") | {"creator": []}),
+    "annotations-as-list": json.dumps(unfinished("x") | {"annotations": [1]}),
+    "bundle-as-number": json.dumps(unfinished("x") | {"bundle": 1e999}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_a_warning_and_hides_no_other_container(runtime: Runtime, damage: str) -> None:
+    write_state(runtime.root, "good")
+    (runtime.root / "bad").mkdir()
+    (runtime.root / "bad" / "state.json").write_text(DAMAGE[damage])
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    done = runtime("list", "--format", "json")
+    assert done.code == 0
+    assert [document["id"] for document in json.loads(done.out, parse_constant=refuse)] == ["good"]
+    assert done.err.startswith("ocirt: warning: ") and done.err.count("\n") == 1
+    assert str(runtime.root / "bad") in done.err
+    assert runtime("list", "-q").out == "good\n"
+
+
+def test_a_table_has_its_last_column_as_it_is() -> None:
+    assert table([["A", "B"], ["long" * 5, "x"]]) == ["A" + " " * 22 + "B", "long" * 5 + "   x"]
+
+
+def test_spec_writes_a_configuration_and_never_over_one(tmp_path: Path) -> None:
+    done = command(OCIRT, "spec", "--bundle", tmp_path)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    written = (tmp_path / "config.json").read_text()
+    assert json.loads(written)["process"]["args"] == ["sh"]
+    again = command(OCIRT, "spec", cwd=tmp_path)
+    assert again.code == 1
+    assert "config.json exists already" in again.err
+    assert (tmp_path / "config.json").read_text() == written
+
+
+def test_spec_says_which_folder_is_missing(tmp_path: Path) -> None:
+    done = command(OCIRT, "spec", "-b", tmp_path / "no")
+    assert done.code == 1
+    assert f"{tmp_path}/no/config.json: No such file or directory" in done.err
+
+
+@pytest.mark.parametrize("verb", ["list", "spec", "explain", "check"])
+def test_each_cold_verb_runs_through_a_symlink_with_an_empty_environment(tmp_path: Path, verb: str) -> None:
+    """As an engine calls it: from another working directory, by a relative link, with nothing in the environment."""
+    bundle, elsewhere = tmp_path / "bundle", tmp_path / "elsewhere"
+    (bundle / "rootfs").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "link").symlink_to(os.path.relpath(OCIRT, elsewhere))
+    words = {"list": ["--root", "../state", "list"], "spec": ["spec", "-b", "../bundle"]}
+    if verb in ("explain", "check"):
+        (bundle / "config.json").write_text(json.dumps(default_config()))
+    done = command("./link", *words.get(verb, [verb, "../bundle"]), cwd=elsewhere, env={})
+    assert done.code == 0, done.err
+    expected = {"list": "ID ", "spec": "", "explain": f"bundle  {bundle}\n", "check": f"{bundle}/config.json: ok"}
+    assert done.out.startswith(expected[verb])
+    if verb == "spec":
+        assert (bundle / "config.json").exists()
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["B"], ["-b", "B"], ["--bundle=B"], ["-b=B"], ["--all", "B"], ["B", "--json"]], ids=" ".join
+)
+def test_explain_leaves_nothing_behind(bundle: Bundle, runtime: Runtime, words: list[str]) -> None:
+    before, files = traces(runtime.root), tree_of(bundle.path)
+    done = runtime("explain", *(word.replace("B", str(bundle.path)) for word in words))
+    assert done.code == 0, done.err
+    assert f"{bundle.path}/rootfs" in done.out
+    after = traces(runtime.root)
+    assert (before.cgroups, before.mounts, before.state) == (after.cgroups, after.mounts, after.state)
+    assert tree_of(bundle.path) == files
+    assert not runtime.root.exists()
+
+
+def test_explain_without_a_bundle_takes_this_folder(bundle: Bundle) -> None:
+    done = command(OCIRT, "explain", cwd=bundle.path)
+    assert done.out == command(OCIRT, "explain", bundle.path).out
+
+
+def test_explain_of_a_broken_bundle_says_what_create_would(bundle: Bundle, runtime: Runtime) -> None:
+    bundle.config["process"]["cwd"] = "relative"
+    bundle.write()
+    explained, created = runtime("explain", bundle.path), runtime("create", "-b", bundle.path, "one")
+    assert explained.code == created.code == 1
+    assert explained.err == created.err
+    assert "/process/cwd: expected an absolute path" in explained.err
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("", True), ("1", False)])
+def test_colour_is_for_terminals_whose_user_has_nothing_against_it(
+    bundle: Bundle, no_color: str | None, coloured: bool
+) -> None:
+    assert "\033" not in command(OCIRT, "explain", bundle.path).out
+    master, slave = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(slave, 1)
+        os.execve(OCIRT, ["ocirt", "explain", str(bundle.path)], {} if no_color is None else {"NO_COLOR": no_color})
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    except OSError:  # EIO: the other side is closed
+        pass
+    os.close(master)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (b"\033[1m" in shown) is coloured
+
+
+def test_check_exits_with_0_for_warnings_and_1_for_errors(bundle: Bundle) -> None:
+    assert command(OCIRT, "check", bundle.path).code == 0
+    bundle.config["hooks"] = None
+    bundle.write()
+    done = command(OCIRT, "check", bundle.path)
+    assert done.code == 0
+    assert "warning: /hooks: null" in done.out
+    bundle.config["process"]["cwd"] = "x"
+    bundle.write()
+    done = command(OCIRT, "check", bundle.path)
+    assert (done.code, done.err) == (1, "")
+    assert 'error: /process/cwd: expected an absolute path, got "x"' in done.out
+    assert done.out.splitlines()[-1].endswith("not usable: 1 error, 1 warning")
+
+
+def test_check_prints_json_for_tools(bundle: Bundle) -> None:
+    assert json.loads(command(OCIRT, "check", "--json", bundle.path).out) == {"ok": True, "problems": []}
+    bundle.config["root"]["readonly"] = "yes"
+    bundle.write()
+    done = command(OCIRT, "check", "--json", bundle.path)
+    assert done.code == 1
+    report = json.loads(done.out)
+    assert report["ok"] is False
+    (problem,) = report["problems"]
+    assert {"level", "pointer", "line", "message", "expected", "got", "hint"} <= problem.keys()
+    assert problem["pointer"] == "/root/readonly"
+    assert '"readonly": "yes"' in (bundle.path / "config.json").read_text().splitlines()[problem["line"] - 1]
+
+
+def test_check_of_no_bundle_is_one_problem(tmp_path: Path) -> None:
+    done = command(OCIRT, "check", tmp_path / "no")
+    assert done.code == 1
+    assert "cannot open the bundle: No such file or directory" in done.out
+    assert "cannot open it: No such file or directory" in command(OCIRT, "check", tmp_path).out

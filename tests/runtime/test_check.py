@@ -1,0 +1,491 @@
+"""check: every problem at once, where it stands, and what was probably meant."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from support import Bundle, default_config
+
+from ocirt.config.load import load
+from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema, schema_problems
+from ocirt.config.shape import CONFIG, Mismatch
+from ocirt.errors import ConfigError
+from ocirt.runtime.check import Repaired, check
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def found(bundle: Bundle) -> dict[str | None, Problem]:
+    """pointer → problem; each pointer has one."""
+    bundle.write()
+    problems = check(str(bundle.path)).problems
+    by_pointer = {problem.pointer: problem for problem in problems}
+    assert len(by_pointer) == len(problems), [str(problem) for problem in problems]
+    return by_pointer
+
+
+def test_a_good_bundle_has_no_problem(bundle: Bundle) -> None:
+    report = check(str(bundle.path))
+    assert report.ok
+    assert report.problems == []
+    assert report.summary() == f"{bundle.path}/config.json: ok: 0 errors, 0 warnings"
+
+
+def test_eight_mistakes_are_eight_problems_in_one_run(bundle: Bundle) -> None:
+    config = bundle.config
+    config["ociVersion"] = "one"
+    config["process"]["user"]["uid"] = "root"
+    config["process"]["cwd"] = "tmp"
+    config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILES", "soft": 1, "hard": 1}]
+    config["process"]["env"].append("NOVALUE")
+    config["root"]["readonly"] = 1
+    del config["mounts"][2]["destination"]
+    config["linux"]["namespaces"][0]["type"] = "pids"
+    problems = found(bundle)
+    assert {pointer: problem.message for pointer, problem in problems.items()} == {
+        "/ociVersion": 'expected a version such as 1.3.0, got "one"',
+        "/process/user/uid": 'expected an integer, got "root"',
+        "/process/cwd": 'expected an absolute path, got "tmp"',
+        "/process/rlimits/0/type": 'unknown resource limit "RLIMIT_NOFILES"',
+        "/process/env/2": 'expected NAME=value, got "NOVALUE"',
+        "/root/readonly": "expected true or false, got 1",
+        "/mounts/2/destination": "expected a value: this property is required, got nothing",
+        "/linux/namespaces/0/type": 'unknown namespace type "pids"',
+    }
+    assert {problem.level for problem in problems.values()} == {ERROR}
+    assert problems["/process/rlimits/0/type"].hint == "did you mean RLIMIT_NOFILE?"
+    assert problems["/linux/namespaces/0/type"].hint == "did you mean pid?"
+    assert (problems["/process/cwd"].expected, problems["/process/cwd"].got) == ("an absolute path", '"tmp"')
+
+
+def test_each_problem_has_the_line_of_its_value(bundle: Bundle) -> None:
+    bundle.config["process"]["cwd"] = "wrong-cwd"
+    bundle.config["mounts"][4]["options"].append(["wrong-option"])
+    bundle.config["hostname"] = {"wrong": "hostname"}
+    problems = found(bundle)
+    lines = (bundle.path / "config.json").read_text().splitlines()
+    for pointer, text in {"/process/cwd": '"wrong-cwd"', "/hostname": '"hostname": {'}.items():
+        assert text in lines[problems[pointer].line - 1]
+    option = problems["/mounts/4/options/3"].line
+    assert lines[option - 1].strip() == "["
+    assert "wrong-option" in lines[option]
+    order = [problem.line for problem in check(str(bundle.path)).problems]
+    assert order == sorted(order)
+
+
+def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
+    """The schema's, load's own, what is not implemented, the compiler's, and the host's: none hides another."""
+    config = bundle.config
+    config["process"]["noNewPrivileges"] = "yes"
+    config["process"]["rlimits"] = [
+        {"type": "RLIMIT_CORE", "soft": 9, "hard": 1},
+        {"type": "RLIMIT_CPU", "soft": 9, "hard": 9},
+        {"type": "RLIMIT_CPU", "soft": 9, "hard": 9},
+    ]
+    config["process"]["oomScoreAdj"] = 5
+    config["linux"]["rootfsPropagation"] = "shared"
+    config["linux"]["resources"]["pids"] = {"limit": 7}
+    config["mounts"] += [
+        {"destination": "/a", "type": "tmpfs", "options": ["lazytime"]},
+        {"destination": "/b", "source": "/does/not/exist", "options": ["bind"]},
+        {"destination": "/c", "source": "/nor/does/this", "options": ["bind", "ro"]},
+        {"destination": "/d", "source": "/tmp", "options": ["bind", "size=1"]},
+        {"destination": "/"},
+    ]
+    problems = found(bundle)
+    assert {pointer: problem.code for pointer, problem in problems.items()} == {
+        "/process/noNewPrivileges": "schema",
+        "/process/rlimits/0/soft": "config",
+        "/process/rlimits/2/type": "config",
+        "/process/oomScoreAdj": "unsupported",
+        "/linux/rootfsPropagation": "unsupported",
+        "/linux/resources/pids": "unsupported",
+        "/mounts/7/options/0": "unsupported",
+        "/mounts/8/source": "config",
+        "/mounts/9/source": "config",
+        "/mounts/10/options/1": "config",
+        "/mounts/11/type": "config",
+    }
+    assert {problem.level for problem in problems.values()} == {ERROR}
+    assert "/nor/does/this" in problems["/mounts/9/source"].message
+    assert problems["/process/rlimits/2/type"].message == "RLIMIT_CPU is set twice, first at /process/rlimits/1"
+
+
+def test_a_pointer_in_a_message_counts_what_was_taken_out(bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"] = [
+        {"type": kind} for kind in ("nonsense", "mount", "uts", "pid", "user", "pid")
+    ]
+    problems = found(bundle)
+    assert set(problems) == {f"/linux/namespaces/{index}/type" for index in (0, 4, 5)}
+    assert problems["/linux/namespaces/5/type"].message == "a second pid namespace, after /linux/namespaces/3"
+    assert problems["/linux/namespaces/4/type"].code == "unsupported"
+
+
+MISSING: list[tuple[tuple[str, ...], str]] = [
+    (("ociVersion",), "/ociVersion"),
+    (("root",), "/root"),
+    (("root", "path"), "/root/path"),
+    (("process",), "/process"),
+    (("process", "cwd"), "/process/cwd"),
+    (("process", "args"), "/process/args"),
+    (("process", "user"), "/process/user"),
+    (("process", "user", "uid"), "/process/user/uid"),
+    (("process", "user", "gid"), "/process/user/gid"),
+    (("linux",), "/linux"),
+    (("linux", "namespaces"), "/linux/namespaces"),
+]
+
+
+@pytest.mark.parametrize(("path", "pointer"), MISSING, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_is_missing_is_one_problem_and_hides_none(bundle: Bundle, path: tuple[str, ...], pointer: str) -> None:
+    bundle.config["mounts"].append({"destination": "/x", "source": "/does/not/exist", "options": ["bind"]})
+    place = bundle.config
+    for name in path[:-1]:
+        place = place[name]
+    del place[path[-1]]
+    if path[0] == "linux":
+        del bundle.config["hostname"]  # which needs one of the namespaces
+    assert set(found(bundle)) == {pointer, "/mounts/7/source"}
+
+
+@pytest.mark.parametrize("name", ["height", "width"])
+def test_a_missing_part_of_an_optional_value_hides_nothing(bundle: Bundle, name: str) -> None:
+    """What is around it is taken out of the copy, since it cannot be good without."""
+    bundle.config["process"]["consoleSize"] = {"height": 1, "width": 2}
+    del bundle.config["process"]["consoleSize"][name]
+    bundle.config["process"]["args"] = []
+    assert set(found(bundle)) == {f"/process/consoleSize/{name}", "/process/args"}
+
+
+def test_null_for_an_array_or_an_object_is_a_warning(bundle: Bundle) -> None:
+    bundle.config["hooks"] = None
+    bundle.config["linux"]["maskedPaths"] = None
+    bundle.config["process"]["rlimits"] = None
+    report = check(str(bundle.write().path))
+    assert report.ok
+    assert [(problem.level, problem.pointer) for problem in report.problems] == [
+        (WARNING, "/process/rlimits"),
+        (WARNING, "/linux/maskedPaths"),
+        (WARNING, "/hooks"),
+    ]
+    assert all(problem.got == "null" for problem in report.problems)
+
+
+@pytest.mark.parametrize("pointer", ["/hostname", "/process/cwd", "/process/terminal", "/process/user/uid"])
+def test_null_for_anything_else_is_an_error(bundle: Bundle, pointer: str) -> None:
+    place: Any = bundle.config
+    *parents, last = pointer.split("/")[1:]
+    for name in parents:
+        place = place[name]
+    place[last] = None
+    problems = found(bundle)
+    assert set(problems) == {pointer}
+    assert problems[pointer].level == ERROR
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "near"),
+    [
+        ((), "Mounts", "mounts"),
+        ((), "anotations", "annotations"),
+        (("process",), "noNewPriviliges", "noNewPrivileges"),
+        (("process",), "capabilites", "capabilities"),
+        (("linux",), "maskedPath", "maskedPaths"),
+        (("linux", "resources"), "hugePageLimits", "hugepageLimits"),
+        (("mounts", "0"), "optoins", "options"),
+    ],
+)
+def test_a_property_that_is_nearly_a_known_one_is_a_warning(
+    bundle: Bundle, path: tuple[str, ...], name: str, near: str
+) -> None:
+    place: Any = bundle.config
+    for part in path:
+        place = place[int(part)] if part.isdigit() else place[part]
+    place.pop(near, None)
+    place[name] = None
+    problem = found(bundle)["/".join(("", *path, name))]
+    assert (problem.level, problem.hint) == (WARNING, f"did you mean {near}?")
+
+
+def test_a_property_that_nobody_knows_is_ignored_as_the_specification_demands(bundle: Bundle) -> None:
+    bundle.config["com.example.extension"] = {"cwd": 7}
+    bundle.config["annotations"] = {"mount": "x", "cdw": "y"}
+    bundle.config["linux"]["resources"]["unified"] = {}
+    bundle.config["process"]["zzz"] = [1]
+    assert found(bundle) == {}
+
+
+def test_an_unknown_capability_is_a_warning_with_a_guess(bundle: Bundle) -> None:
+    bundle.config["process"]["capabilities"]["bounding"] = ["CAP_CHWON", "CAP_KILL"]
+    problem = found(bundle)["/process/capabilities/bounding/0"]
+    assert (problem.level, problem.hint) == (WARNING, "did you mean CAP_CHOWN?")
+
+
+def test_what_is_no_json_has_a_line_and_a_column(bundle: Bundle) -> None:
+    (bundle.path / "config.json").write_text('{\n "ociVersion": "1.0.0",\n "root": }\n')
+    report = check(str(bundle.path))
+    (problem,) = report.problems
+    assert not report.ok
+    assert (problem.line, problem.column) == (3, 10)
+    assert report.place(problem) == f"{bundle.path}/config.json:3:10: "
+    assert problem.message.startswith("not JSON")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[]", "expected an object, got an empty array"),
+        ("null", "expected an object, got null"),
+        ('"x"', 'expected an object, got "x"'),
+        ('{"a": 1, "a": 2}', 'the key "a" stands twice'),
+        ('{"a": NaN}', "NaN is not"),
+        ("[" * 100000, "nested too deeply"),
+        ('{"x": ' + "[" * 700 + "]" * 700 + "}", "nested too deeply"),
+        ('{"ociVersion": "\\ud800", "x": "\\u0000"}', "expected a version"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_whatever_the_text_is_check_answers(bundle: Bundle, text: str, message: str) -> None:
+    (bundle.path / "config.json").write_text(text)
+    report = check(str(bundle.path))
+    assert not report.ok
+    assert any(message in problem.message for problem in report.problems), [str(p) for p in report.problems]
+    assert all(str(problem).isprintable() for problem in report.problems)
+
+
+def test_the_first_error_is_in_the_words_of_create(bundle: Bundle) -> None:
+    """Where the schema finds what load finds, both say the same."""
+    for path, value in {
+        ("process", "cwd"): "x",
+        ("process", "args"): [],
+        ("process", "terminal"): "x",
+        ("process", "env"): ["x"],
+        ("process", "user"): {"uid": -1, "gid": 0},
+        ("root", "path"): 5,
+        ("root", "readonly"): None,
+        ("linux", "maskedPaths"): ["x"],
+        ("linux", "namespaces"): [{"type": "mount"}, {}],
+    }.items():
+        config = copy.deepcopy(bundle.config)
+        config[path[0]][path[1]] = value
+        (bundle.path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ConfigError) as caught:
+            load(str(bundle.path))
+        first = check(str(bundle.path)).problems[0]
+        assert (first.pointer, first.message) == (caught.value.pointer, caught.value.message)
+
+
+def test_a_thousand_problems_are_told_in_reasonable_time(bundle: Bundle) -> None:
+    bundle.config["process"]["env"] = ["x"] * 200
+    bundle.config["mounts"] += [{"destination": "/x", "source": "/no", "options": ["bind"]}] * 40
+    assert len(found(bundle)) == 240
+
+
+def test_taking_out_keeps_the_way_back_to_the_original_pointers() -> None:
+    spec = {"a": [0, 1, 2, 3], "b": [{"c": [0, 1]}, {"c": [0, 1]}], "process": {"args": ["", "x"]}}
+    repaired = Repaired(spec, {"/a/1", "/b/0/c", "/process/args/0"})
+    assert repaired.spec == {"a": [0, 2, 3], "b": [{"c": [0, 1]}], "process": {"args": ["sh"]}}
+    assert repaired.original("/a/1") == "/a/2"
+    assert repaired.original("/b/0/c/1") == "/b/1/c/1"
+    assert spec["a"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_configurations_of_engines_are_valid(path: Path) -> None:
+    """Captured from engines: at most nulls are wrong with them, and no property of theirs looks like a slip."""
+    spec = json.loads(path.read_text())
+    assert [str(problem) for problem in schema_problems(spec) if problem.level == ERROR] == []
+    assert [str(problem) for problem in schema_problems(spec) if "unknown property" in problem.message] == []
+
+
+def test_the_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(schema())
+    references = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema())))
+    assert references == set(schema()["$defs"])
+
+
+def test_a_full_configuration_is_valid_and_each_of_its_values_is_checked() -> None:
+    """FULL has every property of the Linux part: a value of the wrong type is found at each."""
+    assert [str(problem) for problem in schema_problems(FULL)] == []
+    for pointer in leaves(FULL, ""):
+        spoiled = json.loads(json.dumps(FULL))  # a copy whose parts are not shared
+        place: Any = spoiled
+        *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        place[int(last) if isinstance(place, list) else last] = {"neither": "this"}
+        assert [problem.pointer for problem in schema_problems(spoiled) if problem.level == ERROR] == [pointer]
+
+
+def leaves(value: Any, pointer: str) -> list[str]:
+    if isinstance(value, dict):
+        names = [(name.replace("~", "~0").replace("/", "~1"), member) for name, member in value.items()]
+        return [leaf for name, member in names for leaf in leaves(member, f"{pointer}/{name}")]
+    if isinstance(value, list):
+        return [leaf for index, member in enumerate(value) for leaf in leaves(member, f"{pointer}/{index}")]
+    return [pointer]
+
+
+def test_load_refuses_nothing_of_a_valid_configuration_but_what_is_not_implemented() -> None:
+    """The table that `load` has and the schema agree on the types of every property."""
+    spec = json.loads(json.dumps(FULL))
+    refused = set()
+    while True:
+        try:
+            CONFIG(spec)
+            break
+        except Mismatch as mismatch:
+            assert mismatch.unsupported, (mismatch.path, mismatch.expected)
+            *parents, last = mismatch.path[::-1]
+            place: Any = spec
+            for part in parents:
+                place = place[part]
+            del place[last]
+            refused.add(last)
+    assert refused.isdisjoint({"cwd", "args", "maskedPaths", "rlimits", "capabilities"})
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("shard", "did you mean shared?"), ("SHARED", "did you mean shared?"), ("x", "")]
+)
+def test_a_guess_is_only_made_for_what_is_near(word: str, near: str) -> None:
+    assert meant(word, ["shared", "private"]) == near
+
+
+MAPPING = [{"containerID": 0, "hostID": 1000, "size": 10}]
+HOOKS = [{"path": "/hook", "args": ["hook"], "env": ["A=b"], "timeout": 3}]
+RATES = [{"major": 8, "minor": 0, "rate": 1000}]
+FULL: dict[str, Any] = default_config() | {
+    "domainname": "example",
+    "annotations": {"a": "b"},
+    "hooks": dict.fromkeys(
+        ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"), HOOKS
+    ),
+    "mounts": [
+        {
+            "destination": "/x",
+            "type": "none",
+            "source": "/y",
+            "options": ["idmap"],
+            "uidMappings": MAPPING,
+            "gidMappings": MAPPING,
+        }
+    ],
+    "process": {
+        "terminal": True,
+        "consoleSize": {"height": 24, "width": 80},
+        "cwd": "/",
+        "env": ["A="],
+        "args": ["sh"],
+        "commandLine": "",
+        "rlimits": [{"type": "RLIMIT_RTTIME", "soft": 0, "hard": 2**64 - 1}],
+        "apparmorProfile": "p",
+        "capabilities": {
+            name: ["CAP_KILL"] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
+        },
+        "noNewPrivileges": False,
+        "oomScoreAdj": -1000,
+        "scheduler": {
+            "policy": "SCHED_DEADLINE",
+            "nice": -20,
+            "priority": 0,
+            "flags": ["SCHED_FLAG_RECLAIM"],
+            "runtime": 1,
+            "deadline": 2,
+            "period": 3,
+        },
+        "selinuxLabel": "l",
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
+        "execCPUAffinity": {"initial": "0-3,7", "final": "1"},
+        "user": {"uid": 0, "gid": 0, "umask": 0o777, "additionalGids": [2**32 - 2], "username": ""},
+    },
+    "linux": {
+        "namespaces": [{"type": "user", "path": "/proc/1/ns/user"}],
+        "uidMappings": MAPPING,
+        "gidMappings": MAPPING,
+        "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 999999999}, "boottime": {"secs": 5}},
+        "devices": [
+            {"type": "c", "path": "/d", "major": 1, "minor": 2, "fileMode": 8630, "uid": 0, "gid": 0},
+            {"type": "p", "path": "/f"},
+        ],
+        "netDevices": {"eth0": {"name": "eth1"}},
+        "cgroupsPath": "/a",
+        "rootfsPropagation": "rslave",
+        "maskedPaths": ["/a"],
+        "readonlyPaths": ["/a"],
+        "mountLabel": "l",
+        "personality": {"domain": "LINUX32", "flags": ["x"]},
+        "sysctl": {"net.ipv4.ip_forward": "1"},
+        "intelRdt": {
+            "closID": "a",
+            "schemata": ["L3:0=f"],
+            "l3CacheSchema": "L3:0=f",
+            "memBwSchema": "MB:0=5",
+            "enableMonitoring": True,
+        },
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1", "flags": ["MPOL_F_STATIC_NODES"]},
+        "seccomp": {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": 1,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+            "listenerPath": "/s",
+            "listenerMetadata": "m",
+            "syscalls": [
+                {
+                    "names": ["read"],
+                    "action": "SCMP_ACT_ALLOW",
+                    "errnoRet": 1,
+                    "args": [{"index": 5, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}],
+                }
+            ],
+        },
+        "resources": {
+            "devices": [{"allow": True, "type": "c", "major": -1, "minor": 5, "access": "rw"}],
+            "memory": {
+                "limit": -1,
+                "reservation": 1,
+                "swap": 1,
+                "kernel": 1,
+                "kernelTCP": 1,
+                "swappiness": 60,
+                "disableOOMKiller": False,
+                "useHierarchy": True,
+                "checkBeforeUpdate": True,
+            },
+            "cpu": {
+                "shares": 1024,
+                "quota": -1,
+                "burst": 0,
+                "period": 100000,
+                "realtimeRuntime": 1,
+                "realtimePeriod": 2,
+                "cpus": "0-1",
+                "mems": "0",
+                "idle": 1,
+            },
+            "pids": {"limit": 0},
+            "blockIO": {
+                "weight": 10,
+                "leafWeight": 10,
+                "weightDevice": [{"major": 8, "minor": 0, "weight": 500, "leafWeight": 300}],
+                "throttleReadBpsDevice": RATES,
+                "throttleWriteBpsDevice": RATES,
+                "throttleReadIOPSDevice": RATES,
+                "throttleWriteIOPSDevice": RATES,
+            },
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+            "network": {"classID": 1, "priorities": [{"name": "eth0", "priority": 2}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 4}},
+            "unified": {"memory.high": "max"},
+        },
+    },
+}
+"""Every property of the specification's Linux part."""
