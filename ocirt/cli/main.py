@@ -80,7 +80,7 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
 
 
 def entry() -> NoReturn:
-    """What the installed executable calls: sys.argv is ("-c", hot/VERB.bin, the launcher's helper, argv[0], arguments …)."""
+    """What the installed executable calls: sys.argv is ("-c", hot/VERB.bin, helper, argv[0], arguments …)."""
     code = main(sys.argv[3], sys.argv[4:])
     helper = int(sys.argv[2])
     if helper:
