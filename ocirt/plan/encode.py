@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from _struct import pack
+from _struct import Struct, pack
 
 from ocirt.errors import PlanError
 from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
 from ocirt.plan.syscalls import MACHINES
 from ocirt.plan.wire import (
+    ARGS,
     HEADER,
     KIND_DATA,
     KIND_REG,
@@ -17,7 +18,6 @@ from ocirt.plan.wire import (
     NO_REGISTER,
     OP_CALL,
     SLOT,
-    STEP,
     VERSION,
 )
 
@@ -25,24 +25,41 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.step import Plan
 
-_ERRNOS: dict[tuple[int, ...], bytes] = {}
+_MASK = 0xFFFFFFFFFFFFFFFF
+# wire.STEP by the number of arguments that are there: the others are zeros.
+_PACK = [Struct(f"<BBHHH4sHBx{count}Q{8 * (ARGS - count)}x").pack for count in range(ARGS + 1)]
 
 
 class Data:
-    """The data area: every distinct string and structure once, aligned to 8."""
+    """The data area: every distinct string, structure and buffer once, aligned to 8. `places`: what is where."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(8)
         self.relocs: list[int] = []
         self.slots: dict[Slot, tuple[int, int]] = {}
-        self._known: dict[bytes, int] = {}
-        self._buffers: dict[Buffer, int] = {}
+        self.places: dict[object, int] = {}
 
-    def add(self, content: bytes) -> int:
-        at = self._known.get(content)
+    def place(self, arg: object) -> int:
+        """Where an argument is, put there if it is new."""
+        at = self.places.get(arg)
         if at is None:
-            at = self._known[content] = self._append(content)
+            at = self.places[arg] = self._put(arg)
         return at
+
+    def _put(self, arg: object) -> int:
+        if isinstance(arg, str):
+            return self._append(arg.encode("utf-8", "surrogateescape") + b"\0")
+        if isinstance(arg, bytes):
+            return self._append(arg)
+        if isinstance(arg, Buffer):
+            return self._append(bytes(arg.size))
+        if isinstance(arg, Field):
+            return self.place(arg.buffer) + arg.at
+        if isinstance(arg, Slot):
+            return self._slot(arg)
+        if isinstance(arg, Vector):
+            return self._vector(arg)
+        raise PlanError(f"a step cannot have a {type(arg).__name__} as argument")
 
     def _append(self, content: bytes) -> int:
         area = self.bytes
@@ -51,23 +68,14 @@ class Data:
         area += bytes(-len(area) % 8)
         return at
 
-    def buffer(self, buffer: Buffer) -> int:
-        at = self._buffers.get(buffer)
-        if at is None:
-            at = self._buffers[buffer] = self._append(bytes(buffer.size))
-        return at
-
-    def slot(self, slot: Slot) -> int:
+    def _slot(self, slot: Slot) -> int:
         prefix = slot.prefix.encode("utf-8", "surrogateescape")
         at = self._append(prefix + bytes(slot.size + 1))
         self.slots[slot] = (at + len(prefix), slot.size)
         return at
 
-    def vector(self, vector: Vector) -> int:
-        places = [
-            self.slot(item) if isinstance(item, Slot) else self.add(item.encode("utf-8", "surrogateescape") + b"\0")
-            for item in vector.items
-        ]
+    def _vector(self, vector: Vector) -> int:
+        places = [self.place(item) for item in vector.items]
         at = self._append(pack(f"<{len(places) + 1}Q", *places, 0))
         self.relocs += range(at, at + 8 * len(places), 8)
         return at
@@ -87,59 +95,44 @@ def encode(plan: Plan) -> Encoded:
     """Raises PlanError if the plan is beyond the format's bounds."""
     machine, numbers = MACHINES[plan.machine]
     data = Data()
-    steps = bytearray()
+    places = data.places
+    rows = []
     for step in plan.steps:
-        values = [0, 0, 0, 0, 0, 0]
-        kinds = 0
-        for i, arg in enumerate(step.args):
+        values: list[int] = []
+        kinds = shift = 0
+        for arg in step.args:
+            # By type, because most arguments are numbers, registers and strings that were there before.
             kind = type(arg)
             if kind is int:
-                values[i] = arg if arg >= 0 else arg & 0xFFFFFFFFFFFFFFFF  # type: ignore[operator,assignment]
+                values.append(arg if arg >= 0 else arg & _MASK)  # type: ignore[operator,arg-type]
             elif kind is Reg:
-                values[i] = arg.number  # type: ignore[union-attr]
-                kinds |= KIND_REG << 2 * i
+                values.append(arg.number)  # type: ignore[union-attr]
+                kinds |= KIND_REG << shift
             else:
-                values[i] = _place(data, arg)
-                kinds |= KIND_DATA << 2 * i
-        ok, fail = step.ok, step.fail
-        steps += STEP.pack(
-            step.op,
-            step.result.number if step.result else NO_REGISTER,
-            numbers[step.call] if step.op == OP_CALL else 0,
-            ok.index if ok else 0,
-            fail.index if fail else 0,
-            _errnos(step.errnos),
-            kinds,
-            1 if step.log else 0,
-            *values,
+                at = places.get(arg)
+                values.append(data.place(arg) if at is None else at)
+                kinds |= KIND_DATA << shift
+            shift += 2
+        result, ok, fail = step.result, step.ok, step.fail
+        rows.append(
+            _PACK[len(values)](
+                step.op,
+                result.number if result else NO_REGISTER,
+                numbers[step.call] if step.op == OP_CALL else 0,
+                ok.index if ok else 0,
+                fail.index if fail else 0,
+                bytes(step.errnos) if step.errnos else b"",
+                kinds,
+                1 if step.log else 0,
+                *values,
+            )
         )
-    if len(plan.steps) > MAX_STEPS:
-        raise PlanError(f"{len(plan.steps)} steps are more than {MAX_STEPS}")
-    return _assemble(plan, machine, steps, data)
+    if len(rows) > MAX_STEPS:
+        raise PlanError(f"{len(rows)} steps are more than {MAX_STEPS}")
+    return _assemble(plan, machine, b"".join(rows), data)
 
 
-def _place(data: Data, arg: object) -> int:
-    if isinstance(arg, str):
-        return data.add(arg.encode("utf-8", "surrogateescape") + b"\0")
-    if isinstance(arg, bytes):
-        return data.add(arg)
-    if isinstance(arg, Buffer):
-        return data.buffer(arg)
-    if isinstance(arg, Field):
-        return data.buffer(arg.buffer) + arg.at
-    if isinstance(arg, Vector):
-        return data.vector(arg)
-    raise PlanError(f"a step cannot have a {type(arg).__name__} as argument")
-
-
-def _errnos(errnos: tuple[int, ...]) -> bytes:
-    packed = _ERRNOS.get(errnos)
-    if packed is None:
-        packed = _ERRNOS[errnos] = bytes(errnos)
-    return packed
-
-
-def _assemble(plan: Plan, machine: int, steps: bytearray, data: Data) -> Encoded:
+def _assemble(plan: Plan, machine: int, steps: bytes, data: Data) -> Encoded:
     relocs = pack(f"<{len(data.relocs)}I", *data.relocs)
     slots = b"".join(SLOT.pack(*place) for place in data.slots.values())
     relocs_at = HEADER.size + len(steps)
