@@ -137,6 +137,7 @@ class Init:
 
     def close(self) -> None:
         self._socket.close()
+        self._theirs.close()  # still open if it was never spawned
 
     def kill(self) -> None:
         """End it, wherever it is, and leave no zombie."""
