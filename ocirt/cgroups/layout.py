@@ -56,48 +56,55 @@ def exists(path: str) -> bool:
     return True
 
 
-def detect() -> Layout:
-    """Raises Error if no hierarchy is mounted."""
-    lines = [line.split(":", 2) for line in read("/proc/self/cgroup").splitlines()]
-    if exists(ROOT + "/cgroup.controllers"):
+def detect(root: str = ROOT, process: str = "/proc/self") -> Layout:
+    """Raises Error if no hierarchy is mounted. `root` and `process` are made up in tests only."""
+    mountinfo = process + "/mountinfo"
+    lines = [line.split(":", 2) for line in read(process + "/cgroup").splitlines()]
+    if exists(root + "/cgroup.controllers"):
         own = next((path for number, _, path in lines if number == "0"), "/")
-        return Layout([Mounted("", (), ROOT, _visible(ROOT, own), v2=True)], pure_v2=True)
+        return Layout([Mounted("", (), root, _visible(root, own, mountinfo), v2=True)], pure_v2=True)
     hierarchies = []
     mounts: dict[str, str] | None = None
     for number, controllers, own in lines:
         v2 = number == "0"
         name = "unified" if v2 else controllers.removeprefix("name=")
-        mount = f"{ROOT}/{name}"
+        mount = f"{root}/{name}"
         if not exists(mount + "/cgroup.procs"):
             if v2:
                 continue  # usual on v1 hosts: there is nothing in it
             if mounts is None:
-                mounts = _mounts([line[1] for line in lines])
+                mounts = _mounts([line[1] for line in lines], mountinfo)
             mount = mounts.get(controllers, "")
             if not mount:
                 continue
         names = () if v2 else tuple(controllers.split(","))
-        hierarchies.append(Mounted(mount.rpartition("/")[2], names, mount, _visible(mount, own), v2=v2))
+        hierarchies.append(Mounted(mount.rpartition("/")[2], names, mount, _visible(mount, own, mountinfo), v2=v2))
     if not hierarchies:
-        raise Error("no cgroup hierarchy is mounted", hint=f"mount cgroup2 on {ROOT}")
+        raise Error("no cgroup hierarchy is mounted", hint=f"mount cgroup2 on {root}")
     return Layout(hierarchies, pure_v2=False)
 
 
-def _visible(mount: str, own: str) -> str:
-    """Our own cgroup as a path below the mount: where the mount's root is not the hierarchy's, its prefix goes."""
+def _visible(mount: str, own: str, mountinfo: str) -> str:
+    """Our own cgroup as a path below the mount: where the mount's root is not the hierarchy's, its prefix goes.
+
+    "/" if it is out of sight: above the root of our cgroup namespace it begins with "/..", which would lead out of
+    the mount (cgroup_namespaces(7)).
+    """
+    if own.startswith("/../") or own == "/..":
+        return "/"
     if own == "/" or exists(mount + own):
         return own
-    for line in read("/proc/self/mountinfo").splitlines():
+    for line in read(mountinfo).splitlines():
         fields = line.split(" ")
-        if fields[4] == mount and fields[3] != "/" and own.startswith(fields[3]):
+        if fields[4] == mount and fields[3] != "/" and f"{own}/".startswith(fields[3] + "/"):
             return own[len(fields[3]) :] or "/"
     return "/"
 
 
-def _mounts(hierarchies: list[str]) -> dict[str, str]:
+def _mounts(hierarchies: list[str], mountinfo: str) -> dict[str, str]:
     """Controllers as /proc/self/cgroup writes them → the first place where that v1 hierarchy is mounted."""
     found: dict[str, str] = {}
-    for line in read("/proc/self/mountinfo").splitlines():
+    for line in read(mountinfo).splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind == "cgroup":
