@@ -1,6 +1,7 @@
 """The runtime under test, as the OCI runtime specification sees it: a program with five operations.
 
-$RUNTIME names it (default: the ocirt of this environment). The tests know nothing else of it, so that they can be run
+$RUNTIME names it (default: the ocirt of this environment), and $OCI_VERSION the version that the bundles claim, for
+runtimes that refuse newer ones. The tests know nothing else of it, so that they can be run
 against runc and crun too; docs/conformance.md says what differs there.
 """
 
@@ -48,6 +49,7 @@ class Container:
         self.rootfs = make_rootfs(self.bundle / "rootfs")
         self.state_root = path / "state"
         self.config: dict[str, Any] = default_config()
+        self.config["ociVersion"] = os.environ.get("OCI_VERSION") or self.config["ociVersion"]
         self.config["root"]["readonly"] = False
 
     @property
