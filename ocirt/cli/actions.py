@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from ocirt.cli.output import Out
@@ -22,6 +23,7 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             options["bundle"] or ".",
             console_socket=options["console_socket"],
             pid_file=options["pid_file"],
+            committed=ignore_endings,
         )
     )
     return 0
@@ -45,7 +47,14 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         detach=options["detach"],
         console_socket=options["console_socket"],
         pid_file=options["pid_file"],
+        committed=ignore_endings if options["detach"] else None,
     )
+
+
+def ignore_endings() -> None:
+    """The container is made: to say so takes no longer than to be interrupted."""
+    for number in (1, 2, 15):
+        _signal.signal(number, _signal.SIG_IGN)
 
 
 def which(bundle: str | None, args: list[str]) -> tuple[str, str]:

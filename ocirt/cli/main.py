@@ -58,8 +58,6 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
     out = Out(
         root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"])
     )
-    for number in (1, 2, 15):
-        _signal.signal(number, _interrupt)
     try:
         return action(out, options, positional)  # type: ignore[operator,no-any-return]
     except Error as error:
@@ -81,7 +79,15 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
 
 def entry() -> NoReturn:
     """What the installed executable calls: sys.argv is ("-c", hot/VERB.bin, helper, argv[0], arguments …)."""
-    code = main(sys.argv[3], sys.argv[4:])
+    try:
+        for number in (1, 2, 15):
+            _signal.signal(number, _interrupt)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (2,))  # the launcher has blocked it
+        code = main(sys.argv[3], sys.argv[4:])
+    except Interrupted as interrupted:  # before anything began, or when all was done
+        code = 128 + interrupted.number
+    for number in (1, 2, 15):
+        _signal.signal(number, _signal.SIG_IGN)
     helper = int(sys.argv[2])
     if helper:
         # The one that has the kernel's grace period begin early (launcher.c): it has done its work.

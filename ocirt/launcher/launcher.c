@@ -227,6 +227,9 @@ _Noreturn void run(long *stack)
     long argc = stack[0], envc = 0, helper = 0;
     char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
 
+    /* Python takes SIGINT while it starts for a KeyboardInterrupt, in words of its own: it waits until main is there. */
+    const u64 interrupt = 1ULL << (2 - 1);
+    syscall6(NR_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&interrupt, 0, sizeof interrupt, 0, 0);
     fill_stdio();
     while (envp[envc])
         envc++;

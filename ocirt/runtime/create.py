@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from ocirt.runtime.creation import Creation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def create(
     root: str,
@@ -12,14 +16,21 @@ def create(
     *,
     console_socket: str | None = None,
     pid_file: str | None = None,
+    committed: Callable[[], object] | None = None,
 ) -> list[str]:
-    """Returns warnings. Raises Error; then nothing of the container is left."""
+    """Returns warnings. Raises Error; then nothing of the container is left.
+
+    committed: is called when the container is made for good. An exception that a signal handler raises undoes
+    everything before, and nothing after.
+    """
     creation = Creation(
         root, container_id, bundle, wait_for_start=True, console_socket=console_socket, pid_file=pid_file
     )
     try:
         creation.launch()
         creation.release()
+        if committed:
+            committed()
     except BaseException as error:
         raise creation.undone(error) from None
     creation.init.close()

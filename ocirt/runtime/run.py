@@ -8,6 +8,10 @@ from ocirt.errors import NotFoundError
 from ocirt.host.foreground import block_signals, wait
 from ocirt.runtime.creation import Creation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def run(
     root: str,
@@ -17,8 +21,12 @@ def run(
     detach: bool = False,
     console_socket: str | None = None,
     pid_file: str | None = None,
+    committed: Callable[[], object] | None = None,
 ) -> int:
-    """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing."""
+    """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
+
+    committed: is called when the program runs, as `create` does.
+    """
     window = _window() if not detach else None
     creation = Creation(
         root,
@@ -36,6 +44,8 @@ def run(
             block_signals()
         creation.release()
         creation.init.wait_for_program()
+        if committed:
+            committed()
     except BaseException as error:
         raise creation.undone(error) from None
     assert creation.entry

@@ -9,6 +9,7 @@ enum {
     NR_readlinkat = 78,
     NR_exit_group = 94,
     NR_nanosleep = 101,
+    NR_rt_sigprocmask = 135,
     NR_sendmsg = 211,
     NR_execve = 221,
     NR_mmap = 222,

@@ -28,6 +28,7 @@ enum {
     NR_close = 3,
     NR_lseek = 8,
     NR_mmap = 9,
+    NR_rt_sigprocmask = 14,
     NR_nanosleep = 35,
     NR_sendmsg = 46,
     NR_execve = 59,
