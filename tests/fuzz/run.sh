@@ -5,13 +5,14 @@
 # usage: run.sh SECONDS [PYTHON]
 #
 # Half of the time each. Fails on any finding, and says where the input is.
-# PYTHON (default: python3) has ocirt installed. Needs clang with its fuzzer
+# PYTHON has ocirt installed (default: .venv/bin/python, else python3). Needs clang with its fuzzer
 # library (Debian: apt-get install clang libclang-rt-14-dev) and gcc.
 set -eu
 [ $# -ge 1 ] || { sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 2; }
 half=$(($1 / 2 > 0 ? $1 / 2 : 1))
-python=${2:-python3}
 here=$(cd "$(dirname "$0")" && pwd)
+python=${2:-$here/../../.venv/bin/python}
+[ -x "$python" ] || python=python3
 work=${FUZZ_WORK:-$(mktemp -d)}
 mkdir -p "$work"
 
