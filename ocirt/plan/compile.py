@@ -12,6 +12,9 @@ from ocirt.plan.kernel import (
     LAST_DESCRIPTOR,
     O_CLOEXEC,
     O_WRONLY,
+    SIGACTION_SIZE,
+    SIGSET_SIZE,
+    THREAD_SIGNALS,
 )
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_READY
@@ -80,6 +83,10 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days.
     plan.at("", "close the descriptors that the caller leaked")
     plan.call("close_range", max(scope.inherited.values()) + 1, LAST_DESCRIPTOR, 0)
+    # glibc's posix_spawn(3) leaves the two signals that its threads use ignored; the program would inherit that.
+    plan.at("", "reset the C library's own signals")
+    for number in THREAD_SIGNALS:
+        plan.call("rt_sigaction", number, bytes(SIGACTION_SIZE), 0, SIGSET_SIZE)
     # Modes of what is created are exact; the caller's mask is put back for the program.
     plan.at("", "clear the umask")
     scope.umask = plan.open("umask", "umask", 0)

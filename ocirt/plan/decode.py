@@ -218,6 +218,10 @@ def rlimit(value: Argument, args: tuple[Argument, ...]) -> str:
     return f"{{rlim_cur={soft}, rlim_max={hard}}}"
 
 
+def sigaction(value: Argument, args: tuple[Argument, ...]) -> str:
+    return "{SIG_DFL}" if value == bytes(kernel.SIGACTION_SIZE) else plain(value)
+
+
 def capability_set(value: int) -> str:
     return bits(value, {1 << number: name for number, name in _CAPABILITY.items()})
 
@@ -330,6 +334,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "prctl": (_one(_PRCTL), prctl_argument, prctl_ambient, plain, plain),
     "prlimit64": (plain, _one(_RLIMIT), rlimit, pointer),
     "report to": (plain,),
+    "rt_sigaction": (plain, sigaction, pointer, plain),
     "send descriptor": (plain, _one(_TAGS["FD_"])),
     "setdomainname": (plain, plain),
     "setgroups": (plain, groups),

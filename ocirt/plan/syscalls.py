@@ -2,6 +2,7 @@
 
 _X86_64 = {
     "close": 3,
+    "rt_sigaction": 13,
     "ioctl": 16,
     "socket": 41,
     "execve": 59,
@@ -53,6 +54,7 @@ _GENERIC = {
     "close": 57,
     "capset": 91,
     "unshare": 97,
+    "rt_sigaction": 134,
     "setresuid": 147,
     "setresgid": 149,
     "setsid": 157,

@@ -253,6 +253,7 @@ ORDER_CHECKS: dict[str, Check] = {
     "prctl": _credentials,
     "prlimit64": _prlimit64,
     "report to": None,
+    "rt_sigaction": None,
     "send descriptor": None,
     "setdomainname": _set_name,
     "setgroups": _setgroups,
