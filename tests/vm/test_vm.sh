@@ -1,0 +1,34 @@
+#!/bin/bash
+#
+# test_vm.sh - what runs inside the virtual machine (run.sh starts it): the machine is as expected, then the tests that
+# make containers. Nothing is isolated here, because the machine is thrown away: ocirt meets systemd's own cgroups.
+#
+# usage: test_vm.sh v2|hybrid [PYTEST-ARGUMENT...]     in a folder with bin/ocirt, lib/, tests/ and conformance/
+set -eu
+layout=$1
+shift
+
+fail() {
+    echo "test_vm.sh: $*" >&2
+    exit 1
+}
+
+[ "$(cat /proc/1/comm)" = systemd ] || fail "pid 1 is not systemd"
+if [ "$layout" = v2 ]; then
+    [ -e /sys/fs/cgroup/cgroup.controllers ] || fail "no pure cgroup v2"
+else
+    [ -e /sys/fs/cgroup/cpu,cpuacct/cgroup.procs ] || fail "no v1 hierarchy with two controllers"
+    [ -e /sys/fs/cgroup/unified/cgroup.procs ] || fail "no v2 tree beside v1"
+fi
+echo "kernel $(uname -r), $layout, $(sed -n '$p' /proc/self/cgroup)"
+
+PYTHONPATH=$(echo "$PWD"/lib/python3*/site-packages)
+export PYTHONPATH
+export OCIRT=$PWD/bin/ocirt RUNTIME=$PWD/bin/ocirt OCIRT_ISOLATED=1 CI=true
+"$OCIRT" --version || fail "ocirt does not start"
+if [ $# -eq 0 ]; then
+    for name in lifecycle run locks cgroups v2 security hygiene terminal; do
+        set -- "$@" "tests/runtime/test_$name.py"
+    done
+fi
+exec python3 -m pytest -p no:cacheprovider "$@"
