@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from bad_checks import VERBS, one_line, refused, same
@@ -20,11 +21,16 @@ def running(runtime: Runtime, bundle: Bundle, container_id: str = "x") -> None:
     assert done.code == 0, done.err
 
 
+def until_stopped(runtime: Runtime) -> None:
+    until = time.monotonic() + 10
+    while runtime.state("x")["status"] != "stopped":
+        assert time.monotonic() < until
+
+
 def stopped(runtime: Runtime, bundle: Bundle) -> None:
     running(runtime, bundle)
     assert runtime("kill", "x", "KILL").code == 0
-    while runtime.state("x")["status"] != "stopped":
-        pass
+    until_stopped(runtime)
 
 
 def test_a_container_is_started_once(runtime: Runtime, light_bundle: Bundle) -> None:
@@ -65,8 +71,7 @@ def test_a_container_whose_init_was_killed_cannot_be_started(runtime: Runtime, l
     before = traces(runtime.root)
     assert runtime("create", "--bundle", light_bundle.path, "x").code == 0
     assert runtime("kill", "x", "KILL").code == 0
-    while runtime.state("x")["status"] != "stopped":
-        pass
+    until_stopped(runtime)
     one_line(runtime("start", "x"), ("it is stopped, not created",))
     assert runtime("delete", "x").code == 0
     same(before, traces(runtime.root))

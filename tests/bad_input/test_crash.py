@@ -53,6 +53,7 @@ def test_a_creation_killed_at_any_point_can_be_removed_and_done_again(
     runtime.root.mkdir()
     before = traces(runtime.root, light_bundle.rootfs)
     seen = set()
+    last = ""
     number = 0
     while True:
         done = drive(runtime, light_bundle, verb, number)
@@ -60,7 +61,11 @@ def test_a_creation_killed_at_any_point_can_be_removed_and_done_again(
             break
         assert done.code == -signal.SIGKILL, (number, done)
         settle(before.inits)
-        seen.add(check_leftovers(runtime, verb, number))
+        status = check_leftovers(runtime, verb, number)
+        if status != last:
+            check_list(runtime, status)
+        seen.add(status)
+        last = status
         done = runtime("delete", "--force", "crash")
         assert (done.code, done.err) == (0, ""), (number, done)
         same(before, traces(runtime.root, light_bundle.rootfs))
@@ -68,26 +73,29 @@ def test_a_creation_killed_at_any_point_can_be_removed_and_done_again(
         assert (again.code, again.err) == (0, ""), (number, again)
         assert runtime("delete", "--force", "crash").code == 0
         number += 1
-    assert number == int(done.out) and number > 40, "the driver's points were not reached"
+    assert number == int(done.out) and number > 30, "the driver's points were not reached"
     assert runtime("delete", "--force", "crash").code == 0
     same(before, traces(runtime.root, light_bundle.rootfs))
     assert {"does not exist", "stopped", *STATUSES[verb] - {"creating"}} <= seen, seen
 
 
 def check_leftovers(runtime: Runtime, verb: str, number: int) -> str:
-    """`state` and `list` agree on something sensible; returns what."""
+    """`state` says something sensible; returns what."""
     done = runtime("state", "crash")
-    listed = runtime("list", "--format", "json")
-    assert listed.code == 0, (number, listed)
-    ids = [entry["id"] for entry in json.loads(listed.out) or ()]
     if done.code:
         assert done.err == 'ocirt: container "crash" does not exist\n', (number, done)
-        assert ids == []
         return "does not exist"
-    assert ids == ["crash"]
     status = json.loads(done.out)["status"]
     assert status in STATUSES[verb], (number, status)
     return str(status)
+
+
+def check_list(runtime: Runtime, status: str) -> None:
+    """`list` agrees with `state`."""
+    done = runtime("list", "--format", "json")
+    assert done.code == 0, done
+    listed = [(entry["id"], entry["status"]) for entry in json.loads(done.out) or ()]
+    assert listed == ([] if status == "does not exist" else [("crash", status)])
 
 
 @pytest.mark.parametrize("words", [("create",), ("run", "--detach"), ("run",)], ids=" ".join)
