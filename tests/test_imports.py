@@ -53,6 +53,7 @@ CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
     "_socket",
+    *("ocirt.cgroups.ebpf", "ocirt._sys"),  # on cgroup v2
 }
 EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
@@ -64,9 +65,7 @@ ALLOWED = {
     "start": STATE | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
     "kill": STATE | SIGNALS | {"ocirt.runtime.kill"},
-    "delete": STATE
-    | CGROUPS
-    | {"select", "ocirt.runtime.delete", "ocirt.runtime.kill", "ocirt.config", "ocirt.config.names"},
+    "delete": STATE | CGROUPS | SIGNALS | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }
 NEVER = set("re json typing dataclasses enum pathlib os collections functools subprocess socket ctypes logging".split())

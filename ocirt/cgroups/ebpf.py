@@ -6,7 +6,7 @@ denied. An allow rule matches if it has all of the requested access, a deny rule
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from ocirt.cgroups.rules import ANY, Rule
 
