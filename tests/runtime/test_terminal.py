@@ -259,8 +259,8 @@ def test_job_control_works(terminals: Terminals) -> None:
     terminals.stack.callback(console.close)
     console.type("echo pid is $$\r")
     console.expect("pid is 1")
-    console.type("sleep 1000\r")
-    console.expect("sleep 1000")
+    console.type("/bin/sh -c 'echo here$((1 + 1)); exec sleep 1000'\r")
+    console.expect("here2")  # said by the job itself, which is in the foreground then
     console.type_until("\x1a", "Stopped")
     console.type("kill -9 %1\r")
     console.type_until("\r", "Killed")
