@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from support import BUSYBOX, Bundle, Runtime, default_config, make_rootfs
@@ -15,6 +16,9 @@ ISOLATED = os.getuid() == 0 and os.environ.get("OCIRT_ISOLATED") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A slow machine is no finding.
+    settings.register_profile("ocirt", deadline=None)
+    settings.load_profile("ocirt")
     config.addinivalue_line("markers", "root: makes containers: needs root and runs under tests/isolate")
 
 

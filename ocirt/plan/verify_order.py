@@ -22,6 +22,8 @@ from ocirt.plan.kernel import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     RLIMIT,
+    SIGACTION_SIZE,
+    SIGSET_SIZE,
 )
 from ocirt.plan.step import Buffer, Field, Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
@@ -216,6 +218,12 @@ def _sized(walk: Walk, index: int, step: Step, sizes: tuple[int, ...]) -> None:
         raise broken("buffers-bounded", index, step, "a structure has another size")
 
 
+def _sigaction(walk: Walk, index: int, step: Step) -> None:
+    action, size = step.args[1], step.args[3]
+    if type(action) is not bytes or len(action) != SIGACTION_SIZE or size != SIGSET_SIZE:
+        raise broken("buffers-bounded", index, step, "struct sigaction has another size")
+
+
 def _prlimit64(walk: Walk, index: int, step: Step) -> None:
     limit = step.args[2]
     if type(limit) is not bytes or len(limit) != RLIMIT.size:
@@ -253,7 +261,7 @@ ORDER_CHECKS: dict[str, Check] = {
     "prctl": _credentials,
     "prlimit64": _prlimit64,
     "report to": None,
-    "rt_sigaction": None,
+    "rt_sigaction": _sigaction,
     "send descriptor": None,
     "setdomainname": _set_name,
     "setgroups": _setgroups,

@@ -266,6 +266,11 @@ def _(plan: Plan) -> None:
     argument(plan, find(plan, "capset"), 1, bytes(12))
 
 
+@breaks("buffers-bounded", "half a struct sigaction")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "rt_sigaction"), 1, bytes(16))
+
+
 @breaks("buffers-bounded", "half a limit")
 def _(plan: Plan) -> None:
     argument(plan, find(plan, "prlimit64"), 2, bytes(8))
