@@ -143,12 +143,21 @@ class Cgroups:
             pids.update(processes(path))
         return sorted(pids)
 
-    def remove(self) -> None:
+    def remove(self, *, kill: bool = True) -> None:
         """Remove the container's cgroups, ending whatever is left in them, and the parents that were made for it and
-        are empty now. Raises KernelError with the pids that resist."""
+        are empty now. Raises KernelError with the pids that resist.
+
+        kill=False: what is left cannot be the container's own, whose pid namespace is gone. Another one's, then,
+        that has the same path by now: ContainerError.
+        """
         if not self.claimed:
             return
         busy = [path for _, _, _, _, path in self.places if not _removed(path)]
+        if busy and not kill and (pids := self.processes()):
+            raise ContainerError(
+                f"the cgroup {busy[0]} has processes of others: {', '.join(map(str, pids[:8]))}",
+                hint="--force kills them",
+            )
         if busy:
             self.kill()
         for path in busy:

@@ -48,6 +48,7 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         console_socket=options["console_socket"],
         pid_file=options["pid_file"],
         committed=ignore_endings if options["detach"] else None,
+        warn=out.warn,
     )
 
 

@@ -110,13 +110,13 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # Readonly before masked, as runc and crun do: a mask below a readonly path then lies on top of it.
     masks.make_readonly(scope)
     masks.mask(scope)
-    # Before the root turns readonly for good, the host's help with what is in it.
-    environment = process.environment(scope)
-    process.send_passwd(scope)
     scope.meet_cgroups()
     rootfs.pivot(scope)
     process.enter_directory(scope)
     rootfs.make_readonly(scope)
+    # After the root turned readonly, which the host's reading would delay if it changed the file's access time.
+    environment = process.environment(scope)
+    process.send_passwd(scope)
     terminal.become_controlling(scope)
     _close_all(scope)
 

@@ -153,6 +153,7 @@ class Creation:
             "ociVersion": spec["ociVersion"],
             "annotations": spec.get("annotations") or {},
             "cgroups": self.cgroups.to_state(),
+            "privatePids": any(one["type"] == "pid" for one in spec["linux"]["namespaces"]),
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
                 [index, steps[index].pointer, steps[index].doing, steps[index].call]

@@ -43,7 +43,7 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
             )
         if status != STOPPED:
             end(known)
-        Cgroups.from_state(known["cgroups"]).remove()
+        Cgroups.from_state(known["cgroups"]).remove(kill=force or not known["privatePids"])
         entry.remove()
 
 

@@ -10,7 +10,7 @@ from ocirt.runtime.creation import Creation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def run(
@@ -22,10 +22,11 @@ def run(
     console_socket: str | None = None,
     pid_file: str | None = None,
     committed: Callable[[], object] | None = None,
+    warn: Callable[[Sequence[str]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    committed: is called when the program runs, as `create` does.
+    committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made.
     """
     window = _window() if not detach else None
     creation = Creation(
@@ -38,6 +39,8 @@ def run(
         window=window,
         pid_file=pid_file,
     )
+    if warn:
+        warn(creation.warnings)
     try:
         creation.launch()
         if not detach:
@@ -75,7 +78,7 @@ def _window() -> tuple[int, int] | None:
 def _remove(creation: Creation) -> None:
     try:
         with creation.store.lock(creation.id) as entry:
-            creation.cgroups.remove()
+            creation.cgroups.remove(kill=not creation.state["privatePids"])
             entry.remove()
     except NotFoundError:
         return  # another `delete` was faster

@@ -227,6 +227,7 @@ def unfinished(container_id: str) -> dict[str, Any]:
         "ociVersion": "",
         "annotations": {},
         "cgroups": {"places": [], "made": []},
+        "privatePids": False,
         "last": [],
     }
 

@@ -170,6 +170,25 @@ def test_a_cgroup_with_processes_of_another_container_is_refused_and_left_alone(
     assert runtime.state("c")["status"] == "created"
 
 
+def test_deleting_a_stopped_container_spares_another_that_has_its_cgroup_by_now(
+    runtime: Runtime, waiting: Bundle
+) -> None:
+    waiting.config["linux"]["cgroupsPath"] = "/shared"
+    waiting.config["process"]["args"] = ["/bin/sleep", "100"]
+    waiting.write()
+    assert runtime("create", "--bundle", waiting.path, "c").code == 0
+    runtime("kill", "c", "KILL")
+    while runtime.state("c")["status"] != "stopped":
+        pass
+    assert runtime("run", "--detach", "--bundle", waiting.path, "second").code == 0
+    done = runtime("delete", "c")
+    assert done.code == 1
+    assert f"has processes of others: {runtime.state('second')['pid']}" in done.err
+    assert runtime.state("second")["status"] == "running"
+    assert runtime("delete", "--force", "second").code == 0
+    assert runtime("delete", "c").code == 0
+
+
 def test_processes_that_left_their_parent_are_killed_with_the_container(runtime: Runtime, waiting: Bundle) -> None:
     """Without a pid namespace nothing but the cgroup ties them to it."""
     waiting.config["root"]["readonly"] = False
