@@ -102,7 +102,8 @@ def test_a_reused_pid_is_another_process(runtime: Runtime, light_bundle: Bundle)
         assert runtime.state("x")["pid"] == 0
         one_line(runtime("kill", "x", "KILL"), ("container not running",))
         one_line(runtime("start", "x"), ("it is stopped, not created",))
-        assert runtime("delete", "x").code == 0
+        one_line(runtime("delete", "x"), ("has processes of others", str(pid), "--force"))
+        assert runtime("delete", "--force", "x").code == 0
         assert stranger.poll() is None
         assert not Path(f"/proc/{pid}/ns/pid").exists() or is_zombie(pid), "the container's cgroup was not emptied"
         stranger.kill()
