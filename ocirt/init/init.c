@@ -8,16 +8,7 @@
  * usage: ocirt-init PLAN-DESCRIPTOR
  */
 #include "decode.h"
-
-#if defined __x86_64__
-#include "arch/x86_64.h"
-#elif defined __aarch64__
-#include "arch/aarch64.h"
-#elif defined __riscv && __riscv_xlen == 64
-#include "arch/riscv64.h"
-#else
-#error "no file in arch/ for this architecture yet"
-#endif
+#include "freestanding.h"
 
 enum { /* the kernel's constants that the executor itself needs (include/uapi) */
     EINVAL_ = 22,
@@ -48,24 +39,6 @@ static struct plan plan;
 static i64 registers[REGISTERS];
 static u8 register_set[REGISTERS];
 static i64 channel; /* where failures go */
-
-/* gcc may call these for structure copies, even freestanding. */
-void *memset(void *to, int byte, unsigned long size)
-{
-    u8 *p = to;
-    while (size--)
-        *p++ = (u8)byte;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, unsigned long size)
-{
-    u8 *p = to;
-    const u8 *q = from;
-    while (size--)
-        *p++ = *q++;
-    return to;
-}
 
 static long call(long nr, long a, long b, long c)
 {

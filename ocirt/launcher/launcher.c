@@ -8,19 +8,17 @@
  * PYTHON, VERSION and SOURCES are set by the build: the interpreter, "python3.11", and, in an
  * editable installation, the folder that holds the package.
  */
-#include "../init/wire.h"
+#include "../init/freestanding.h"
 
-#if defined __x86_64__
-#include "../init/arch/x86_64.h"
-#elif defined __aarch64__
-#include "../init/arch/aarch64.h"
-#elif defined __riscv && __riscv_xlen == 64
-#include "../init/arch/riscv64.h"
-#else
-#error "no file in init/arch/ for this architecture yet"
-#endif
-
-enum { PATH_SIZE = 4096, MOST_WORDS = 1 << 20, AT_FDCWD_ = -100, O_WRONLY_ = 1, O_RDWR_ = 2, O_CLOEXEC_ = 02000000, MOST_MOVES = 20 };
+enum {
+    PATH_SIZE = 4096,
+    MOST_WORDS = 1 << 20,
+    MOST_MOVES = 20,
+    AT_FDCWD_ = -100,
+    O_WRONLY_ = 1,
+    O_RDWR_ = 2,
+    O_CLOEXEC_ = 02000000,
+};
 
 /* Where pip puts a package, seen from the prefix that holds bin/: in a virtual environment or under
  * --prefix and --user; in Debian's /usr/local; under --target. */
@@ -33,23 +31,6 @@ static const char *const places[] = {
     "",
 #endif
 };
-
-void *memset(void *to, int byte, unsigned long size)
-{
-    u8 *p = to;
-    while (size--)
-        *p++ = (u8)byte;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, unsigned long size)
-{
-    u8 *p = to;
-    const u8 *q = from;
-    while (size--)
-        *p++ = *q++;
-    return to;
-}
 
 static long length(const char *text)
 {

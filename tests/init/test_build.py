@@ -54,7 +54,7 @@ def test_the_installed_one_is_as_small() -> None:
 def test_there_is_little_c() -> None:
     """All that one architecture compiles: the executor, the decoder, the wire, and the largest file of arch/."""
     folder = SOURCE.parent
-    common = [folder / name for name in ("init.c", "decode.h", "wire.h")]
+    common = [folder / name for name in ("init.c", "decode.h", "wire.h", "freestanding.h")]
     largest = max(len(path.read_text().splitlines()) for path in (folder / "arch").glob("*.h"))
     generic = len((folder / "arch" / "generic.h").read_text().splitlines())
     assert sum(len(path.read_text().splitlines()) for path in common) + largest + generic <= MOST_LINES
