@@ -20,7 +20,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance runtime-tools bench vm-test bare clean
+.PHONY: help demo test build venv lint fuzz conformance runtime-tools bench vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -70,8 +70,12 @@ vm-test: ## cgroup v2 and systemd: the tests in a virtual machine
 	tests/vm/run.sh
 
 bare: ## prove `make demo` in a bare Debian 12 made by mmdebstrap
-	$(call need,mmdebstrap debian-archive-keyring)
+	$(call need,mmdebstrap debian-archive-keyring git)
 	tests/bare.sh demo
+
+bare-test: ## the same for `make test`: some ten minutes
+	$(call need,mmdebstrap debian-archive-keyring git)
+	tests/bare.sh test
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
