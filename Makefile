@@ -10,7 +10,7 @@ export CI
 PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev
 PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
-	libc6-dev-arm64-cross gcc-riscv64-linux-gnu qemu-user
+	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 

@@ -119,7 +119,9 @@ def test_it_runs_with_stdin_stdout_and_stderr_closed(runtime: Runtime, bundle: B
     assert done.code == 5
     shown = (bundle.rootfs / "tmp/fds").read_text().splitlines()[1:]
     targets = {line.split()[-3]: line.split()[-1] for line in shown if "->" in line}
-    assert (targets["0"], targets["2"]) == ("/dev/null", "/dev/null")
+    # A host's own path, so below something where the host is a chroot.
+    assert targets["0"].endswith("/dev/null")
+    assert targets["2"].endswith("/dev/null")
 
 
 @pytest.mark.parametrize("verb", [["create"], ["run", "--detach"]])
