@@ -6,6 +6,7 @@ No Python code runs between fork and exec: posix_spawn(3) starts init, and init 
 from __future__ import annotations
 
 import posix
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from fcntl import fcntl
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 
 F_DUPFD_CLOEXEC = 1030
+ENDING = (1, 2, 15)
+"""The signals that ask us to end: main has them raise, wherever we are."""
 HIGH = 64
 """Where descriptors are moved before init gets them, so that none is in another's place."""
 ALL_SIGNALS = tuple(number for number in range(1, 65) if number not in (9, 19, 32, 33))
@@ -47,6 +50,7 @@ class Init:
         self.encoded = encoded
         self.pid = 0
         self._spawned = 0
+        self._mask: set[int] | None = None
         self._clone = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
         self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
 
@@ -65,6 +69,7 @@ class Init:
                 actions.append((posix.POSIX_SPAWN_DUP2, high, number))
             high = fcntl(program, F_DUPFD_CLOEXEC, HIGH)
             moved.append(high)
+            self._mask = pthread_sigmask(SIG_BLOCK, ENDING)
             self._spawned = posix.posix_spawn(
                 f"/proc/self/fd/{high}",
                 [INIT_NAME, str(numbers["plan"])],
@@ -91,6 +96,7 @@ class Init:
                 self.pid = value
                 posix.waitpid(self._spawned, 0)
                 self._spawned = 0
+                self.restore_mask()
                 host.started(value)
             elif not self.pid and index > self._clone:
                 # The child is faster than its parent, which reports the pid: that comes first all the same.
@@ -138,6 +144,13 @@ class Init:
     def close(self) -> None:
         self._socket.close()
         self._theirs.close()  # still open if it was never spawned
+
+    def restore_mask(self) -> None:
+        """From the spawn until the pid is known, or all is undone, no signal may end us: it would leave a process that
+        nobody knows."""
+        if self._mask is not None:
+            mask, self._mask = self._mask, None
+            pthread_sigmask(SIG_SETMASK, mask)
 
     def kill(self) -> None:
         """End it, wherever it is, and leave no zombie."""

@@ -12,7 +12,7 @@ from ocirt.config.load import load, placed
 from ocirt.errors import Error, UsageError, from_os_error
 from ocirt.host.facts import gather
 from ocirt.host.image import init_image
-from ocirt.host.launch import Init
+from ocirt.host.launch import ENDING, Init
 from ocirt.host.passwd import home_of
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ocirt.plan.step import Slot
     from ocirt.state.store import Entry
 
-ENDING = (1, 2, 15)
-"""The signals that ask us to end: main has them raise, wherever we are."""
 FIFO_MODE = 0o622
 """init opens it with the program's user: the folder around it is private."""
 
@@ -271,6 +269,7 @@ class Creation:
             self._undo()
         finally:
             pthread_sigmask(SIG_SETMASK, before)
+            self.init.restore_mask()
 
     def _undo(self) -> None:
         self.init.kill()
