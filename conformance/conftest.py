@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support import OCIRT, Done, command, default_config, make_rootfs
+from support import OCIRT, Done, command, default_config, make_rootfs, require_isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RUNTIME = os.environ.get("RUNTIME") or OCIRT
-ISOLATED = os.getuid() == 0 and os.environ.get("OCIRT_ISOLATED") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,11 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("root") and not ISOLATED:
-        why = "makes containers: run it as root under tests/isolate (make conformance does)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
+    if item.get_closest_marker("root"):
+        require_isolation("make conformance")
 
 
 class Container:

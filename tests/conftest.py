@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from support import BUSYBOX, Bundle, Runtime, default_config, make_rootfs
-
-ISOLATED = os.getuid() == 0 and os.environ.get("OCIRT_ISOLATED") == "1"
+from support import BUSYBOX, Bundle, Runtime, default_config, make_rootfs, require_isolation
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,11 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("root") and not ISOLATED:
-        why = "makes containers: run it as root under tests/isolate (make test does)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
+    if item.get_closest_marker("root"):
+        require_isolation("make test")
 
 
 @pytest.fixture(scope="session")

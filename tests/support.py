@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 OCIRT = os.environ.get("OCIRT") or str(Path(sys.prefix) / "bin" / "ocirt")
 """The installed executable: of the environment that pytest runs in, unless $OCIRT names another."""
@@ -21,6 +23,16 @@ APPLETS = (
     "sh true false cat ls id hostname ps mount sleep echo env stat touch mkdir head tail test wc grep kill tty stty pwd"
     " umask"
 )
+
+
+def require_isolation(how: str) -> None:
+    """Skip a test that makes containers unless it may; in CI fail instead. `how` names what runs it isolated."""
+    if os.getuid() == 0 and os.environ.get("OCIRT_ISOLATED") == "1":
+        return
+    why = f"makes containers: run it as root under tests/isolate ({how} does)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @dataclass

@@ -61,5 +61,6 @@ _HINTS = {
 }
 
 
-def hint_for(call: str, errno: int, doing: str, args: object) -> str:
+def hint_for(call: str, errno: int) -> str:
+    """The hint for a call that failed with this errno, or ""."""
     return _HINTS.get((call, errno), "")

@@ -176,12 +176,10 @@ class Init:
 
 
 def failure(step: Step, errno: int, log: bytes) -> KernelError:
-    return failure_of(step.pointer, step.doing, step.call, step.args, errno, log)
+    return failure_of(step.pointer, step.doing, step.call, errno, log)
 
 
-def failure_of(
-    pointer: str, doing: str, call: str, args: Sequence[object], errno: int, log: bytes = b""
-) -> KernelError:
+def failure_of(pointer: str, doing: str, call: str, errno: int, log: bytes = b"") -> KernelError:
     """What a step that failed means: its own words, the kernel's, and a hint where those mislead."""
     from ocirt.host.hints import hint_for
 
@@ -191,7 +189,7 @@ def failure_of(
     told = [line[2:] for line in log.decode("utf-8", "replace").split("\n") if line[:2] in ("e ", "w ")]
     if told:
         doing += f" [{'; '.join(told)}]"
-    return KernelError(doing, pointer=pointer or None, hint=hint_for(call, errno, doing, args), errno=errno, call=call)
+    return KernelError(doing, pointer=pointer or None, hint=hint_for(call, errno), errno=errno, call=call)
 
 
 def _says_so(doing: str) -> bool:

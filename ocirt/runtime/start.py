@@ -38,9 +38,7 @@ def start(root: str, container_id: str) -> None:
             if kind == MSG_ERROR:
                 for step, pointer, doing, call in state["last"]:
                     if step == index:
-                        failed = failure_of(
-                            pointer, doing, call, (), errno, record[MESSAGE.size : MESSAGE.size + length]
-                        )
+                        failed = failure_of(pointer, doing, call, errno, record[MESSAGE.size : MESSAGE.size + length])
                         raise _placed(failed, state["bundle"], entry.folder)
             raise ContainerError(f'the first process of "{container_id}" sent something unknown')
 

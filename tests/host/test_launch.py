@@ -90,8 +90,6 @@ def test_the_clone_step_is_the_one_that_is_known(init: Init) -> None:
 
 
 def test_the_kernels_log_is_part_of_the_message() -> None:
-    error = failure_of(
-        "/mounts/1", "mount tmpfs on /x (size=9z)", "fsconfig", (), 22, b"e tmpfs: Bad value for 'size'\n"
-    )
+    error = failure_of("/mounts/1", "mount tmpfs on /x (size=9z)", "fsconfig", 22, b"e tmpfs: Bad value for 'size'\n")
     assert "[tmpfs: Bad value for 'size']" in str(error)
     assert str(error).startswith("/mounts/1: mount tmpfs on /x")
