@@ -121,6 +121,8 @@ def _problem(error: ValidationError) -> Problem:
         return _mismatch(path, _TYPES.get(str(error.validator_value), str(error.validator_value)), value)
     if rule == "enum":
         return _unknown_value(path, error, str(value))
+    if rule == "anyOf":  # all of ours are about which properties are there
+        return _mismatch(path, _expected(error, path), Missing)
     return _mismatch(path, _expected(error, path), value)
 
 

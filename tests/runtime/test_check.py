@@ -325,6 +325,55 @@ def test_a_full_configuration_is_valid_and_each_of_its_values_is_checked() -> No
         assert [problem.pointer for problem in schema_problems(spoiled) if problem.level == ERROR] == [pointer]
 
 
+@pytest.mark.parametrize(
+    ("pointer", "value", "where", "message"),
+    [
+        (
+            "/linux/resources/blockIO",
+            {"weightDevice": [{"major": 8, "minor": 0}]},
+            "/weightDevice/0",
+            "expected weight, leafWeight or both, got nothing",
+        ),
+        ("/linux/resources/rdma", {"mlx5_1": {}}, "/mlx5_1", "expected hcaHandles, hcaObjects or both, got nothing"),
+        (
+            "/linux/intelRdt",
+            {"memBwSchema": "0=5"},
+            "/memBwSchema",
+            'expected a single line that begins with MB:, got "0=5"',
+        ),
+        (
+            "/linux/seccomp",
+            {"defaultAction": "SCMP_ACT_LOG", "listenerMetadata": "m"},
+            "/listenerPath",
+            "expected a value: this property is required, got nothing",
+        ),
+        (
+            "/process/ioPriority",
+            {"class": "IOPRIO_CLASS_BE"},
+            "/priority",
+            "expected a value: this property is required, got nothing",
+        ),
+        (
+            "/mounts",
+            [{"destination": "/x", "uidMappings": []}],
+            "/0/gidMappings",
+            "expected a value: this property is required, got nothing",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("/") else "",
+)
+def test_what_the_specification_says_of_several_values_is_in_the_schema(
+    pointer: str, value: Any, where: str, message: str
+) -> None:
+    spec = json.loads(json.dumps(FULL))
+    place = spec
+    *parents, last = pointer.split("/")[1:]
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    assert [(one.pointer, one.message) for one in schema_problems(spec)] == [(pointer + where, message)]
+
+
 def leaves(value: Any, pointer: str) -> list[str]:
     if isinstance(value, dict):
         names = [(name.replace("~", "~0").replace("/", "~1"), member) for name, member in value.items()]
