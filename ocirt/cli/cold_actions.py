@@ -79,6 +79,13 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     return 0 if report.ok else 1
 
 
+def features(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.features import features
+
+    out.print(dumps(features(host=options["host"]), indent=4))
+    return 0
+
+
 def bundle_of(options: dict[str, Any], args: list[str]) -> str:
     """The bundle, as an argument or by --bundle; else this folder."""
     if options["bundle"] and args:
@@ -94,5 +101,5 @@ def has_colour() -> bool:
         return False
 
 
-ACTIONS: dict[str, Action] = {"list": list_, "spec": spec, "explain": explain, "check": check}
+ACTIONS: dict[str, Action] = {"list": list_, "spec": spec, "explain": explain, "check": check, "features": features}
 """cold verb → its action."""

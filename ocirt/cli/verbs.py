@@ -94,6 +94,12 @@ VERBS = {
             Flag("json", "As JSON."),
             Flag("all", "Also the branches that are only taken when something is missing."),
         ),
+        Verb(
+            "features",
+            "Print what this build can do, as the specification's features structure.",
+            (),
+            Flag("host", 'Also what this host offers, in the property "org.ocirt.host".'),
+        ),
         Verb("check", "Check a bundle, and report every problem.", ("[BUNDLE]",), _BUNDLE, Flag("json", "As JSON.")),
     )
 }

@@ -60,6 +60,12 @@ _LATER = frozenset(
         " rnostrictatime rnosymfollow rsymfollow"
     ).split()
 )
+_FLAGS = ("bind", "rbind", "defaults", "async", "sync", "dirsync")
+
+
+def recognized() -> list[str]:
+    """The options that are ours, and not a file system's own."""
+    return [*_ATTRIBUTES, *_PROPAGATION, *_FLAGS]
 
 
 class Options:

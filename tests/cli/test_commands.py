@@ -13,7 +13,7 @@ from support import OCIRT, Done, command
 from ocirt.cli import commands
 from ocirt.cli.argv import parse
 from ocirt.cli.verbs import GLOBAL_FLAGS, VERBS, Flag, Verb
-from ocirt.cli.version import libseccomp_version
+from ocirt.runtime.version import libseccomp_version
 
 HOT = [verb for verb in VERBS.values() if verb.hot]
 

@@ -1,0 +1,100 @@
+"""features: what this build of ocirt can do, as the specification's features.md has it.
+
+Every list is made from the table that the code itself works with; what has no table is asked of the code: a property is
+implemented if a value of no possible type is refused there as such, and not as "not implemented yet".
+"""
+
+from __future__ import annotations
+
+from ocirt import __version__
+from ocirt.config.names import CAPABILITIES, NAMESPACES
+from ocirt.config.shape import CONFIG, Mismatch
+from ocirt.plan.options import recognized
+from ocirt.runtime.state import SPEC_VERSION
+from ocirt.runtime.version import commit, libseccomp_version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LOWEST_VERSION = "1.0.0"
+HOST = "org.ocirt.host"
+"""The property that --host adds. No engine asks for it, and none minds: they ignore what they do not know."""
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+class _Nothing:
+    """No value of a JSON document."""
+
+
+def implemented(pointer: str) -> bool:
+    """Is this property of config.json (`*`: an index or a free key) looked at, and not refused as unknown to us?"""
+    value: object = _Nothing
+    parts = pointer.split("/")[1:]
+    for at in range(len(parts) - 1, -1, -1):
+        if parts[at] != "*":
+            value = {parts[at]: value}
+        else:
+            value = [value] if parts[at - 1] not in ("netDevices", "rdma", "timeOffsets") else {"x": value}
+    try:
+        CONFIG(value)
+    except Mismatch as mismatch:
+        return mismatch.value is _Nothing and not mismatch.unsupported
+    return False
+
+
+def features(*, host: bool = False) -> dict[str, Any]:
+    """The features structure; `host` adds what this host offers (host.offers)."""
+    document = {
+        "ociVersionMin": LOWEST_VERSION,
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": [kind for kind in HOOKS if implemented(f"/hooks/{kind}")],
+        "mountOptions": sorted(recognized()),
+        "linux": _linux(),
+        "annotations": _annotations(),
+        "potentiallyUnsafeConfigAnnotations": [],
+    }
+    if host:
+        from ocirt.host.offers import offers
+
+        document[HOST] = offers()
+    return document
+
+
+def _linux() -> dict[str, Any]:
+    return {
+        "namespaces": sorted(kind for kind, made in NAMESPACES.items() if made),
+        "capabilities": list(CAPABILITIES),
+        "cgroup": {
+            "v1": True,
+            "v2": True,
+            "systemd": False,
+            "systemdUser": False,
+            "rdma": implemented("/linux/resources/rdma/*/hcaHandles"),
+        },
+        "seccomp": {"enabled": implemented("/linux/seccomp/defaultAction")},
+        "apparmor": {"enabled": implemented("/process/apparmorProfile")},
+        "selinux": {"enabled": implemented("/process/selinuxLabel") and implemented("/linux/mountLabel")},
+        "intelRdt": {
+            "enabled": implemented("/linux/intelRdt/closID"),
+            "schemata": implemented("/linux/intelRdt/schemata"),
+            "monitoring": implemented("/linux/intelRdt/enableMonitoring"),
+        },
+        "memoryPolicy": {"modes": [], "flags": []},
+        "mountExtensions": {"idmap": {"enabled": implemented("/mounts/*/uidMappings/*/hostID")}},
+        "netDevices": {"enabled": implemented("/linux/netDevices/*/name")},
+    }
+
+
+def _annotations() -> dict[str, str]:
+    """runc's key for checkpoints is the one that engines look for."""
+    found = {
+        "org.ocirt.version": __version__,
+        "org.ocirt.commit": commit(),
+        "org.opencontainers.runc.checkpoint.enabled": "false",
+    }
+    libseccomp = libseccomp_version()
+    if libseccomp:
+        found["io.github.seccomp.libseccomp.version"] = libseccomp
+    return found
