@@ -44,8 +44,8 @@ CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
 PLAN = {"ocirt.plan"} | {
     f"ocirt.plan.{name}"
     for name in (
-        "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process rootfs"
-        " step syscalls tags terminal verify verify_mounts verify_order wire"
+        "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process procfs"
+        " rootfs step syscalls tags terminal verify verify_mounts verify_order wire"
     ).split()
 }
 CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".shape")}

@@ -6,7 +6,7 @@ Every rule raises ConfigError with the pointer of the offending value, what was 
 from __future__ import annotations
 
 from ocirt.config.names import CAPABILITIES, NAMESPACES, RLIMITS
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +135,9 @@ def _mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
         )
 
 
+_NAMESPACED = frozenset(("uidMappings", "gidMappings", "timeOffsets"))
+
+
 def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
     kinds: dict[str, int] = {}
     for index, namespace in enumerate(linux.get("namespaces") or ()):
@@ -147,14 +150,16 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
                 f"a second {kind} namespace, after /linux/namespaces/{kinds[kind]}", pointer=pointer, hint="remove one"
             )
         kinds[kind] = index
-        if not NAMESPACES[kind]:
-            raise UnsupportedError(f"{kind} namespaces are not implemented yet", pointer=pointer)
-    if "mount" not in kinds:
-        raise UnsupportedError(
-            "containers without a mount namespace are not implemented yet",
-            pointer="/linux/namespaces",
-            hint='add {"type": "mount"}',
-        )
+    namespaces = linux.get("namespaces") or ()
+    if (
+        "user" in kinds
+        or "time" in kinds
+        or any(one.get("path") for one in namespaces)
+        or _NAMESPACED.intersection(linux)
+    ):
+        from ocirt.config.check_namespaces import check_namespaces
+
+        check_namespaces(spec, namespaces)
     for name in ("hostname", "domainname"):
         if spec.get(name) and "uts" not in kinds:
             raise ConfigError(

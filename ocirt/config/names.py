@@ -25,16 +25,16 @@ RLIMITS = {
 """getrlimit(2): name → number (the same on every architecture that ocirt-init is built for)."""
 
 NAMESPACES = {
-    "pid": True,
-    "network": True,
-    "ipc": True,
-    "uts": True,
-    "mount": True,
-    "cgroup": True,
-    "user": False,
-    "time": False,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+    "ipc": 0x08000000,
+    "uts": 0x04000000,
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "user": 0x10000000,
+    "time": 0x00000080,
 }
-"""namespaces(7): the specification's name → does this version of ocirt make one?"""
+"""namespaces(7): the specification's name → its CLONE_NEW* flag."""
 
 SIGNALS = {
     name: number

@@ -198,16 +198,18 @@ _RESOURCES = record(
     }
 )
 
+_MAPPINGS = array(record({"containerID": U32, "hostID": U32, "size": U32}, ("containerID", "hostID", "size")))
+
 _LINUX = record(
     {
-        "namespaces": array(record({"type": string, "path": later}, ("type",))),
+        "namespaces": array(record({"type": string, "path": string}, ("type",))),
         "cgroupsPath": string,
         "resources": _RESOURCES,
         "maskedPaths": array(string),
         "readonlyPaths": array(string),
-        "uidMappings": later,
-        "gidMappings": later,
-        "timeOffsets": later,
+        "uidMappings": _MAPPINGS,
+        "gidMappings": _MAPPINGS,
+        "timeOffsets": mapping(record({"secs": I64, "nanosecs": U32})),
         "devices": later,
         "netDevices": later,
         "sysctl": later,

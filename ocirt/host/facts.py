@@ -11,6 +11,8 @@ from ocirt.plan.facts import Facts, Hierarchy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirt.cgroups.layout import Layout
     from ocirt.cgroups.manager import Cgroups
     from ocirt.config.load import Config
@@ -72,6 +74,23 @@ def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:
     return tuple(shown)
 
 
+def namespaces(config: Config, descriptors: dict[str, int]) -> tuple[Sequence[str], Sequence[str]]:
+    """(kinds of the namespaces that are joined, kinds that are listed and are our own)."""
+    listed = config.spec["linux"].get("namespaces") or ()
+    joined: Sequence[str] = ()
+    shared: Sequence[str] = ()
+    if any(one.get("path") for one in listed):
+        from ocirt.host.namespaces import open_joined
+
+        joined, shared = open_joined(listed, descriptors)
+    own = {one["type"]: index for index, one in enumerate(listed) if one["type"] not in shared}
+    if "mount" not in own or "mount" in joined:
+        from ocirt.host.namespaces import check_mounts
+
+        check_mounts(own, f"/linux/namespaces/{own['mount']}" if "mount" in own else "/linux/namespaces")
+    return joined, shared
+
+
 def gather(
     config: Config,
     container_id: str,
@@ -80,8 +99,13 @@ def gather(
     *,
     wait_for_start: bool,
     window: tuple[int, int] | None = None,
+    descriptors: dict[str, int],
 ) -> Facts:
-    """The facts for one container. Raises ConfigError where the configuration does not fit what is there."""
+    """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
+
+    What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
+    """
+    joined, shared = namespaces(config, descriptors)
     return Facts(
         machine=posix.uname().machine,
         container_id=container_id,
@@ -93,6 +117,8 @@ def gather(
         pure_v2=layout.pure_v2,
         into_cgroup=layout.pure_v2,
         attached_late=not layout.pure_v2,
+        joined=tuple(joined),
+        shared=tuple(shared),
         wait_for_start=wait_for_start,
         window=window,
     )

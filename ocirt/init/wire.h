@@ -58,7 +58,7 @@ enum { /* step.kinds: two bits an argument */
 enum {
     ARGS = 6,
     ERRNOS = 4,
-    REGISTERS = 64,
+    REGISTERS = 240,
     NO_REGISTER = 255,
     MAX_STEPS = 16384,
     MAX_PLAN = 16 << 20,

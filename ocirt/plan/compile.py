@@ -5,10 +5,6 @@ from __future__ import annotations
 from ocirt.plan import credentials, devices, masks, mounts, namespaces, process, rootfs, terminal
 from ocirt.plan.inherited import CONTROL, inherited
 from ocirt.plan.kernel import (
-    FSCONFIG_CMD_CREATE,
-    FSCONFIG_SET_STRING,
-    FSMOUNT_CLOEXEC,
-    FSOPEN_CLOEXEC,
     LAST_DESCRIPTOR,
     O_CLOEXEC,
     O_WRONLY,
@@ -16,6 +12,7 @@ from ocirt.plan.kernel import (
     SIGSET_SIZE,
     THREAD_SIGNALS,
 )
+from ocirt.plan.procfs import open_proc
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_READY
 
@@ -47,11 +44,18 @@ class Scope:
         self.spec = spec
         self.process: dict[str, Any] = spec["process"]
         self.linux: dict[str, Any] = spec.get("linux") or {}
-        self.namespaces = {
+        listed = {
             namespace["type"]: f"/linux/namespaces/{index}"
             for index, namespace in enumerate(self.linux.get("namespaces") or ())
         }
+        # kind → pointer: those of the container's own, and of these the joined and the new ones
+        self.namespaces = {kind: listed[kind] for kind in listed if kind not in facts.shared}
+        self.joined = {kind: listed[kind] for kind in facts.joined}
+        self.new = {kind: at for kind, at in self.namespaces.items() if kind not in facts.joined}
         self.inherited = inherited(facts)
+        # In a user namespace the host's files are out of reach: what is theirs is taken before it is entered.
+        self.takes_first = "user" in self.namespaces
+        self.taken: dict[str, Reg] = {}
         self.warnings: list[str] = []
         self.home: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str]] = []
@@ -79,10 +83,11 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
     plan = Plan(facts.machine, control=CONTROL)
     scope = Scope(config, facts, plan)
+    plan.inherited = max(scope.inherited.values())
 
     # Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days.
     plan.at("", "close the descriptors that the caller leaked")
-    plan.call("close_range", max(scope.inherited.values()) + 1, LAST_DESCRIPTOR, 0)
+    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)
     # glibc's posix_spawn(3) leaves the two signals that its threads use ignored; the program would inherit that.
     plan.at("", "reset the C library's own signals")
     for number in THREAD_SIGNALS:
@@ -91,8 +96,20 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     plan.at("", "clear the umask")
     scope.umask = plan.open("umask", "umask", 0)
 
+    namespaces.join(scope)
+    if scope.linux.get("timeOffsets"):
+        namespaces.set_clocks(scope)
+    if scope.takes_first:
+        plan.at("", "keep the plan's number free")
+        plan.call("dup3", CONTROL, scope.inherited["plan"], O_CLOEXEC)
+        rootfs.take(scope)
+        mounts.take_all(scope)
+        devices.take_all(scope)
+        namespaces.join_user(scope)
     namespaces.enter(scope)
-    proc = _open_proc(scope) if facts.wait_for_start else None
+    if scope.takes_first:
+        plan.call("close", scope.inherited["plan"])
+    proc = open_proc(plan) if facts.wait_for_start else None
     namespaces.enter_session(scope)
     namespaces.bring_up_loopback(scope)
     namespaces.set_names(scope)
@@ -102,6 +119,9 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     rootfs.isolate(scope)
     masks.open_null(scope)
     rootfs.attach(scope)
+    # Only now, because the path to the root file system may be open to the host's root alone.
+    if scope.takes_first:
+        namespaces.become_root(scope)
     mounts.mount_all(scope)
     # After the mounts, which may bring /dev; before it may become readonly.
     devices.make_devices(scope)
@@ -138,22 +158,6 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     process.close_descriptors(scope)
     process.execute(scope, program, environment)
     return Compiled(plan, scope.home, scope.warnings)
-
-
-def _open_proc(scope: Scope) -> Reg:
-    """A procfs of our own, which nothing in the container can shadow: `subset=pid` has no more than processes.
-
-    Its descriptor gets the lowest free number, the plan's, so that all later ones lie above it.
-    """
-    plan = scope.plan
-    plan.at("", "make a private procfs")
-    proc = plan.open("proc", "fsopen", "proc", FSOPEN_CLOEXEC)
-    plan.call("fsconfig", proc, FSCONFIG_SET_STRING, "subset", "pid", 0, log=True)
-    plan.call("fsconfig", proc, FSCONFIG_CMD_CREATE, 0, 0, 0, log=True)
-    mount = plan.open("mount", "fsmount", proc, FSMOUNT_CLOEXEC, 0, log=True)
-    plan.call("dup3", mount, proc, O_CLOEXEC)
-    plan.close(mount)
-    return proc
 
 
 def _close_all(scope: Scope) -> None:

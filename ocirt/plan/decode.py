@@ -306,6 +306,7 @@ _PATH: tuple[Decoder, ...] = (descriptor, plain)
 SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "capset": (capability_header, capability_data),
     "chdir": (plain,),
+    "chroot": (plain,),
     "clone3": (_word(_CLONE), plain),
     "close": (plain,),
     "close_range": (plain, last_descriptor, _word(_constants("CLOSE_RANGE_"))),
@@ -355,6 +356,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "umount2": (plain, _word(_constants("MNT_"))),
     "unlinkat": (*_PATH, _word(_AT_FLAGS)),
     "unshare": (_word(_CLONE),),
+    "write": (plain, plain, plain),
 }
 """call → how each of its arguments is read. A call that is not here shows its arguments as they are."""
 

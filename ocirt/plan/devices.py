@@ -6,10 +6,23 @@ files, never the host's (CVE-2026-41579).
 
 from __future__ import annotations
 
-from ocirt.plan.kernel import AT_SYMLINK_NOFOLLOW, EEXIST, ENOENT, S_IFCHR, STATX_BASIC_STATS, STATX_SIZE, makedev
+from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
+    EEXIST,
+    ENOENT,
+    MOVE_MOUNT_BY_DESCRIPTOR,
+    S_IFCHR,
+    S_IFREG,
+    STATX_BASIC_STATS,
+    STATX_SIZE,
+    makedev,
+)
 from ocirt.plan.masks import expect_device
 from ocirt.plan.options import parse_options
-from ocirt.plan.paths import make_target, parts_of
+from ocirt.plan.paths import HOW_SIZE, IN_ROOT_NO_SYMLINKS, make_target, parts_of
+from ocirt.plan.rootfs import CLONE_TREE, cut_off
 from ocirt.plan.step import Buffer, Label
 
 TYPE_CHECKING = False
@@ -55,6 +68,29 @@ def _is_fresh(scope: Scope) -> bool:
     return fresh
 
 
+def take_all(scope: Scope) -> None:
+    """mknod(2) is not for a user namespace's root: there the nodes are binds of the host's own, checked to be these."""
+    plan = scope.plan
+    if shows_host_devices(scope):
+        return
+    for name, major, minor in DEFAULT_DEVICES:
+        plan.at("/linux/devices", f"take /dev/{name} from the host, character device {major}:{minor}")
+        node = plan.open(name, "open_tree", AT_FDCWD, f"/dev/{name}", CLONE_TREE)
+        status = Buffer(STATX_SIZE)
+        plan.call("statx", node, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status)
+        expect_device(plan, status, major, minor)
+        cut_off(plan, node)
+        scope.taken[name] = node
+
+
+def _bind(scope: Scope, name: str) -> None:
+    plan, node = scope.plan, scope.taken.pop(name)
+    plan.call("mknodat", scope.dev, name, S_IFREG | 0o666, 0, ignore=(EEXIST,))
+    target = plan.open("target", "openat2", scope.dev, name, IN_ROOT_NO_SYMLINKS, HOW_SIZE)
+    plan.call("move_mount", node, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
+    plan.close(target, node)
+
+
 def make_devices(scope: Scope) -> None:
     """mknod(2) each node, and check what was there before; then the links."""
     plan = scope.plan
@@ -65,6 +101,9 @@ def make_devices(scope: Scope) -> None:
     empty = _is_fresh(scope)
     for name, major, minor in DEFAULT_DEVICES:
         plan.at("/linux/devices", f"make /dev/{name}, character device {major}:{minor}")
+        if name in scope.taken:
+            _bind(scope, name)
+            continue
         if empty:
             plan.call("mknodat", scope.dev, name, S_IFCHR | 0o666, makedev(major, minor))
             continue

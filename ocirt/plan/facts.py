@@ -39,6 +39,9 @@ class Facts:
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
     attached_late      the host attaches the container while init runs, so init must wait for it
     wait_for_start     create: wait at the FIFO for `start`. False: run at once
+    joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
+    shared             namespaces that are listed with a path and are the caller's own: nothing to enter
+    user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
     """
 
@@ -48,11 +51,14 @@ class Facts:
         "directories",
         "hierarchies",
         "into_cgroup",
+        "joined",
         "last_capability",
         "machine",
         "permitted",
         "pure_v2",
         "rootfs",
+        "shared",
+        "user_maps",
         "wait_for_start",
         "window",
     )
@@ -70,6 +76,9 @@ class Facts:
         pure_v2: bool = False,
         into_cgroup: bool = False,
         attached_late: bool = True,
+        joined: tuple[str, ...] = (),
+        shared: tuple[str, ...] = (),
+        user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
     ) -> None:
@@ -83,5 +92,8 @@ class Facts:
         self.pure_v2 = pure_v2
         self.into_cgroup = into_cgroup
         self.attached_late = attached_late
+        self.joined = joined
+        self.shared = shared
+        self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

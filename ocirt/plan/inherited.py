@@ -10,6 +10,10 @@ CONTROL = 3
 """The socket to the host."""
 
 
+MOST_INHERITED = 200
+"""init has as many, and cannot be given more."""
+
+
 def inherited(facts: Facts) -> dict[str, int]:
     """name → number: control, then what this run needs, and the plan itself last.
 
@@ -21,5 +25,7 @@ def inherited(facts: Facts) -> dict[str, int]:
         names.append("fifo")
     if facts.into_cgroup:
         names.append("cgroup")
+    names += [f"{kind} namespace" for kind in facts.joined]
+    names += [f"user map {index}" for index in range(facts.user_maps)]
     names.append("plan")
     return {name: CONTROL + index for index, name in enumerate(names)}

@@ -23,7 +23,7 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.options import Options, parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT, IN_ROOT_NO_SYMLINKS, make_target, parts_of
-from ocirt.plan.rootfs import CLONE_TREE
+from ocirt.plan.rootfs import CLONE_TREE, cut_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ocirt.plan.compile import Scope
     from ocirt.plan.facts import Hierarchy
-    from ocirt.plan.step import Reg
+    from ocirt.plan.step import Plan, Reg
 
 # Their super block is the kernel's or shared: only the mount itself is made readonly.
 _PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
@@ -54,7 +54,7 @@ def _mount(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) 
     listed = f" ({','.join(mount['options'])})" if mount.get("options") else ""
     if options.bind:
         scope.plan.at(pointer, f"bind {mount['source']} on {destination}{listed}")
-        _bind(scope, mount["source"], destination, options)
+        _bind(scope, mount["source"], destination, options, pointer)
     elif kind == "cgroup":
         scope.plan.at(pointer, f"mount cgroup on {destination}{listed}")
         _cgroup(scope, destination, options, pointer)
@@ -111,9 +111,31 @@ def copy(scope: Scope, source: str, options: Options) -> Reg:
     return mount
 
 
-def _bind(scope: Scope, source: str, destination: str, options: Options) -> None:
+def take_all(scope: Scope) -> None:
+    """The sources of all bind mounts, before the user namespace is entered: the rights of its root do not reach them,
+    and a copy of some other mount namespace's mount could not be made later."""
+    plan = scope.plan
+    for index, mount in enumerate(scope.spec.get("mounts") or ()):
+        pointer = f"/mounts/{index}"
+        options = parse_options(mount.get("options") or (), pointer)
+        if options.bind:
+            plan.at(pointer, f"take {mount['source']} from the host")
+            scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
+            cut_off(plan, scope.taken[pointer])
+        elif mount.get("type") == "cgroup" and "cgroup" not in scope.namespaces:
+            for hierarchy in scope.facts.hierarchies:
+                plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
+                taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
+                cut_off(plan, taken)
+
+
+def _on_host(scope: Scope, source: str) -> str:
+    return source if source.startswith("/") else f"{scope.config.bundle}/{source}"
+
+
+def _bind(scope: Scope, source: str, destination: str, options: Options, pointer: str) -> None:
     directory = scope.facts.directories[source]
-    mount = copy(scope, source if source.startswith("/") else f"{scope.config.bundle}/{source}", options)
+    mount = scope.taken.pop(pointer, None) or copy(scope, _on_host(scope, source), options)
     _put(scope, mount, destination, options, directory=directory)
     scope.plan.close(mount)
 
@@ -124,8 +146,15 @@ def _put(
     """Move a detached mount onto its destination, then set its propagation (never together with other flags)."""
     plan = scope.plan
     target = make_target(plan, scope.root, destination, directory=directory, how=how)
+    if "mount" not in scope.new:  # in a detached tree only what is not attached yet can be changed
+        _propagate(plan, mount, options)
     plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
     plan.close(target)
+    if "mount" in scope.new:
+        _propagate(plan, mount, options)
+
+
+def _propagate(plan: Plan, mount: Reg, options: Options) -> None:
     for propagation, recursive in options.propagation:
         attributes = MOUNT_ATTR.pack(0, 0, propagation, 0)
         where = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
@@ -139,7 +168,7 @@ def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> N
     plan.at(pointer, f"mount cgroup on {destination}")
     if facts.pure_v2:
         for hierarchy in facts.hierarchies:
-            mount = _hierarchy(scope, hierarchy, options)
+            mount = _hierarchy(scope, hierarchy, options, pointer)
             _put(scope, mount, destination, options)
             plan.close(mount)
         return
@@ -147,7 +176,7 @@ def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> N
     _put(scope, base, destination, options)
     for hierarchy in facts.hierarchies:
         plan.at(pointer, f"mount cgroup {hierarchy.name} on {destination}/{hierarchy.name}")
-        mount = _hierarchy(scope, hierarchy, options)
+        mount = _hierarchy(scope, hierarchy, options, pointer)
         plan.call("mkdirat", base, hierarchy.name, 0o755)
         target = plan.open("target", "openat2", base, hierarchy.name, IN_ROOT, HOW_SIZE)
         plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
@@ -156,19 +185,37 @@ def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> N
             for controller in hierarchy.name.split(","):
                 plan.call("symlinkat", hierarchy.name, base, controller, ignore=(EEXIST,))
     if options.set & MOUNT_ATTR_RDONLY:
-        attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
-        plan.call("mount_setattr", base, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+        _make_readonly(scope, base)
     plan.close(base)
 
 
-def _hierarchy(scope: Scope, hierarchy: Hierarchy, options: Options) -> Reg:
+def _make_readonly(scope: Scope, mount: Reg) -> None:
+    """One that is attached. In a detached tree by a readonly copy of it and of what lies in it, mounted over it."""
+    plan = scope.plan
+    attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
+    if "mount" in scope.new:
+        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+        return
+    over = plan.open("copy", "open_tree", mount, "", CLONE_TREE | AT_EMPTY_PATH | AT_RECURSIVE)
+    plan.call("mount_setattr", over, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+    plan.call("move_mount", over, "", mount, "", MOVE_MOUNT_BY_DESCRIPTOR)
+    plan.close(over)
+
+
+def _hierarchy(scope: Scope, hierarchy: Hierarchy, options: Options, pointer: str) -> Reg:
     """With a cgroup namespace a new mount, whose root is the container's cgroup; without, a copy of that folder."""
     if "cgroup" in scope.namespaces:
         kind = "cgroup2" if hierarchy.v2 else "cgroup"
         return create(scope, kind, "cgroup", list(hierarchy.options), options.set)
+    taken = scope.taken.pop(f"{pointer} {hierarchy.name}", None)
+    return taken or copy(scope, hierarchy.source, _shown(options))
+
+
+def _shown(options: Options) -> Options:
+    """The flags alone."""
     shown = Options()
     shown.set, shown.clear = options.set, options.clear
-    return copy(scope, hierarchy.source, shown)
+    return shown
 
 
 def finish_readonly(scope: Scope) -> None:
@@ -176,6 +223,5 @@ def finish_readonly(scope: Scope) -> None:
     plan = scope.plan
     for mount, pointer, doing in scope.late_readonly:
         plan.at(pointer, doing)
-        attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
-        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+        _make_readonly(scope, mount)
         plan.close(mount)

@@ -2,54 +2,107 @@
 
 from __future__ import annotations
 
+from ocirt.config.names import NAMESPACES
+from ocirt.errors import ConfigError
 from ocirt.plan.kernel import (
     AF_INET,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUTS,
+    CLONE_NEWTIME,
     CLONE_PARENT,
     ENOSYS,
     IFF_UP,
     IFREQ_FLAGS,
     KEYCTL_JOIN_SESSION_KEYRING,
+    O_CLOEXEC,
+    O_WRONLY,
     SIOCSIFFLAGS,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
 )
-from ocirt.plan.tags import SYNC_ATTACHED
+from ocirt.plan.procfs import open_proc
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.compile import Scope
 
-_FLAGS = {
-    "pid": CLONE_NEWPID,
-    "network": CLONE_NEWNET,
-    "ipc": CLONE_NEWIPC,
-    "uts": CLONE_NEWUTS,
-    "mount": CLONE_NEWNS,
-}
+# Of the namespaces that are joined, these come before the clone: pid and time act on children alone. The user
+# namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined
+# when the root is built, and the cgroup namespace when the cgroups are joined.
+_JOINED_FIRST = ("uts", "ipc", "network", "pid", "time")
+
+
+def join(scope: Scope) -> None:
+    """The existing namespaces that the container is to share, by the descriptors that the host has checked."""
+    for kind in _JOINED_FIRST:
+        if kind in scope.joined:
+            _join(scope, kind)
+
+
+def join_user(scope: Scope) -> None:
+    if "user" in scope.joined:
+        _join(scope, "user")
+
+
+def join_mount(scope: Scope) -> None:
+    if "mount" in scope.joined:
+        _join(scope, "mount")
+
+
+def _join(scope: Scope, kind: str) -> None:
+    plan, fd = scope.plan, scope.inherited[f"{kind} namespace"]
+    plan.at(f"{scope.joined[kind]}/path", f"join the {kind} namespace")
+    plan.call("setns", fd, NAMESPACES[kind])
+    plan.call("close", fd)
+
+
+def set_clocks(scope: Scope) -> None:
+    """A new time namespace whose clocks are moved: between unshare(2) and the first child (time_namespaces(7))."""
+    plan = scope.plan
+    plan.at(scope.new["time"], "make the time namespace")
+    plan.call("unshare", CLONE_NEWTIME)
+    proc = open_proc(plan)
+    for clock, offset in scope.linux["timeOffsets"].items():
+        line = f"{clock} {offset.get('secs') or 0} {offset.get('nanosecs') or 0}\n"
+        plan.at(f"/linux/timeOffsets/{clock}", f"move the clock {line[:-1]}")
+        file = plan.open("offsets", "openat", proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC)
+        plan.call("write", file, line, len(line))
+        plan.close(file)
+    plan.close(proc)
 
 
 def enter(scope: Scope) -> None:
     """Go on in a new process, in the new namespaces.
 
     CLONE_PARENT makes it a child of the host's ocirt, which waits for it. The cgroup namespace is not among the
-    flags: its root is the cgroup of the moment, and that is still ocirt's own.
+    flags: its root is the cgroup of the moment, and that is still ocirt's own. A user namespace owns those that are
+    made with it.
     """
     plan = scope.plan
     flags = CLONE_PARENT
-    for kind in scope.namespaces:
-        flags |= _FLAGS.get(kind, 0)
-    plan.at("/linux/namespaces", "make the namespaces " + ", ".join(scope.namespaces))
+    for kind in scope.new:
+        if kind != "cgroup" and not (kind == "time" and scope.linux.get("timeOffsets")):
+            flags |= NAMESPACES[kind]
+    plan.at("/linux/namespaces", "make the namespaces " + ", ".join(scope.new))
     if "cgroup" in scope.inherited:
         plan.clone(flags | CLONE_INTO_CGROUP, scope.inherited["cgroup"])
     else:
         plan.clone(flags)
+
+
+def become_root(scope: Scope) -> None:
+    """In a user namespace: wait until the host has written the maps, then be its root, or nothing could be created."""
+    if "user" not in scope.namespaces:
+        return
+    plan = scope.plan
+    if "user" in scope.new:
+        plan.at("/linux/uidMappings", "wait for the host to map the ids")
+        plan.sync(SYNC_MAPPED)
+    plan.at(scope.namespaces["user"], "become root in the user namespace")
+    plan.call("setgroups", 0, 0)
+    plan.call("setresgid", 0, 0, 0)
+    plan.call("setresuid", 0, 0, 0)
 
 
 def enter_session(scope: Scope) -> None:
@@ -62,11 +115,11 @@ def enter_session(scope: Scope) -> None:
 
 
 def bring_up_loopback(scope: Scope) -> None:
-    """A new network namespace has `lo`, down (netdevice(7))."""
-    if "network" not in scope.namespaces:
+    """A new network namespace has `lo`, down (netdevice(7)). One that is joined is someone else's to set up."""
+    if "network" not in scope.new:
         return
     plan = scope.plan
-    plan.at(scope.namespaces["network"], "bring up lo")
+    plan.at(scope.new["network"], "bring up lo")
     socket = plan.open("socket", "socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
     plan.call("ioctl", socket, SIOCSIFFLAGS, IFREQ_FLAGS.pack(b"lo", IFF_UP))
     plan.close(socket)
@@ -76,6 +129,8 @@ def set_names(scope: Scope) -> None:
     plan, spec = scope.plan, scope.spec
     for name, call in (("hostname", "sethostname"), ("domainname", "setdomainname")):
         value = spec.get(name)
+        if value and "uts" not in scope.namespaces:
+            raise ConfigError(f"the joined uts namespace is the host's, whose {name} it is", pointer=f"/{name}")
         if value:
             plan.at(f"/{name}", f"set the {name} to {value}")
             plan.call(call, value, len(value.encode()))
@@ -83,11 +138,13 @@ def set_names(scope: Scope) -> None:
 
 def meet_cgroups(scope: Scope) -> None:
     """Wait until the host has made the cgroups and put us into them; then make the cgroup namespace, whose root is
-    the cgroup of the moment."""
+    the cgroup of the moment, or join one."""
     plan = scope.plan
     if scope.facts.attached_late:
         plan.at("/linux/cgroupsPath", "wait for the host to join the cgroups")
         plan.sync(SYNC_ATTACHED)
-    if "cgroup" in scope.namespaces:
-        plan.at(scope.namespaces["cgroup"], "make the cgroup namespace")
+    if "cgroup" in scope.new:
+        plan.at(scope.new["cgroup"], "make the cgroup namespace")
         plan.call("unshare", CLONE_NEWCGROUP)
+    elif "cgroup" in scope.joined:
+        _join(scope, "cgroup")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocirt.plan import namespaces
 from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -33,10 +34,26 @@ CLONE_TREE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
 
 def isolate(scope: Scope) -> None:
     """Nothing that is mounted from here on may reach the host; before the first mount, therefore."""
+    if "mount" not in scope.new:
+        return
     plan = scope.plan
     plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
     attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
     plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
+
+
+def take(scope: Scope) -> None:
+    """The root file system as a detached tree, which no mount of the host's receives anything from."""
+    plan, facts = scope.plan, scope.facts
+    plan.at("/root/path", f"take {facts.rootfs}")
+    scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
+    cut_off(plan, scope.root)
+
+
+def cut_off(plan: Plan, tree: Reg) -> None:
+    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7))."""
+    attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
+    plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
 def attach(scope: Scope) -> None:
@@ -44,10 +61,19 @@ def attach(scope: Scope) -> None:
 
     What masked directories show, one empty tmpfs, is attached first, right below it: open_tree(2) clones
     only attached mounts (before Linux 6.15), and this place goes away with the old root.
+
+    Without a mount namespace of its own the container gets the root as a detached tree (Linux 6.15): it is mounted
+    nowhere on the host, and all of it goes away with the container's last process.
     """
     plan, facts = scope.plan, scope.facts
+    if "mount" not in scope.new:
+        take(scope)
+        if scope.linux.get("maskedPaths"):
+            scope.empty = make_empty(plan)
+        return
     plan.at("/root/path", f"attach {facts.rootfs}")
-    scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
+    if not scope.takes_first:
+        scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
     place = plan.open("rootfs place", "openat2", AT_FDCWD, facts.rootfs, _HOST_PATH, len(_HOST_PATH))
     if scope.linux.get("maskedPaths"):
         scope.empty = make_empty(plan)
@@ -77,8 +103,19 @@ def make_readonly(scope: Scope) -> None:
 
 
 def pivot(scope: Scope) -> None:
-    """pivot_root(2), "pivot_root(".", ".")": the old root ends up over the new one and is taken off it."""
+    """pivot_root(2), "pivot_root(".", ".")": the old root ends up over the new one and is taken off it.
+
+    A mount namespace that is not the container's own keeps its root. The container's is a detached tree, above which
+    there is nothing, so chroot(2) is enough: ".." does not lead out of it.
+    """
     plan = scope.plan
+    if "mount" not in scope.new:
+        namespaces.join_mount(scope)
+        plan.at("/root/path", "change the root")
+        plan.call("fchdir", scope.root)
+        plan.call("chroot", ".")
+        plan.call("chdir", "/")
+        return
     plan.at("/root/path", "change the root")
     plan.call("fchdir", scope.root)
     plan.call("pivot_root", ".", ".")

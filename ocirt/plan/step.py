@@ -115,6 +115,7 @@ class Plan:
     def __init__(self, machine: str, *, control: int) -> None:
         self.machine = machine
         self.control = control
+        self.inherited = control  # the highest descriptor that init is given
         self.steps: list[Step] = []
         self.pointer = ""
         self.doing = ""

@@ -1,6 +1,7 @@
 """System call numbers of the architectures that ocirt-init is built for (asm/unistd.h)."""
 
 _X86_64 = {
+    "write": 1,
     "close": 3,
     "rt_sigaction": 13,
     "ioctl": 16,
@@ -19,6 +20,7 @@ _X86_64 = {
     "capset": 126,
     "pivot_root": 155,
     "prctl": 157,
+    "chroot": 161,
     "umount2": 166,
     "sethostname": 170,
     "setdomainname": 171,
@@ -49,9 +51,11 @@ _GENERIC = {
     "pivot_root": 41,
     "chdir": 49,
     "fchdir": 50,
+    "chroot": 51,
     "fchown": 55,
     "openat": 56,
     "close": 57,
+    "write": 64,
     "capset": 91,
     "unshare": 97,
     "rt_sigaction": 134,

@@ -5,6 +5,9 @@ SYNC_ATTACHED = 1
 SYNC_READY = 2
 """Everything is done but the program's start; the answer fills the slots."""
 
+SYNC_MAPPED = 3
+"""init needs the host to have written the maps of its user namespace."""
+
 FD_PASSWD = 1
 """The container's /etc/passwd, O_PATH: the host looks up HOME in it."""
 FD_TERMINAL = 2

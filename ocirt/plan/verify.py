@@ -10,6 +10,7 @@ counts only if the step is `certain` in this sense and no failure of it is toler
 from __future__ import annotations
 
 from ocirt.errors import PlanError
+from ocirt.plan.inherited import MOST_INHERITED
 from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, LAST_DESCRIPTOR
 from ocirt.plan.step import Reg, Slot, Vector
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
@@ -84,8 +85,6 @@ _CALLS = {
     call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check) for call, check in (ORDER_CHECKS | MOUNT_CHECKS).items()
 }
 _UNKNOWN = (0, False, None)
-MOST_INHERITED = 4
-"""control, fifo, cgroup, plan: init's first act closes what lies above them."""
 
 
 def verify(plan: Plan) -> None:
@@ -97,7 +96,8 @@ def verify(plan: Plan) -> None:
     if (
         first.call != "close_range"
         or first.args[1:] != (LAST_DESCRIPTOR, 0)
-        or not _between(first.args[0], plan.control + 1, plan.control + MOST_INHERITED)
+        or first.args[0] != plan.inherited + 1
+        or not 0 <= plan.inherited - plan.control <= MOST_INHERITED
     ):
         raise broken("first-act", 0, first, "init has to close the caller's descriptors first")
     _verify_flow(steps)
@@ -121,10 +121,6 @@ def verify(plan: Plan) -> None:
         if fail is not None and fail.index > passed_over:
             passed_over = fail.index
     walk.finish()
-
-
-def _between(value: object, low: int, high: int) -> bool:
-    return type(value) is int and low <= value <= high
 
 
 def _verify_flow(steps: list[Step]) -> None:

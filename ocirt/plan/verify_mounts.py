@@ -20,6 +20,7 @@ from ocirt.plan.kernel import (
     MS_SLAVE,
     O_PATH,
     OPEN_HOW,
+    OPEN_TREE_CLONE,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     S_IFCHR,
@@ -39,13 +40,17 @@ if TYPE_CHECKING:
     from ocirt.plan.verify_order import Check, Walk
 
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
+_IN_PROCFS = ("self/fd/", "self/timens_offsets")
+_CUT_OFF = ((0, 0, MS_SLAVE, 0), (0, 0, MS_PRIVATE, 0))
 MASKS = ("/linux/maskedPaths/", "/linux/readonlyPaths/")
 
 
 def _mounting(walk: Walk, index: int, step: Step) -> None:
-    """Of every call that makes or changes a mount."""
-    if not walk.cloned or (walk.detached and step.call != "mount_setattr"):
-        raise broken("mounts-private", index, step, "mounts are made in the new namespace, before the old root goes")
+    """Of every call that makes or changes a mount. Before the clone only trees that are mounted nowhere are touched."""
+    if walk.detached and step.call != "mount_setattr":
+        raise broken("mounts-private", index, step, "mounts are made before the old root goes")
+    if not walk.cloned and step.call == "move_mount":
+        raise broken("mounts-private", index, step, "mounts are made in the new namespace")
     if not walk.certain and not step.pointer.startswith(MASKS):
         raise broken("failures-known", index, step, "a part of a mount may not be skipped")
 
@@ -62,6 +67,8 @@ def _fsmount(walk: Walk, index: int, step: Step) -> None:
     _mounting(walk, index, step)
     if step.result is not None:
         walk.inside.add(step.result.number)
+        walk.trees.add(step.result.number)
+        walk.peers.discard(step.result.number)
 
 
 def _open_tree(walk: Walk, index: int, step: Step) -> None:
@@ -69,10 +76,19 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
     start, path, result = step.args[0], step.args[1], step.result
     if result is None or (type(start) is Reg) != (path == ""):
         raise broken("targets-by-descriptor", index, step, "a descriptor, or else a path of the host")
-    walk.inside.discard(result.number)
+    number = result.number
+    for kind in (walk.inside, walk.trees, walk.peers):
+        kind.discard(number)
+    flags = step.args[2]
+    if type(flags) is int and flags & OPEN_TREE_CLONE:
+        walk.trees.add(number)
+        if type(start) is not Reg and not walk.private:
+            walk.peers.add(number)
+    elif not walk.own_mounts:
+        raise broken("mounts-private", index, step, "a mount of the host itself, not a copy")
     if type(start) is not Reg and step.pointer == "/root/path":
-        walk.root = result.number
-        walk.inside.add(result.number)
+        walk.root = number
+        walk.inside.add(number)
     if path == "/dev/null" and not _checks_device(walk.steps, index + 1, result, "", S_IFCHR, 1, 3):
         raise broken("devices-checked", index, step, "it may be something else than 1:3")
 
@@ -83,11 +99,17 @@ def _mount_setattr(walk: Walk, index: int, step: Step) -> None:
     if type(attributes) is not bytes or not len(attributes) == size == MOUNT_ATTR.size:
         raise broken("buffers-bounded", index, step, "struct mount_attr has another size")
     if type(start) is Reg and path == "":
+        number = start.number
+        if not walk.own_mounts and number not in walk.trees:
+            raise broken("mounts-private", index, step, "a mount of the host would change")
+        if flags == AT_EMPTY_PATH | AT_RECURSIVE and MOUNT_ATTR.unpack(attributes) in _CUT_OFF:
+            walk.peers.discard(number)
+            if number == walk.root and walk.cloned and not walk.own_mounts:
+                walk.private = True  # the whole of what the container has is this tree
         return
-    if (start, path, flags) != (AT_FDCWD, "/", AT_RECURSIVE) or MOUNT_ATTR.unpack(attributes) not in (
-        (0, 0, MS_SLAVE, 0),
-        (0, 0, MS_PRIVATE, 0),
-    ):
+    if not walk.own_mounts:
+        raise broken("mounts-private", index, step, "the host's own mounts would change")
+    if (start, path, flags) != (AT_FDCWD, "/", AT_RECURSIVE) or MOUNT_ATTR.unpack(attributes) not in _CUT_OFF:
         raise broken("targets-by-descriptor", index, step, "only to cut the namespace off may a path be used")
     walk.private = True
 
@@ -112,8 +134,10 @@ def _openat2(walk: Walk, index: int, step: Step) -> None:
 
 def _openat(walk: Walk, index: int, step: Step) -> None:
     start, path = step.args[0], step.args[1]
-    if type(start) is not Reg or start.number not in walk.procfs or not str(path).startswith("self/fd/"):
+    if type(start) is not Reg or start.number not in walk.procfs or not str(path).startswith(_IN_PROCFS):
         raise broken("targets-by-descriptor", index, step, "only the private procfs is opened so")
+    if step.result is not None:
+        walk.files.add(step.result.number)
 
 
 def _move_mount(walk: Walk, index: int, step: Step) -> None:
@@ -131,6 +155,9 @@ def _move_mount(walk: Walk, index: int, step: Step) -> None:
         raise broken("targets-by-descriptor", index, step, "a mount target must be a descriptor")
     if target.number not in walk.inside and not (target.number == walk.place and step.pointer == "/root/path"):
         raise broken("targets-by-descriptor", index, step, f"{target!r} was not opened inside the root")
+    if source.number in walk.peers:
+        raise broken("mounts-private", index, step, "what is mounted below it would appear on the host")
+    walk.trees.discard(source.number)
 
 
 def _write(walk: Walk, index: int, step: Step, place: int = 0) -> None:

@@ -12,6 +12,8 @@ from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWNS,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
     CLONE_PARENT,
     CLOSE_RANGE_CLOEXEC,
     LAST_DESCRIPTOR,
@@ -26,7 +28,7 @@ from ocirt.plan.kernel import (
     SIGSET_SIZE,
 )
 from ocirt.plan.step import Buffer, Field, Reg
-from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED, SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
 _STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
 _NEEDED = ("setgroups", "setresgid", "setresuid", "capset", "ambient")
+_ROOTS = ("setgroups", "setresgid", "setresuid")
 _PRCTL = {PR_CAPBSET_DROP: "bounding", PR_CAP_AMBIENT: "ambient", PR_SET_NO_NEW_PRIVS: "no_new_privs"}
 ALL_ONES = 0xFFFFFFFFFFFFFFFF
 
@@ -57,6 +60,9 @@ class Walk:
 
     certain   does the present step run on every way through the plan, and end the run if it fails?
     inside    registers that hold something below the container's root, or a file system that only init sees
+    trees     registers that hold a tree which is mounted nowhere
+    peers     of these the ones that the host's mounts may share events with
+    files     registers that hold a file of our own procfs, opened for writing
     place     the register of the root file system's place on the host
     stage     how far the credentials have come
     """
@@ -66,10 +72,15 @@ class Walk:
         self.certain = False
         self.inside: set[int] = set()
         self.procfs: set[int] = set()
+        self.trees: set[int] = set()
+        self.peers: set[int] = set()
+        self.files: set[int] = set()
         self.root = self.place = -1
+        self.roots: list[str] = []
         self.stage = 0
         self.reached = ""
         self.seen: set[str] = set()
+        self.own_mounts = self.maps_due = self.in_user = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
 
@@ -96,8 +107,13 @@ def _clone(walk: Walk, index: int, step: Step) -> None:
     flags = step.args[0]
     if not walk.certain or walk.cloned or type(flags) is not int:
         raise broken("mounts-private", index, step, "it may run once only, and not be skipped")
-    if not (flags & CLONE_NEWNS and flags & CLONE_PARENT):
-        raise broken("mounts-private", index, step, "init needs a mount namespace, and the host as its parent")
+    if not flags & CLONE_PARENT:
+        raise broken("mounts-private", index, step, "init needs the host as its parent")
+    walk.own_mounts = bool(flags & CLONE_NEWNS)
+    walk.maps_due = bool(flags & CLONE_NEWUSER)
+    walk.in_user = walk.in_user or walk.maps_due
+    if walk.in_user and not walk.own_mounts:
+        raise broken("mounts-private", index, step, "a user namespace needs a mount namespace of its own")
     walk.cloned = True
     walk.into_cgroup = bool(flags & CLONE_INTO_CGROUP)
 
@@ -120,12 +136,52 @@ def _leave(walk: Walk, index: int, step: Step) -> None:
 def _pivot_root(walk: Walk, index: int, step: Step) -> None:
     """fchdir to the new root, pivot_root, umount2 of the old one, chdir: in one row, with nothing between."""
     steps = walk.steps
+    if not walk.own_mounts:
+        raise broken("mounts-private", index, step, "it would change the root of the host's processes")
     rest = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in steps[index : index + 3]]
     if not walk.at_root or steps[index - 1].call != "fchdir":
         raise broken("pivot-before-code", index, step, "the working directory is not the new root")
     if rest != [("pivot_root", (".", "."), None), ("umount2", (".", MNT_DETACH), None), ("chdir", ("/",), None)]:
         raise broken("pivot-before-code", index, step, "the old root has to be taken off at once")
     walk.detached = True
+
+
+def _chroot(walk: Walk, index: int, step: Step) -> None:
+    """In a mount namespace that others use: fchdir to the detached tree, chroot, chdir, in one row."""
+    steps = walk.steps
+    rest = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in steps[index : index + 2]]
+    if walk.own_mounts or not walk.private or walk.root not in walk.trees:
+        raise broken("pivot-before-code", index, step, "only a tree that is mounted nowhere cannot be left again")
+    if not walk.at_root or steps[index - 1].call != "fchdir":
+        raise broken("pivot-before-code", index, step, "the working directory is not the new root")
+    if rest != [("chroot", (".",), None), ("chdir", ("/",), None)]:
+        raise broken("pivot-before-code", index, step, "the working directory has to be the new root's")
+    walk.detached = True
+
+
+def _setns(walk: Walk, index: int, step: Step) -> None:
+    """Of descriptors that the host has checked; pid, time and user before the clone, which they act on."""
+    fd, kind = step.args
+    if type(fd) is not int or not walk.certain or walk.stage or walk.roots:
+        raise broken("host-met", index, step, "an inherited descriptor, before the credentials change")
+    if kind == CLONE_NEWCGROUP:
+        if not (walk.attached or walk.into_cgroup):
+            raise broken("host-met", index, step, "the host has not joined the cgroups yet")
+    elif kind == CLONE_NEWNS:
+        if not walk.cloned or walk.own_mounts:
+            raise broken("mounts-private", index, step, "the mounts were made elsewhere")
+    elif walk.cloned:
+        raise broken("host-met", index, step, "it has no effect on a process that is there already")
+    elif kind == CLONE_NEWUSER:
+        walk.in_user = True
+
+
+def _write_file(walk: Walk, index: int, step: Step) -> None:
+    fd, content, size = step.args
+    if type(fd) is not Reg or fd.number not in walk.files or not walk.certain:
+        raise broken("writes-inside", index, step, "only files of our own procfs are written to")
+    if type(content) is not str or len(content.encode()) != size:
+        raise broken("buffers-bounded", index, step, "the text has another length")
 
 
 def _umount2(walk: Walk, index: int, step: Step) -> None:
@@ -152,11 +208,15 @@ def _getcwd(walk: Walk, index: int, step: Step) -> None:
 def _sync(walk: Walk, index: int, step: Step) -> None:
     if step.args[0] == SYNC_ATTACHED:
         walk.attached = walk.certain
+    elif step.args[0] == SYNC_MAPPED:
+        walk.maps_due = walk.maps_due and not walk.certain
     elif step.args[0] == SYNC_READY:
         walk.ready = walk.certain
 
 
 def _unshare(walk: Walk, index: int, step: Step) -> None:
+    if step.args[0] == CLONE_NEWTIME and not walk.cloned and walk.certain:
+        return
     if step.args[0] != CLONE_NEWCGROUP or not (walk.attached or walk.into_cgroup):
         raise broken("host-met", index, step, "the namespace's root would be the caller's cgroup")
 
@@ -168,6 +228,20 @@ def _close_range(walk: Walk, index: int, step: Step) -> None:
 def _dup3(walk: Walk, index: int, step: Step) -> None:
     if step.args[1] not in (0, 1, 2):
         walk.closed = False
+
+
+def _becomes_root(walk: Walk, index: int, step: Step) -> bool:
+    """In a user namespace: to be its root, once, before any other step of the credentials."""
+    if not walk.in_user or not walk.cloned or walk.stage or len(walk.roots) == len(_ROOTS):
+        return False
+    if step.call != _ROOTS[len(walk.roots)] or any(step.args):
+        raise broken("credentials-order", index, step, "init is not yet root of its user namespace")
+    if walk.maps_due:
+        raise broken("host-met", index, step, "the host has not written the maps")
+    if not walk.certain:
+        raise broken("credentials-order", index, step, "it may not be skipped")
+    walk.roots.append(step.call)
+    return True
 
 
 def _credentials(walk: Walk, index: int, step: Step) -> None:
@@ -195,6 +269,8 @@ def _credentials(walk: Walk, index: int, step: Step) -> None:
 
 def _set_ids(walk: Walk, index: int, step: Step) -> None:
     """Real, effective and saved id: one that stays behind would be a way back."""
+    if _becomes_root(walk, index, step):
+        return
     real, effective, saved = step.args
     if type(real) is not int or not 0 <= real < 0xFFFFFFFF or not real == effective == saved:
         raise broken("credentials-order", index, step, "the three ids have to be one")
@@ -202,6 +278,8 @@ def _set_ids(walk: Walk, index: int, step: Step) -> None:
 
 
 def _setgroups(walk: Walk, index: int, step: Step) -> None:
+    if _becomes_root(walk, index, step):
+        return
     count, groups = step.args
     if (len(groups) if type(groups) is bytes else groups) != 4 * count:  # type: ignore[operator]
         raise broken("buffers-bounded", index, step, "it would set groups that nobody named")
@@ -244,6 +322,7 @@ def _execve(walk: Walk, index: int, step: Step) -> None:
 ORDER_CHECKS: dict[str, Check] = {
     "capset": _capset,
     "chdir": _leave,
+    "chroot": _chroot,
     "clone3": _clone,
     "close": None,
     "close_range": _close_range,
@@ -266,6 +345,7 @@ ORDER_CHECKS: dict[str, Check] = {
     "setdomainname": _set_name,
     "setgroups": _setgroups,
     "sethostname": _set_name,
+    "setns": _setns,
     "setresgid": _set_ids,
     "setresuid": _set_ids,
     "setsid": None,
@@ -274,4 +354,5 @@ ORDER_CHECKS: dict[str, Check] = {
     "umask": None,
     "umount2": _umount2,
     "unshare": _unshare,
+    "write": _write_file,
 }

@@ -28,7 +28,7 @@ _POINTERS = re.compile(r"/(?:linux/namespaces|process/rlimits)/[0-9]+")
 MOST = 1000
 """After so many problems we stop: each one costs another walk through the configuration."""
 
-_NAMESPACES = [{"type": kind} for kind, made in NAMESPACES.items() if made]
+_NAMESPACES = [{"type": kind} for kind in NAMESPACES if kind not in ("user", "time")]
 _PROCESS = {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}}
 _INSTEAD: dict[str, Any] = {
     "/ociVersion": "1.3.0",

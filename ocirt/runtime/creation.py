@@ -69,16 +69,24 @@ class Creation:
         self._home: bytes | None = None
         self._devices_set = False
         self._pid_file_written = False
+        self._descriptors: dict[str, int] = {}
         self._check_terminal(console_socket, terminal_is_ours)
         try:
             layout = detect()
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
             self.facts = gather(
-                self.config, container_id, layout, self.cgroups, wait_for_start=wait_for_start, window=window
+                self.config,
+                container_id,
+                layout,
+                self.cgroups,
+                wait_for_start=wait_for_start,
+                window=window,
+                descriptors=self._descriptors,
             )
             self.compiled = compile_plan(self.config, self.facts)
         except Error as error:
+            self._close_descriptors()
             raise self._placed(error) from None
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
@@ -111,6 +119,14 @@ class Creation:
                 )
             )
 
+    def _new_namespaces(self) -> set[str]:
+        listed = {one["type"] for one in self.config.spec["linux"].get("namespaces") or ()}
+        return listed.difference(self.facts.joined, self.facts.shared)
+
+    def _close_descriptors(self) -> None:
+        while self._descriptors:
+            posix.close(self._descriptors.popitem()[1])
+
     def _placed(self, error: Error) -> Error:
         if error.pointer is None:
             return error
@@ -139,6 +155,7 @@ class Creation:
         creator = posix.getpid()
         self.cgroups.plan()
         steps = self.compiled.plan.steps
+        self._maps_ids = "user" in self._new_namespaces()
         self.state: dict[str, Any] = {
             "id": self.id,
             "pid": 0,
@@ -151,7 +168,7 @@ class Creation:
             "ociVersion": spec["ociVersion"],
             "annotations": spec.get("annotations") or {},
             "cgroups": self.cgroups.to_state(),
-            "privatePids": any(one["type"] == "pid" for one in spec["linux"]["namespaces"]),
+            "privatePids": "pid" in self._new_namespaces(),
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
                 [index, steps[index].pointer, steps[index].doing, steps[index].call]
@@ -160,24 +177,23 @@ class Creation:
         }
         self.entry.write_state(self.state)
         self.entry.write(CONFIG, self.config.text.encode())
-        if not self.facts.attached_late:
+        # Before a user namespace init takes copies of the host's folders, and these are among them.
+        self._cgroups_made = not self.facts.attached_late or self._maps_ids
+        if self._cgroups_made:
             self.cgroups.create()
 
     def _spawn(self) -> None:
         assert self.entry
-        descriptors = {}
-        opened = []
+        descriptors = self._descriptors
         try:
             if self.facts.wait_for_start:
                 fifo = f"{self.entry.folder}/{UNFINISHED_START}"
                 _make_fifo(fifo)
                 descriptors["fifo"] = posix.open(fifo, posix.O_PATH | posix.O_CLOEXEC)
-                opened.append(descriptors["fifo"])
             if self.facts.into_cgroup:
                 descriptors["cgroup"] = posix.open(
                     self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 )
-                opened.append(descriptors["cgroup"])
             self.init.spawn(init_image(), self.facts, descriptors, (0, 1, 2))
         except OSError as error:
             hint = (
@@ -186,8 +202,7 @@ class Creation:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the container's init", hint=hint) from None
         finally:
-            for fd in opened:
-                posix.close(fd)
+            self._close_descriptors()
 
     # What init tells us while we follow it (host.launch.Host).
 
@@ -200,8 +215,13 @@ class Creation:
         self.pid = pid
         self.state["pid"], self.state["pidStart"] = pid, start_time(pid)
         self.entry.write_state(self.state)
+        if self._maps_ids:
+            from ocirt.host.namespaces import write_maps
+
+            write_maps(pid, self.config.spec["linux"])
         if self.facts.attached_late:
-            self.cgroups.create()
+            if not self._cgroups_made:
+                self.cgroups.create()
             self.cgroups.attach(pid)
 
     def received(self, tag: int, fd: int) -> None:
@@ -212,7 +232,7 @@ class Creation:
             self._set_devices()
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
-        """SYNC_ATTACHED: that is done, for it was init's first message."""
+        """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
         return {}
 
     def _set_devices(self) -> None:

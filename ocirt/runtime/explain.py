@@ -50,7 +50,12 @@ def prepare(config: Config) -> Prepared:
     layout = detect()
     linux = config.spec.get("linux") or {}
     cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
-    facts = gather(config, container_id, layout, cgroups, wait_for_start=True)
+    descriptors: dict[str, int] = {}
+    try:
+        facts = gather(config, container_id, layout, cgroups, wait_for_start=True, descriptors=descriptors)
+    finally:
+        for fd in descriptors.values():
+            posix.close(fd)
     compiled = compile_plan(config, facts)
     verify(compiled.plan)
     try:

@@ -15,7 +15,6 @@ _LATER: list[tuple[str, object, object]] = [
     ("/process/execCPUAffinity", {"initial": "0"}, {}),
     ("/mounts/0/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
     ("/mounts/0/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], None),
-    ("/linux/namespaces/0/path", "/proc/1/ns/pid", ""),
     ("/linux/resources/memory", {"limit": 1 << 30}, {}),
     ("/linux/resources/cpu", {"shares": 512}, {}),
     ("/linux/resources/pids", {"limit": 100}, None),
@@ -24,9 +23,6 @@ _LATER: list[tuple[str, object, object]] = [
     ("/linux/resources/network", {"classID": 1}, {}),
     ("/linux/resources/rdma", {"mlx5_1": {"hcaHandles": 3}}, {}),
     ("/linux/resources/unified", {"memory.high": "1G"}, {}),
-    ("/linux/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
-    ("/linux/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
-    ("/linux/timeOffsets", {"monotonic": {"secs": 1}}, {}),
     ("/linux/devices", [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}], []),
     ("/linux/netDevices", {"eth0": {}}, {}),
     ("/linux/sysctl", {"net.ipv4.ip_forward": "1"}, {}),
@@ -52,21 +48,6 @@ UNIMPLEMENTED = [
             (f'the mount option "{option}" is not implemented yet',),
         )
         for option in _OPTIONS
-    ),
-    *(
-        Case(
-            f"{kind} namespace",
-            put("/linux/namespaces/-", {"type": kind}),
-            "/linux/namespaces/6/type",
-            (f"{kind} namespaces are not implemented yet",),
-        )
-        for kind in ("user", "time")
-    ),
-    Case(
-        "no mount namespace",
-        put("/linux/namespaces", [{"type": "pid"}, {"type": "uts"}]),
-        "/linux/namespaces",
-        ("without a mount namespace are not implemented yet", 'add {"type": "mount"}'),
     ),
 ]
 EMPTY = [(pointer, value) for pointer, _, value in _LATER]

@@ -11,7 +11,7 @@ import pytest
 from ocirt.config.check import check_meaning
 from ocirt.config.load import Config
 from ocirt.config.shape import check_shape
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.errors import ConfigError
 from ocirt.runtime.spec import default_spec
 
 Change = Callable[[dict[str, Any]], object]
@@ -42,6 +42,23 @@ def linux(**values: Any) -> Change:
 
 def mount(**values: Any) -> Change:
     return lambda spec: spec["mounts"].append({"destination": "/x", **values})
+
+
+UTS = [{"type": "uts"}, {"type": "mount"}]
+USER = {"type": "user"}
+MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+def user(uids: list[dict[str, int]], **process: Any) -> Change:
+    def change(spec: dict[str, Any]) -> None:
+        linux(namespaces=[*UTS, USER], uidMappings=uids, gidMappings=MAP)(spec)
+        spec["process"]["user"] |= process
+
+    return change
+
+
+def time(offsets: dict[str, Any]) -> Change:
+    return linux(namespaces=[*UTS, {"type": "time"}], timeOffsets=offsets)
 
 
 def rule(**values: Any) -> Change:
@@ -82,8 +99,58 @@ WRONG: dict[str, tuple[Change, str, str]] = {
         "/linux/namespaces/6/type",
         "a second pid namespace, after /linux/namespaces/0",
     ),
-    "a user namespace": (linux(namespaces=[{"type": "user"}]), "/linux/namespaces/0/type", "not implemented"),
-    "no mount namespace": (linux(namespaces=[{"type": "uts"}]), "/linux/namespaces", "mount namespace"),
+    "a user namespace without maps": (linux(namespaces=[*UTS, USER]), "/linux/uidMappings", "needs uidMappings"),
+    "maps without a user namespace": (linux(gidMappings=MAP), "/linux/gidMappings", "without a user namespace"),
+    "no map of the groups": (
+        linux(namespaces=[*UTS, USER], uidMappings=MAP),
+        "/linux/gidMappings",
+        "needs gidMappings",
+    ),
+    "root is not mapped": (user([{**MAP[0], "containerID": 1}]), "/linux/uidMappings", "id 0 is not mapped"),
+    "an empty mapping": (user([{**MAP[0], "size": 0}]), "/linux/uidMappings/0/size", "no ids"),
+    "overlapping ids": (
+        user([MAP[0], {"containerID": 70000, "hostID": 100005, "size": 3}]),
+        "/linux/uidMappings/1/hostID",
+        "overlaps /linux/uidMappings/0/hostID",
+    ),
+    "a range beyond the last id": (
+        user([{"containerID": 0, "hostID": 4294967290, "size": 10}]),
+        "/linux/uidMappings/0/hostID",
+        "ends above",
+    ),
+    "too many mappings": (
+        user([{"containerID": 2 * n, "hostID": 2 * n, "size": 1} for n in range(341)]),
+        "/linux/uidMappings",
+        "more than 340",
+    ),
+    "a user that is not mapped": (user(MAP, uid=65536), "/process/user/uid", "65536 is not mapped"),
+    "a group that is not mapped": (user(MAP, gid=65536), "/process/user/gid", "65536 is not mapped"),
+    "an additional group that is not mapped": (
+        user(MAP, additionalGids=[5, 65536]),
+        "/process/user/additionalGids/1",
+        "65536 is not mapped",
+    ),
+    "a relative namespace": (
+        linux(namespaces=[{"type": "pid", "path": "ns/pid"}]),
+        "/linux/namespaces/0/path",
+        "absolute",
+    ),
+    "clocks without a time namespace": (
+        linux(timeOffsets={"boottime": {"secs": 1}}),
+        "/linux/timeOffsets",
+        "new time namespace",
+    ),
+    "clocks of a joined time namespace": (
+        linux(namespaces=[*UTS, {"type": "time", "path": "/x"}], timeOffsets={"boottime": {"secs": 1}}),
+        "/linux/timeOffsets",
+        "new time namespace",
+    ),
+    "an unknown clock": (time({"realtime": {"secs": 1}}), "/linux/timeOffsets/realtime", "unknown clock"),
+    "too many nanoseconds": (
+        time({"boottime": {"nanosecs": 10**9}}),
+        "/linux/timeOffsets/boottime/nanosecs",
+        "less than 10^9",
+    ),
     "a hostname for the host": (linux(namespaces=[{"type": "mount"}]), "/hostname", "uts namespace"),
     "a long hostname": (lambda spec: spec.update(hostname="é" * 33), "/hostname", "64 bytes"),
     "a long domainname": (lambda spec: spec.update(domainname="x" * 65), "/domainname", "64 bytes"),
@@ -144,8 +211,7 @@ def test_a_relative_destination_is_a_warning() -> None:
 @pytest.mark.parametrize("null", ["namespaces", "cgroupsPath"])
 def test_null_lists_do_no_harm(null: str) -> None:
     if null == "namespaces":
-        with pytest.raises(UnsupportedError):
-            checked(linux(namespaces=None))
+        checked(lambda spec: (linux(namespaces=None)(spec), spec.pop("hostname")))
     else:
         checked(linux(maskedPaths=None, readonlyPaths=None, resources={"devices": None}))
 

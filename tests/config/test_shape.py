@@ -36,7 +36,10 @@ FULL: dict[str, Any] = {
     "mounts": [{"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}],
     "annotations": {"key": "value"},
     "linux": {
-        "namespaces": [{"type": "pid"}],
+        "namespaces": [{"type": "pid", "path": "/proc/1/ns/pid"}],
+        "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 3}},
         "cgroupsPath": "/a",
         "resources": {"devices": [{"allow": False, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]},
         "maskedPaths": ["/proc/kcore"],
@@ -57,6 +60,7 @@ REQUIRED = {
     "/process/rlimits/0/soft",
     "/mounts/0/destination",
     "/linux/namespaces/0/type",
+    *(f"/linux/{kind}Mappings/0/{name}" for kind in ("uid", "gid") for name in ("containerID", "hostID", "size")),
     "/linux/resources/devices/0/allow",
 }
 LATER = [
@@ -64,10 +68,9 @@ LATER = [
     "/process/execCPUAffinity",
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
-    "/linux/namespaces/0/path",
     *(f"/linux/resources/{name}" for name in ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network")),
     *(f"/linux/resources/{name}" for name in ("rdma", "unified")),
-    *(f"/linux/{name}" for name in ("uidMappings", "gidMappings", "timeOffsets", "devices", "netDevices", "sysctl")),
+    *(f"/linux/{name}" for name in ("devices", "netDevices", "sysctl")),
     *(f"/linux/{name}" for name in ("seccomp", "rootfsPropagation", "mountLabel", "intelRdt", "personality")),
     "/linux/memoryPolicy",
     "/hooks",

@@ -113,7 +113,7 @@ WRONG: dict[str, Damage] = {
     "a slot whose end wraps around": lambda plan: put(plan, u32(plan, SLOTS_AT) + 4, 0xFFFFFFFF),
     "operation 0": lambda plan: put(plan, step_at(plan) + OP, 0, 1),
     "operation 8": lambda plan: put(plan, step_at(plan) + OP, 8, 1),
-    "a register 64": lambda plan: put(plan, step_at(plan) + RESULT, 64, 1),
+    "a register 240": lambda plan: put(plan, step_at(plan) + RESULT, 240, 1),
     "a register 254": lambda plan: put(plan, step_at(plan) + RESULT, 254, 1),
     "a jump backwards": lambda plan: put(plan, HEADER.size + 5 * STEP.size + ON_OK, 3, 2),
     "a step that jumps to itself": lambda plan: put(plan, HEADER.size + 5 * STEP.size + ON_FAIL, 5, 2),
@@ -127,7 +127,7 @@ WRONG: dict[str, Damage] = {
         plan, step_at(plan, has_kind(KIND_DATA)) + ARGS, u32(plan, DATA_SIZE), 8
     ),
     "an argument far behind the data": lambda plan: put(plan, step_at(plan, has_kind(KIND_DATA)) + ARGS, -8, 8),
-    "an argument from register 64": lambda plan: put(plan, step_at(plan, has_kind(KIND_REG)) + ARGS, 64, 8),
+    "an argument from register 240": lambda plan: put(plan, step_at(plan, has_kind(KIND_REG)) + ARGS, 240, 8),
     "an argument from a register far away": lambda plan: put(
         plan, step_at(plan, has_kind(KIND_REG)) + ARGS, 1 << 32, 8
     ),

@@ -53,9 +53,9 @@ def _(plan: Plan) -> None:
 # calls-known
 
 
-@breaks("calls-known", "a call that takes a raw path: chroot")
+@breaks("calls-known", "a call that takes a raw path: mount")
 def _(plan: Plan) -> None:
-    insert(plan, find(plan, "fchdir"), like(plan, find(plan, "fchdir"), "chroot", "/rootfs"))
+    insert(plan, find(plan, "fchdir"), like(plan, find(plan, "fchdir"), "mount", "/rootfs"))
 
 
 @breaks("calls-known", "mount(2)")

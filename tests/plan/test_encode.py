@@ -21,6 +21,7 @@ from ocirt.plan.wire import (
     MAX_STEPS,
     NO_REGISTER,
     OP_CALL,
+    REGISTERS,
     SLOT,
     STEP,
     VERSION,
@@ -208,9 +209,9 @@ def test_an_argument_of_no_known_type_is_refused() -> None:
         encode(plan)
 
 
-def test_there_are_64_registers_and_closed_ones_are_used_again() -> None:
+def test_there_are_240_registers_and_closed_ones_are_used_again() -> None:
     plan = new_plan()
-    registers = [plan.register(str(index)) for index in range(64)]
+    registers = [plan.register(str(index)) for index in range(REGISTERS)]
     with pytest.raises(PlanError, match="registers"):
         plan.register("one too many")
     plan.close(registers[5])

@@ -1,0 +1,125 @@
+"""The namespaces that a container joins, and the maps of its user namespace: what only the host can look at or write.
+
+Imported only for a configuration that has one of these.
+"""
+
+from __future__ import annotations
+
+import posix
+from fcntl import ioctl
+
+from ocirt._sys import clone_paused
+from ocirt.config.names import NAMESPACES
+from ocirt.errors import ConfigError, UnsupportedError, from_os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+    from typing import Any
+
+NS_GET_NSTYPE = 0xB703
+"""ioctl_ns(2), Linux 4.11: the CLONE_NEW* flag of the namespace that a descriptor is open on."""
+_NAMES = {"network": "net", "mount": "mnt"}
+DETACHED_MOUNTS = (6, 15)
+"""Linux 6.15 mounts on trees that are mounted nowhere, which is what a container without a mount namespace gets."""
+
+
+def open_joined(namespaces: Sequence[dict[str, Any]], descriptors: dict[str, int]) -> tuple[list[str], list[str]]:
+    """(kinds to join, kinds that are the caller's own). Puts a descriptor of each to join into `descriptors`.
+
+    Raises ConfigError for a path that is no namespace, or one of another kind.
+    """
+    joined, shared = [], []
+    for index, namespace in enumerate(namespaces):
+        path, kind = namespace.get("path"), namespace["type"]
+        if not path:
+            continue
+        fd = _open(path, kind, f"/linux/namespaces/{index}/path")
+        status, own = posix.fstat(fd), posix.stat(f"/proc/self/ns/{_NAMES.get(kind, kind)}")
+        if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
+            posix.close(fd)
+            shared.append(kind)
+        else:
+            descriptors[f"{kind} namespace"] = fd
+            joined.append(kind)
+    return joined, shared
+
+
+def _open(path: str, kind: str, pointer: str) -> int:
+    try:
+        regular = posix.stat(path).st_mode & 0o170000 == 0o100000  # to open anything else could block, or do something
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC) if regular else -1
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", pointer=pointer, errno=error.errno or 0) from None
+    try:
+        found = ioctl(fd, NS_GET_NSTYPE) if regular else 0
+    except OSError:
+        found = 0
+    if found != NAMESPACES[kind]:
+        if fd >= 0:
+            posix.close(fd)
+        got = next((f"a {name} namespace" for name, flag in NAMESPACES.items() if flag == found), "something else")
+        raise ConfigError(f"expected a {kind} namespace, {path} is {got}", pointer=pointer)
+    return fd
+
+
+def check_mounts(own: Container[str], pointer: str) -> None:
+    """What a container without a mount namespace of its own needs. Raises UnsupportedError or ConfigError."""
+    if "user" in own:
+        raise ConfigError(
+            "a user namespace needs a mount namespace of its own",
+            pointer=pointer,
+            hint='add {"type": "mount"}: the host\'s mounts cannot be changed from there',
+        )
+    release = posix.uname().release
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0].partition("-")[0]
+    if (int(major), int(minor)) < DETACHED_MOUNTS:
+        raise UnsupportedError(
+            f"without a mount namespace of its own a container needs Linux 6.15, this is {release}",
+            pointer=pointer,
+            hint='add {"type": "mount"}',
+        )
+
+
+def write_maps(pid: int, linux: dict[str, Any]) -> None:
+    """The id maps of the user namespace that process `pid` has made (user_namespaces(7)): each in one write."""
+    for name, file in (("gidMappings", "gid_map"), ("uidMappings", "uid_map")):
+        _write(f"/proc/{pid}/{file}", map_text(linux[name]), f"/linux/{name}")
+
+
+def map_text(mappings: Sequence[dict[str, int]]) -> str:
+    return "".join(f"{one['containerID']} {one['hostID']} {one['size']}\n" for one in mappings)
+
+
+def _write(path: str, content: str, pointer: str) -> None:
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, content.encode())
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        error.filename = None  # the pid in it tells nothing
+        hint = "are these host ids mapped in our own user namespace? see /proc/self/uid_map" if error.errno == 1 else ""
+        raised = from_os_error(error, "write the id map", hint=hint)
+        raised.pointer = pointer
+        raise raised from None
+
+
+def open_user_namespace(uids: Sequence[dict[str, int]], gids: Sequence[dict[str, int]], pointer: str) -> int:
+    """A descriptor of a user namespace with these maps and no process in it: what mount_setattr(2) wants for an
+    idmapped mount. `pointer` is what an error names."""
+    try:
+        pid = clone_paused(NAMESPACES["user"])
+    except OSError as error:
+        raised = from_os_error(error, "make a user namespace", hint="see user.max_user_namespaces in sysctl(8)")
+        raised.pointer = pointer
+        raise raised from None
+    try:
+        _write(f"/proc/{pid}/gid_map", map_text(gids), pointer)
+        _write(f"/proc/{pid}/uid_map", map_text(uids), pointer)
+        return posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
+    finally:
+        posix.kill(pid, 9)
+        posix.waitpid(pid, 0)

@@ -1,0 +1,31 @@
+"""A procfs of init's own, which nothing in the container can shadow."""
+
+from __future__ import annotations
+
+from ocirt.plan.kernel import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_STRING,
+    FSMOUNT_CLOEXEC,
+    FSOPEN_CLOEXEC,
+    O_CLOEXEC,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.step import Plan, Reg
+
+
+def open_proc(plan: Plan) -> Reg:
+    """A detached mount of it, with no more than processes in it (`subset=pid`).
+
+    Its descriptor gets the number that is free when this begins: the first that is opened in the container has the
+    plan's, so that all later ones lie above it.
+    """
+    plan.at("", "make a private procfs")
+    proc = plan.open("proc", "fsopen", "proc", FSOPEN_CLOEXEC)
+    plan.call("fsconfig", proc, FSCONFIG_SET_STRING, "subset", "pid", 0, log=True)
+    plan.call("fsconfig", proc, FSCONFIG_CMD_CREATE, 0, 0, 0, log=True)
+    mount = plan.open("mount", "fsmount", proc, FSMOUNT_CLOEXEC, 0, log=True)
+    plan.call("dup3", mount, proc, O_CLOEXEC)
+    plan.close(mount)
+    return proc
