@@ -21,7 +21,7 @@ OCIRT = os.environ.get("OCIRT") or str(Path(sys.prefix) / "bin" / "ocirt")
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh true false cat ls id hostname ps mount sleep echo env stat touch mkdir head tail test wc grep kill tty stty pwd"
-    " umask"
+    " umask uname"
 )
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ocirt.config.load import Config
 
+_RARE = {"scheduler", "ioPriority", "execCPUAffinity", "personality", "memoryPolicy"}
+"""Of process and linux; check_process.py has their rules."""
+
 
 def check_meaning(config: Config) -> None:
     """Raise ConfigError for the first rule that the configuration breaks; note warnings on it."""
@@ -29,6 +32,11 @@ def check_meaning(config: Config) -> None:
     for index, mount in enumerate(spec.get("mounts") or ()):
         _mount(mount, f"/mounts/{index}", config)
     _linux(spec.get("linux") or {}, spec)
+    process, linux = spec["process"], spec.get("linux") or {}
+    if not (_RARE.isdisjoint(process) and _RARE.isdisjoint(linux)):
+        from ocirt.config.check_process import check_rare
+
+        check_rare(config, process, linux)
 
 
 def _version(version: str) -> None:
@@ -87,7 +95,7 @@ def _rlimits(rlimits: Sequence[dict[str, Any]]) -> None:
         pointer = f"/process/rlimits/{index}"
         name = limit["type"]
         if name not in RLIMITS:
-            raise ConfigError(f'unknown resource limit "{name}"', pointer=pointer + "/type", hint=_guess(name, RLIMITS))
+            raise ConfigError(f'unknown resource limit "{name}"', pointer=pointer + "/type", hint=guess(name, RLIMITS))
         if name in seen:
             raise ConfigError(f"{name} is set twice, first at /process/rlimits/{seen[name]}", pointer=pointer + "/type")
         seen[name] = index
@@ -109,7 +117,7 @@ def _capabilities(sets: dict[str, list[str] | None], config: Config) -> None:
             pointer = f"/process/capabilities/{name}/{index}"
             message = f'unknown capability "{capability}"'
             if old:
-                raise ConfigError(message, pointer=pointer, hint=_guess(capability, CAPABILITIES))
+                raise ConfigError(message, pointer=pointer, hint=guess(capability, CAPABILITIES))
             config.warnings.append(f"{pointer}: {message}: ignored")
 
 
@@ -144,7 +152,7 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
         kind = namespace["type"]
         pointer = f"/linux/namespaces/{index}/type"
         if kind not in NAMESPACES:
-            raise ConfigError(f'unknown namespace type "{kind}"', pointer=pointer, hint=_guess(kind, NAMESPACES))
+            raise ConfigError(f'unknown namespace type "{kind}"', pointer=pointer, hint=guess(kind, NAMESPACES))
         if kind in kinds:
             raise ConfigError(
                 f"a second {kind} namespace, after /linux/namespaces/{kinds[kind]}", pointer=pointer, hint="remove one"
@@ -200,7 +208,7 @@ def _device_rule(rule: dict[str, Any], pointer: str) -> None:
             )
 
 
-def _guess(word: str, known: dict[str, Any]) -> str:
+def guess(word: str, known: dict[str, Any]) -> str:
     """ "did you mean …?", if one of the known names is near."""
     from difflib import get_close_matches
 

@@ -146,6 +146,19 @@ _CAPABILITIES = record(
     }
 )
 
+_SCHEDULER = record(
+    {
+        "policy": string,
+        "nice": integer(-20, 19),
+        "priority": integer(-(2**31), 2**31 - 1),
+        "flags": array(string),
+        "runtime": U64,
+        "deadline": U64,
+        "period": U64,
+    },
+    ("policy",),
+)
+
 _PROCESS = record(
     {
         "terminal": boolean,
@@ -158,11 +171,11 @@ _PROCESS = record(
         "rlimits": array(record({"type": string, "hard": U64, "soft": U64}, ("type", "hard", "soft"))),
         "noNewPrivileges": boolean,
         "apparmorProfile": later,
-        "oomScoreAdj": later,
-        "scheduler": later,
+        "oomScoreAdj": integer(-1000, 1000),
+        "scheduler": _SCHEDULER,
         "selinuxLabel": later,
-        "ioPriority": later,
-        "execCPUAffinity": later,
+        "ioPriority": record({"class": string, "priority": integer(0, 7)}, ("class",)),
+        "execCPUAffinity": record({"initial": string, "final": string}),
     },
     ("cwd", "user"),
 )
@@ -217,8 +230,8 @@ _LINUX = record(
         "rootfsPropagation": later,
         "mountLabel": later,
         "intelRdt": later,
-        "personality": later,
-        "memoryPolicy": later,
+        "personality": record({"domain": string, "flags": array(string)}, ("domain",)),
+        "memoryPolicy": record({"mode": string, "nodes": string, "flags": array(string)}, ("mode",)),
     }
 )
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ocirt.plan.facts import Facts
     from ocirt.plan.step import Reg, Slot
 
+RARE = {"scheduler", "ioPriority", "personality", "memoryPolicy"}
+"""Of process and linux: what scheduling.py sets."""
+
 
 class Scope:
     """What the concerns share while one plan is compiled: the inputs, and the registers that they leave each other."""
@@ -142,6 +145,10 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
 
     # From here on rights go away, in the one order in which each step still may what it has to.
     process.set_limits(scope)
+    if not (RARE.isdisjoint(scope.process) and RARE.isdisjoint(scope.linux)):
+        from ocirt.plan.scheduling import set_rare
+
+        set_rare(scope)
     credentials.drop_bounding(scope)
     credentials.change_user(scope)
     credentials.set_capabilities(scope)

@@ -10,7 +10,8 @@ from errno import errorcode
 from struct import iter_unpack
 
 from ocirt.config.names import CAPABILITIES, RLIMITS
-from ocirt.plan import kernel, tags
+from ocirt.config.names_scheduling import EXECUTION_DOMAINS
+from ocirt.plan import decode_scheduling, kernel, tags
 from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
 
 TYPE_CHECKING = False
@@ -218,6 +219,21 @@ def rlimit(value: Argument, args: tuple[Argument, ...]) -> str:
     return f"{{rlim_cur={soft}, rlim_max={hard}}}"
 
 
+def _number(shown: Callable[[int], str]) -> Decoder:
+    return lambda value, args: shown(value) if type(value) is int else plain(value)
+
+
+def _structure(shown: Callable[[bytes], str], size: int = 0) -> Decoder:
+    """Bytes, of this size if one is given."""
+
+    def decode(value: Argument, args: tuple[Argument, ...]) -> str:
+        if isinstance(value, bytes) and size in (0, len(value)):
+            return shown(value)
+        return pointer(value, args)
+
+    return decode
+
+
 def sigaction(value: Argument, args: tuple[Argument, ...]) -> str:
     return "{SIG_DFL}" if value == bytes(kernel.SIGACTION_SIZE) else plain(value)
 
@@ -322,6 +338,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "fsopen": (plain, _word(_constants("FSOPEN_"))),
     "getcwd": (plain, plain),
     "ioctl": (plain, _one(_IOCTL), ioctl_argument),
+    "ioprio_set": (_one(_constants("IOPRIO_WHO_")), plain, _number(decode_scheduling.io_priority)),
     "keyctl": (_one(_constants("KEYCTL_")), plain, plain, plain, plain),
     "load": (plain,),
     "mkdirat": (*_PATH, mode),
@@ -331,12 +348,20 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "open_tree": (*_PATH, _word(_constants("OPEN_TREE_") | _AT_FLAGS)),
     "openat": (*_PATH, open_flags, mode),
     "openat2": (*_PATH, open_how, plain),
+    "personality": (_one({number: "PER_" + name for name, number in EXECUTION_DOMAINS.items()}),),
     "pivot_root": (plain, plain),
     "prctl": (_one(_PRCTL), prctl_argument, prctl_ambient, plain, plain),
     "prlimit64": (plain, _one(_RLIMIT), rlimit, pointer),
     "report to": (plain,),
     "rt_sigaction": (plain, sigaction, pointer, plain),
+    "sched_setaffinity": (plain, plain, _structure(decode_scheduling.number_set)),
+    "sched_setattr": (plain, _structure(decode_scheduling.attributes, kernel.SCHED_ATTR.size), plain),
     "send descriptor": (plain, _one(_TAGS["FD_"])),
+    "set_mempolicy": (
+        _number(decode_scheduling.memory_policy),
+        _structure(decode_scheduling.number_set),
+        plain,
+    ),
     "setdomainname": (plain, plain),
     "setgroups": (plain, groups),
     "sethostname": (plain, plain),

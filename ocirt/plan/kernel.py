@@ -103,6 +103,11 @@ S_IFREG = 0o100000
 # keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
+# ioprio_set(2), sched_setattr(2)
+IOPRIO_WHO_PGRP = 2
+IOPRIO_CLASS_SHIFT = 13
+SCHED_CAPACITY_SCALE = 1024
+
 # statx(2): the places of fields in struct statx
 STATX_BASIC_STATS = 0x7FF
 STATX_SIZE = 256
@@ -135,6 +140,7 @@ MOUNT_ATTR = Struct("<QQQQ")  # attr_set, attr_clr, propagation, userns_fd
 RLIMIT = Struct("<QQ")  # rlim_cur, rlim_max
 IFREQ_FLAGS = Struct("<16sH22x")  # ifr_name, ifr_flags
 WINSIZE = Struct("<HHHH")  # rows, columns, x pixels, y pixels
+SCHED_ATTR = Struct("<IIQiIQQQII")  # size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
 CAP_HEADER = Struct("<II")  # version, pid
 CAP_DATA = Struct("<IIIIII")  # effective, permitted, inheritable: low words, then high words
 

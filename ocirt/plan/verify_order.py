@@ -24,6 +24,7 @@ from ocirt.plan.kernel import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     RLIMIT,
+    SCHED_ATTR,
     SIGACTION_SIZE,
     SIGSET_SIZE,
 )
@@ -308,6 +309,21 @@ def _prlimit64(walk: Walk, index: int, step: Step) -> None:
         raise broken("buffers-bounded", index, step, "struct rlimit64 has another size")
 
 
+def _sched_setattr(walk: Walk, index: int, step: Step) -> None:
+    attributes = step.args[1]
+    if type(attributes) is not bytes or not len(attributes) == SCHED_ATTR.size == attributes[0]:
+        raise broken("buffers-bounded", index, step, "struct sched_attr has another size")
+
+
+def _set_bits(walk: Walk, index: int, step: Step) -> None:
+    """sched_setaffinity(2) counts in bytes, set_mempolicy(2) in bits and one more."""
+    bits, size = (step.args[2], step.args[1]) if step.call == "sched_setaffinity" else step.args[1:]
+    if step.call == "set_mempolicy" and type(size) is int:
+        size = (size + 6) // 8
+    if (len(bits) if type(bits) is bytes else bits) != size:
+        raise broken("buffers-bounded", index, step, "the set has another size")
+
+
 def _set_name(walk: Walk, index: int, step: Step) -> None:
     name, size = step.args
     if type(name) is not str or len(name.encode()) != size:
@@ -334,14 +350,19 @@ ORDER_CHECKS: dict[str, Check] = {
     "fchown": None,
     "getcwd": _getcwd,
     "ioctl": None,
+    "ioprio_set": None,
     "keyctl": None,
     "load": None,
+    "personality": None,
     "pivot_root": _pivot_root,
     "prctl": _credentials,
     "prlimit64": _prlimit64,
     "report to": None,
     "rt_sigaction": _sigaction,
+    "sched_setaffinity": _set_bits,
+    "sched_setattr": _sched_setattr,
     "send descriptor": None,
+    "set_mempolicy": _set_bits,
     "setdomainname": _set_name,
     "setgroups": _setgroups,
     "sethostname": _set_name,

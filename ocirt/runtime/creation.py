@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
+from errno import EACCES
 from time import gmtime, time_ns
 
 from ocirt.cgroups.layout import detect
@@ -219,6 +220,9 @@ class Creation:
             from ocirt.host.namespaces import write_maps
 
             write_maps(pid, self.config.spec["linux"])
+        score = self.config.spec["process"].get("oomScoreAdj")
+        if score is not None:  # 0 is a value
+            set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
                 self.cgroups.create()
@@ -309,6 +313,21 @@ class Creation:
                 self.entry.remove()
             finally:
                 self.entry.close()
+
+
+def set_oom_score(pid: int, score: int) -> None:
+    """proc(5), oom_score_adj. By the host, because lowering it needs CAP_SYS_RESOURCE in the initial user namespace."""
+    try:
+        fd = posix.open(f"/proc/{pid}/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, str(score).encode())
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        error.filename = None
+        hint = "to lower it below ocirt's own needs CAP_SYS_RESOURCE" if error.errno == EACCES else ""
+        pointer = "/process/oomScoreAdj"
+        raise from_os_error(error, f"set oom_score_adj to {score}", pointer=pointer, hint=hint) from None
 
 
 def _make_fifo(path: str) -> None:

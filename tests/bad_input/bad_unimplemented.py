@@ -8,11 +8,7 @@ _LATER: list[tuple[str, object, object]] = [
     # pointer, a value that asks for something, one that does not
     ("/hooks", {"prestart": [{"path": "/bin/true"}]}, {}),
     ("/process/apparmorProfile", "docker-default", ""),
-    ("/process/oomScoreAdj", -500, None),
-    ("/process/scheduler", {"policy": "SCHED_BATCH"}, {}),
     ("/process/selinuxLabel", "system_u:system_r:container_t:s0", ""),
-    ("/process/ioPriority", {"class": "IOPRIO_CLASS_IDLE", "priority": 0}, None),
-    ("/process/execCPUAffinity", {"initial": "0"}, {}),
     ("/mounts/0/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
     ("/mounts/0/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], None),
     ("/linux/resources/memory", {"limit": 1 << 30}, {}),
@@ -30,8 +26,6 @@ _LATER: list[tuple[str, object, object]] = [
     ("/linux/rootfsPropagation", "shared", ""),
     ("/linux/mountLabel", "system_u:object_r:container_file_t:s0", ""),
     ("/linux/intelRdt", {"closID": "guaranteed"}, {}),
-    ("/linux/personality", {"domain": "LINUX32"}, {}),
-    ("/linux/memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0"}, {}),
 ]
 _OPTIONS = ("rro", "tmpcopyup", "idmap", "ridmap", "remount", "iversion", "nosymfollow", "src-nofollow", "copy-symlink")
 

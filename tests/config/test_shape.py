@@ -30,6 +30,18 @@ FULL: dict[str, Any] = {
         },
         "rlimits": [{"type": "RLIMIT_CORE", "hard": 1, "soft": 0}],
         "noNewPrivileges": True,
+        "oomScoreAdj": 0,
+        "scheduler": {
+            "policy": "SCHED_DEADLINE",
+            "nice": 0,
+            "priority": 0,
+            "flags": ["SCHED_FLAG_RECLAIM"],
+            "runtime": 1,
+            "deadline": 2,
+            "period": 3,
+        },
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7},
+        "execCPUAffinity": {"initial": "0", "final": "1"},
     },
     "hostname": "a",
     "domainname": "b",
@@ -44,6 +56,8 @@ FULL: dict[str, Any] = {
         "resources": {"devices": [{"allow": False, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]},
         "maskedPaths": ["/proc/kcore"],
         "readonlyPaths": ["/proc/sys"],
+        "personality": {"domain": "LINUX", "flags": ["a"]},
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
     },
 }
 REQUIRED = {
@@ -62,17 +76,20 @@ REQUIRED = {
     "/linux/namespaces/0/type",
     *(f"/linux/{kind}Mappings/0/{name}" for kind in ("uid", "gid") for name in ("containerID", "hostID", "size")),
     "/linux/resources/devices/0/allow",
+    "/process/scheduler/policy",
+    "/process/ioPriority/class",
+    "/linux/personality/domain",
+    "/linux/memoryPolicy/mode",
 }
 LATER = [
-    *(f"/process/{name}" for name in ("apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority")),
-    "/process/execCPUAffinity",
+    "/process/apparmorProfile",
+    "/process/selinuxLabel",
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
     *(f"/linux/resources/{name}" for name in ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network")),
     *(f"/linux/resources/{name}" for name in ("rdma", "unified")),
     *(f"/linux/{name}" for name in ("devices", "netDevices", "sysctl")),
-    *(f"/linux/{name}" for name in ("seccomp", "rootfsPropagation", "mountLabel", "intelRdt", "personality")),
-    "/linux/memoryPolicy",
+    *(f"/linux/{name}" for name in ("seccomp", "rootfsPropagation", "mountLabel", "intelRdt")),
     "/hooks",
 ]
 """What a later issue brings. Whoever implements one removes its line here."""

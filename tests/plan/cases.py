@@ -95,6 +95,23 @@ def privileged(spec: dict[str, Any]) -> None:
     spec["mounts"][1] = {"destination": "/dev", "source": "/dev", "options": ["rbind"]}
 
 
+def scheduling(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"] |= {
+        "scheduler": {
+            "policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM"],
+            "runtime": 10_000_000,
+            "deadline": 30_000_000,
+        },
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7},
+    }
+    spec["linux"] |= {
+        "personality": {"domain": "LINUX32"},
+        "memoryPolicy": {"mode": "MPOL_INTERLEAVE", "nodes": "0-2, 70", "flags": ["MPOL_F_STATIC_NODES"]},
+    }
+
+
 def least(spec: dict[str, Any]) -> None:
     """All that can be absent is absent."""
     spec.clear()
@@ -124,6 +141,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "program-by-path": (program_by_path, ON_V1),
     "limits": (limits, ON_V1),
     "privileged": (privileged, ON_V1 | {"directories": {"/dev": True}}),
+    "scheduling": (scheduling, ON_V1),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "least": (least, ON_V2 | {"wait_for_start": False}),
     "aarch64": (no_terminal, ON_V2 | {"machine": "aarch64"}),

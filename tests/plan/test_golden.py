@@ -21,6 +21,8 @@ _OCTAL = {("mkdirat", 2), ("mknodat", 2), ("umask", 0)}
 
 def shown_words(content: bytes) -> str:
     """A structure: as numbers of 8 bytes where it consists of such, else in hexadecimal."""
+    if len(content) > 256 and len(set(content)) == 1:
+        return f"<{len(content)} × {content[0]:#x}>"
     if len(content) % 8:
         return f"<{content.hex()}>"
     words = [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]

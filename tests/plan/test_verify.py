@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import plan.damage_flow
 import plan.damage_mounts
-import plan.damage_order  # noqa: F401  (each notes its damages)
+import plan.damage_order
+import plan.damage_process  # noqa: F401  (each notes its damages)
 import pytest
 from plan.cases import CASES, compile_case
 from plan.damage import DAMAGES, Damage, find, tolerate

@@ -89,7 +89,6 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         {"type": "RLIMIT_CPU", "soft": 9, "hard": 9},
         {"type": "RLIMIT_CPU", "soft": 9, "hard": 9},
     ]
-    config["process"]["oomScoreAdj"] = 5
     config["linux"]["rootfsPropagation"] = "shared"
     config["linux"]["resources"]["pids"] = {"limit": 7}
     config["mounts"] += [
@@ -104,7 +103,6 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         "/process/noNewPrivileges": "schema",
         "/process/rlimits/0/soft": "config",
         "/process/rlimits/2/type": "config",
-        "/process/oomScoreAdj": "unsupported",
         "/linux/rootfsPropagation": "unsupported",
         "/linux/resources/pids": "unsupported",
         "/mounts/7/options/0": "unsupported",
