@@ -8,6 +8,7 @@ from ocirt.config.names import CAPABILITIES
 from ocirt.plan.kernel import (
     CAP_DATA,
     CAP_HEADER,
+    EPERM,
     LINUX_CAPABILITY_VERSION_3,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
@@ -41,7 +42,9 @@ def change_user(scope: Scope) -> None:
     plan.call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
     groups = user.get("additionalGids") or ()
     plan.at("/process/user/additionalGids", "set the additional groups")
-    plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0)
+    # In a joined user namespace it may be denied; then there are no groups, because they went before it was joined.
+    denied = (EPERM,) if not groups and "user" in scope.joined else ()
+    plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0, ignore=denied)
     gid, uid = user["gid"], user["uid"]
     plan.at("/process/user/gid", f"become group {gid}")
     plan.call("setresgid", gid, gid, gid)

@@ -49,7 +49,9 @@ def open_null(scope: Scope) -> None:
         return
     plan = scope.plan
     plan.at("/linux/maskedPaths", "open /dev/null of the host, character device 1:3")
-    scope.null = plan.open("null", "open_tree", AT_FDCWD, "/dev/null", O_CLOEXEC)
+    # Where the mounts are not our own, a copy of it: only these may be looked at. Elsewhere what is attached is copied.
+    kind = O_CLOEXEC if "mount" in scope.new else CLONE_TREE
+    scope.null = plan.open("null", "open_tree", AT_FDCWD, "/dev/null", kind)
     status = Buffer(STATX_SIZE)
     plan.call("statx", scope.null, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status)
     expect_device(plan, status, 1, 3)

@@ -8,9 +8,11 @@ from ocirt.plan.kernel import (
     AF_INET,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
     CLONE_NEWTIME,
     CLONE_PARENT,
     ENOSYS,
+    EPERM,
     IFF_UP,
     IFREQ_FLAGS,
     KEYCTL_JOIN_SESSION_KEYRING,
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 # Of the namespaces that are joined, these come before the clone: pid and time act on children alone. The user
 # namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined
-# when the root is built, and the cgroup namespace when the cgroups are joined.
-_JOINED_FIRST = ("uts", "ipc", "network", "pid", "time")
+# when the root is built.
+_JOINED_FIRST = ("cgroup", "uts", "ipc", "network", "pid", "time")
 
 
 def join(scope: Scope) -> None:
@@ -41,7 +43,10 @@ def join(scope: Scope) -> None:
 
 
 def join_user(scope: Scope) -> None:
+    """The groups go first: in the namespace setgroups(2) may be denied for good (user_namespaces(7))."""
     if "user" in scope.joined:
+        scope.plan.at(f"{scope.joined['user']}/path", "drop the caller's groups")
+        scope.plan.call("setgroups", 0, 0)
         _join(scope, "user")
 
 
@@ -72,17 +77,28 @@ def set_clocks(scope: Scope) -> None:
     plan.close(proc)
 
 
+def _made_elsewhere(scope: Scope) -> list[str]:
+    """New namespaces that are not made by the clone. The root of a cgroup namespace is the cgroup of the moment, and
+    that is still ocirt's own; the files in an ipc namespace (mqueue) belong to who makes it, and that has to be the
+    root of the user namespace; a time namespace's clocks were moved before."""
+    kinds = ["cgroup"]
+    if scope.takes_first:
+        kinds.append("ipc")
+    if scope.linux.get("timeOffsets"):
+        kinds.append("time")
+    return kinds
+
+
 def enter(scope: Scope) -> None:
     """Go on in a new process, in the new namespaces.
 
-    CLONE_PARENT makes it a child of the host's ocirt, which waits for it. The cgroup namespace is not among the
-    flags: its root is the cgroup of the moment, and that is still ocirt's own. A user namespace owns those that are
-    made with it.
+    CLONE_PARENT makes it a child of the host's ocirt, which waits for it. A user namespace owns those that are made
+    with it.
     """
     plan = scope.plan
     flags = CLONE_PARENT
     for kind in scope.new:
-        if kind != "cgroup" and not (kind == "time" and scope.linux.get("timeOffsets")):
+        if kind not in _made_elsewhere(scope):
             flags |= NAMESPACES[kind]
     plan.at("/linux/namespaces", "make the namespaces " + ", ".join(scope.new))
     if "cgroup" in scope.inherited:
@@ -100,9 +116,12 @@ def become_root(scope: Scope) -> None:
         plan.at("/linux/uidMappings", "wait for the host to map the ids")
         plan.sync(SYNC_MAPPED)
     plan.at(scope.namespaces["user"], "become root in the user namespace")
-    plan.call("setgroups", 0, 0)
+    plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
     plan.call("setresgid", 0, 0, 0)
     plan.call("setresuid", 0, 0, 0)
+    if "ipc" in scope.new:
+        plan.at(scope.new["ipc"], "make the ipc namespace")
+        plan.call("unshare", CLONE_NEWIPC)
 
 
 def enter_session(scope: Scope) -> None:
@@ -138,7 +157,7 @@ def set_names(scope: Scope) -> None:
 
 def meet_cgroups(scope: Scope) -> None:
     """Wait until the host has made the cgroups and put us into them; then make the cgroup namespace, whose root is
-    the cgroup of the moment, or join one."""
+    the cgroup of the moment."""
     plan = scope.plan
     if scope.facts.attached_late:
         plan.at("/linux/cgroupsPath", "wait for the host to join the cgroups")
@@ -146,5 +165,3 @@ def meet_cgroups(scope: Scope) -> None:
     if "cgroup" in scope.new:
         plan.at(scope.new["cgroup"], "make the cgroup namespace")
         plan.call("unshare", CLONE_NEWCGROUP)
-    elif "cgroup" in scope.joined:
-        _join(scope, "cgroup")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ocirt.errors import PlanError
 from ocirt.plan.inherited import MOST_INHERITED
-from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, LAST_DESCRIPTOR
+from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, LAST_DESCRIPTOR
 from ocirt.plan.step import Reg, Slot, Vector
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
 from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
@@ -78,6 +78,7 @@ _HARMLESS: dict[str, tuple[int, ...]] = {
     "unlinkat": (ENOENT,),
     "move_mount": (EINVAL, ENOTDIR),  # of a mask only
     "chdir": (),
+    "setgroups": (EPERM,),  # where all groups went before
     "faccessat2": (),
     "expect": (),
 }

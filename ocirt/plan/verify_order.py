@@ -11,6 +11,7 @@ from ocirt.plan.kernel import (
     CAP_HEADER,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
     CLONE_NEWNS,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
@@ -81,7 +82,7 @@ class Walk:
         self.stage = 0
         self.reached = ""
         self.seen: set[str] = set()
-        self.own_mounts = self.maps_due = self.in_user = False
+        self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
 
@@ -161,14 +162,11 @@ def _chroot(walk: Walk, index: int, step: Step) -> None:
 
 
 def _setns(walk: Walk, index: int, step: Step) -> None:
-    """Of descriptors that the host has checked; pid, time and user before the clone, which they act on."""
+    """Of descriptors that the host has checked; before the clone, as pid and time act on children alone."""
     fd, kind = step.args
-    if type(fd) is not int or not walk.certain or walk.stage or walk.roots:
-        raise broken("host-met", index, step, "an inherited descriptor, before the credentials change")
-    if kind == CLONE_NEWCGROUP:
-        if not (walk.attached or walk.into_cgroup):
-            raise broken("host-met", index, step, "the host has not joined the cgroups yet")
-    elif kind == CLONE_NEWNS:
+    if type(fd) is not int or not walk.certain:
+        raise broken("host-met", index, step, "an inherited descriptor that the host has checked")
+    if kind == CLONE_NEWNS:
         if not walk.cloned or walk.own_mounts:
             raise broken("mounts-private", index, step, "the mounts were made elsewhere")
     elif walk.cloned:
@@ -217,6 +215,8 @@ def _sync(walk: Walk, index: int, step: Step) -> None:
 
 def _unshare(walk: Walk, index: int, step: Step) -> None:
     if step.args[0] == CLONE_NEWTIME and not walk.cloned and walk.certain:
+        return
+    if step.args[0] == CLONE_NEWIPC and len(walk.roots) == len(_ROOTS) and walk.certain:
         return
     if step.args[0] != CLONE_NEWCGROUP or not (walk.attached or walk.into_cgroup):
         raise broken("host-met", index, step, "the namespace's root would be the caller's cgroup")
@@ -279,6 +279,13 @@ def _set_ids(walk: Walk, index: int, step: Step) -> None:
 
 
 def _setgroups(walk: Walk, index: int, step: Step) -> None:
+    if not walk.cloned and not walk.in_user and step.args == (0, 0) and walk.certain:
+        walk.no_groups = True
+        return
+    if step.errnos:
+        if not walk.no_groups or step.args != (0, 0) or step.fail or step.ok:
+            raise broken("credentials-order", index, step, "groups of the caller may be left")
+        walk.certain = True
     if _becomes_root(walk, index, step):
         return
     count, groups = step.args

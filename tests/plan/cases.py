@@ -112,6 +112,46 @@ def scheduling(spec: dict[str, Any]) -> None:
     }
 
 
+def user_namespace(spec: dict[str, Any]) -> None:
+    binds(spec)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        spec["linux"][name] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+def user_namespace_without_cgroup(spec: dict[str, Any]) -> None:
+    user_namespace(spec)
+    spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "cgroup"]
+
+
+def joined(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec.pop("hostname")
+    spec["linux"]["namespaces"].append({"type": "user"})
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] != "mount":
+            namespace["path"] = f"/proc/1/ns/{namespace['type']}"
+
+
+def joined_mount(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "mount":
+            namespace["path"] = "/proc/1/ns/mnt"
+
+
+def without_mount_namespace(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "mount"]
+    spec["mounts"].append({"destination": "/ro", "type": "tmpfs", "options": ["ro", "rslave"]})
+
+
+def clocks(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"monotonic": {"secs": 172800}, "boottime": {"secs": -3600, "nanosecs": 1}}
+
+
 def least(spec: dict[str, Any]) -> None:
     """All that can be absent is absent."""
     spec.clear()
@@ -143,6 +183,15 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "privileged": (privileged, ON_V1 | {"directories": {"/dev": True}}),
     "scheduling": (scheduling, ON_V1),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
+    "user-namespace": (user_namespace, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
+    "user-namespace-without-cgroup": (
+        user_namespace_without_cgroup,
+        ON_V1 | {"directories": {"/data": True, "resolv.conf": False}},
+    ),
+    "joined": (joined, ON_V1 | {"joined": ("pid", "network", "ipc", "uts", "cgroup", "user")}),
+    "joined-mount": (joined_mount, ON_V2 | {"joined": ("mount",)}),
+    "without-mount-namespace": (without_mount_namespace, ON_V1),
+    "clocks": (clocks, ON_V2),
     "least": (least, ON_V2 | {"wait_for_start": False}),
     "aarch64": (no_terminal, ON_V2 | {"machine": "aarch64"}),
 }

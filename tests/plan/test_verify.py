@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import plan.damage_flow
 import plan.damage_mounts
+import plan.damage_namespaces
 import plan.damage_order
 import plan.damage_process  # noqa: F401  (each notes its damages)
 import pytest
