@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.cgroups.layout import Layout, Mounted
+    from ocirt.cgroups.resources import Resources
 
 
 class Cgroups:
@@ -32,6 +33,7 @@ class Cgroups:
         self.places = tuple(places)
         self.made: list[str] = []
         self.claimed = False
+        self.resources: Resources | None = None
 
     @classmethod
     def for_container(cls, layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
@@ -70,6 +72,16 @@ class Cgroups:
             self.made += reversed(missing)
         self.claimed = True
 
+    def limit(self, wanted: dict[str, Any]) -> list[str]:
+        """Note what linux.resources asks for beside devices. Returns warnings; raises ConfigError for what this host
+        cannot do."""
+        if not any(value for name, value in wanted.items() if name != "devices"):
+            return []
+        from ocirt.cgroups.resources import Resources
+
+        self.resources = Resources(self.places, wanted)
+        return self.resources.warnings
+
     def create(self) -> None:
         """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
         for _, controllers, is_v2, mount, path in self.places:
@@ -81,6 +93,8 @@ class Cgroups:
                     v1.prepare(path, controllers)
                 except OSError as error:
                     raise from_os_error(error, f"prepare the cgroup {path}", pointer="/linux/cgroupsPath") from None
+        if self.resources:
+            self.resources.set_early(self.made)
 
     def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
         try:
@@ -115,6 +129,12 @@ class Cgroups:
                 raise from_os_error(
                     error, f"join the {name or 'unified'} cgroup {path}", pointer="/linux/cgroupsPath"
                 ) from None
+
+    def set_late(self, devices: Sequence[dict[str, Any]]) -> None:
+        """Put in force what would hinder init. Raises KernelError."""
+        if self.resources:
+            self.resources.set_late()
+        self.set_devices(devices)
 
     def set_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """Put the device rules in force: by the v1 controller where there is one, else by a BPF program."""

@@ -190,8 +190,13 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
     if ".." in cgroups_path.split("/"):
         raise ConfigError(f'".." has no place in a cgroup path, got "{cgroups_path}"', pointer="/linux/cgroupsPath")
     _path(cgroups_path or "/", "/linux/cgroupsPath")
-    for index, rule in enumerate((linux.get("resources") or {}).get("devices") or ()):
+    resources = linux.get("resources") or {}
+    for index, rule in enumerate(resources.get("devices") or ()):
         _device_rule(rule, f"/linux/resources/devices/{index}")
+    if any(value for name, value in resources.items() if name != "devices"):
+        from ocirt.config.check_resources import check_resources
+
+        check_resources(resources)
 
 
 def _device_rule(rule: dict[str, Any], pointer: str) -> None:

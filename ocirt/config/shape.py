@@ -197,17 +197,64 @@ _DEVICE_RULE = record(
     ("allow",),
 )
 
+_MEMORY = record(
+    {
+        "limit": I64,
+        "reservation": I64,
+        "swap": I64,
+        "kernel": I64,
+        "kernelTCP": I64,
+        "swappiness": U64,
+        "disableOOMKiller": boolean,
+        "useHierarchy": boolean,
+        "checkBeforeUpdate": boolean,
+    }
+)
+
+_CPU = record(
+    {
+        "shares": U64,
+        "quota": I64,
+        "burst": U64,
+        "period": U64,
+        "realtimeRuntime": I64,
+        "realtimePeriod": U64,
+        "cpus": string,
+        "mems": string,
+        "idle": I64,
+    }
+)
+
+_RATES = array(record({"major": I64, "minor": I64, "rate": U64}, ("major", "minor", "rate")))
+_WEIGHTS = record({"major": I64, "minor": I64, "weight": U16, "leafWeight": U16}, ("major", "minor"))
+_BLOCK_IO = record(
+    {
+        "weight": U16,
+        "leafWeight": U16,
+        "weightDevice": array(_WEIGHTS),
+        "throttleReadBpsDevice": _RATES,
+        "throttleWriteBpsDevice": _RATES,
+        "throttleReadIOPSDevice": _RATES,
+        "throttleWriteIOPSDevice": _RATES,
+    }
+)
+
 _RESOURCES = record(
     {
         "devices": array(_DEVICE_RULE),
-        "memory": later,
-        "cpu": later,
-        "pids": later,
-        "blockIO": later,
-        "hugepageLimits": later,
-        "network": later,
-        "rdma": later,
-        "unified": later,
+        "memory": _MEMORY,
+        "cpu": _CPU,
+        "pids": record({"limit": I64}),
+        "blockIO": _BLOCK_IO,
+        "hugepageLimits": array(record({"pageSize": string, "limit": U64}, ("pageSize", "limit"))),
+        "network": record(
+            {
+                "classID": U32,
+                "priorities": array(record({"name": string, "priority": U32}, ("name", "priority"))),
+            }
+        ),
+        "rdma": mapping(record({"hcaHandles": U32, "hcaObjects": U32})),
+        "unified": mapping(string),
     }
 )
 

@@ -68,7 +68,7 @@ class Creation:
         self.entry: Entry | None = None
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self._home: bytes | None = None
-        self._devices_set = False
+        self._limits_set = False
         self._pid_file_written = False
         self._descriptors: dict[str, int] = {}
         self._check_terminal(console_socket, terminal_is_ours)
@@ -76,6 +76,7 @@ class Creation:
             layout = detect()
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+            self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
             self.facts = gather(
                 self.config,
                 container_id,
@@ -233,22 +234,23 @@ class Creation:
             self.master = fd
         elif tag == FD_PASSWD:
             self._home = home_of(self.config.spec["process"]["user"]["uid"], fd)
-            self._set_devices()
+            self._set_limits()
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
         """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
         return {}
 
-    def _set_devices(self) -> None:
-        """After init has made its nodes, which the rules could forbid; before the program runs."""
-        if not self._devices_set:
-            self._devices_set = True
+    def _set_limits(self) -> None:
+        """After init has made its nodes, which the device rules could forbid, and has done what a limit would hinder;
+        before the program runs."""
+        if not self._limits_set:
+            self._limits_set = True
             linux = self.config.spec.get("linux") or {}
-            self.cgroups.set_devices((linux.get("resources") or {}).get("devices") or ())
+            self.cgroups.set_late((linux.get("resources") or {}).get("devices") or ())
 
     def _finish(self) -> None:
         assert self.entry
-        self._set_devices()
+        self._set_limits()
         if self.console:
             from ocirt.host.console import send
 

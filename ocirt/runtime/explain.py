@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.cgroups.rules import Rule
+    from ocirt.cgroups.setting import Setting
     from ocirt.config.load import Config
     from ocirt.plan.compile import Compiled
     from ocirt.plan.facts import Facts
@@ -50,6 +51,7 @@ def prepare(config: Config) -> Prepared:
     layout = detect()
     linux = config.spec.get("linux") or {}
     cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+    warnings = cgroups.limit(linux.get("resources") or {})
     descriptors: dict[str, int] = {}
     try:
         facts = gather(config, container_id, layout, cgroups, wait_for_start=True, descriptors=descriptors)
@@ -57,6 +59,7 @@ def prepare(config: Config) -> Prepared:
         for fd in descriptors.values():
             posix.close(fd)
     compiled = compile_plan(config, facts)
+    compiled.warnings[:0] = warnings
     verify(compiled.plan)
     try:
         cgroups.plan()
@@ -106,6 +109,10 @@ class Explanation:
                 }
                 for name, _, _, _, path in prepared.cgroups.places
             ],
+            "limits": [
+                {"pointer": setting.pointer, "file": f"{setting.folder}/{setting.file}", "value": setting.value}
+                for setting in self._settings()
+            ],
             "devices": [rule_text(rule) for rule in self._rules()],
         }
 
@@ -136,8 +143,16 @@ class Explanation:
             for _, _, _, _, path in cgroups.places
         ]
         rules = ", ".join(rule_text(rule) for rule in self._rules())
+        lines += [
+            f"  {'set a limit':15}  {printable(f'{one.folder}/{one.file} = {one.value}')}  {printable(one.pointer)}"
+            for one in self._settings()
+        ]
         lines.append(f"  {'device rules':15}  deny a *:* rwm{', ' + rules if rules else ''}, and the default devices")
         return lines
+
+    def _settings(self) -> list[Setting]:
+        resources = self.prepared.cgroups.resources
+        return [*resources.early, *resources.late, *resources.unified] if resources else []
 
     def _rules(self) -> list[Rule]:
         """The configuration's own, after the initial deny-all and before the defaults."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bad_checks import VERBS, one_line, one_log_entry, refused, same
 from bad_process import PROCESS
+from bad_resources import RESOURCES
 from bad_texts import TEXTS, Text
 from bad_unimplemented import EMPTY, UNIMPLEMENTED
 from bad_values import MEANING, TYPES, Case, put
@@ -36,6 +37,12 @@ def test_a_value_of_the_wrong_type_is_refused(runtime: Runtime, light_bundle: Bu
 def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
+
+
+@cases(RESOURCES)
+def test_a_limit_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case) -> None:
+    case.spoil(light_bundle.config)
+    refused(runtime, light_bundle.write(), "create", case.pointer, case.words)
 
 
 @all_verbs

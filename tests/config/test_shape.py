@@ -14,6 +14,7 @@ from ocirt.config.shape import ID, U16, U32, U64, Mismatch, check_shape, later, 
 from ocirt.errors import ConfigError, UnsupportedError
 from ocirt.runtime.spec import default_spec
 
+RATES = tuple(f"throttle{way}{unit}Device" for way in ("Read", "Write") for unit in ("Bps", "IOPS"))
 # Where each property is in this document, and of which type it is. Written down anew, from the specification.
 FULL: dict[str, Any] = {
     "ociVersion": "1.3.0",
@@ -53,7 +54,28 @@ FULL: dict[str, Any] = {
         "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
         "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 3}},
         "cgroupsPath": "/a",
-        "resources": {"devices": [{"allow": False, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]},
+        "resources": {
+            "devices": [{"allow": False, "type": "c", "major": 1, "minor": 3, "access": "rwm"}],
+            "memory": {
+                **dict.fromkeys(("limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness"), 1),
+                **dict.fromkeys(("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"), True),
+            },
+            "cpu": {
+                **dict.fromkeys(("shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "idle"), 1),
+                **dict.fromkeys(("cpus", "mems"), "0-1"),
+            },
+            "pids": {"limit": 0},
+            "blockIO": {
+                "weight": 10,
+                "leafWeight": 10,
+                "weightDevice": [{"major": 8, "minor": 0, "weight": 10, "leafWeight": 10}],
+                **{name: [{"major": 8, "minor": 0, "rate": 1}] for name in RATES},
+            },
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+            "network": {"classID": 1, "priorities": [{"name": "eth0", "priority": 1}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 1, "hcaObjects": 1}},
+            "unified": {"memory.high": "1"},
+        },
         "maskedPaths": ["/proc/kcore"],
         "readonlyPaths": ["/proc/sys"],
         "personality": {"domain": "LINUX", "flags": ["a"]},
@@ -80,14 +102,17 @@ REQUIRED = {
     "/process/ioPriority/class",
     "/linux/personality/domain",
     "/linux/memoryPolicy/mode",
+    "/linux/resources/blockIO/weightDevice/0/major",
+    "/linux/resources/blockIO/weightDevice/0/minor",
+    *(f"/linux/resources/blockIO/{name}/0/{key}" for name in RATES for key in ("major", "minor", "rate")),
+    *(f"/linux/resources/hugepageLimits/0/{name}" for name in ("pageSize", "limit")),
+    *(f"/linux/resources/network/priorities/0/{name}" for name in ("name", "priority")),
 }
 LATER = [
     "/process/apparmorProfile",
     "/process/selinuxLabel",
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
-    *(f"/linux/resources/{name}" for name in ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network")),
-    *(f"/linux/resources/{name}" for name in ("rdma", "unified")),
     *(f"/linux/{name}" for name in ("devices", "netDevices", "sysctl")),
     *(f"/linux/{name}" for name in ("seccomp", "rootfsPropagation", "mountLabel", "intelRdt")),
     "/hooks",

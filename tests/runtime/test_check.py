@@ -90,7 +90,7 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         {"type": "RLIMIT_CPU", "soft": 9, "hard": 9},
     ]
     config["linux"]["rootfsPropagation"] = "shared"
-    config["linux"]["resources"]["pids"] = {"limit": 7}
+    config["linux"]["resources"]["pids"] = {"limit": -7}
     config["mounts"] += [
         {"destination": "/a", "type": "tmpfs", "options": ["lazytime"]},
         {"destination": "/b", "source": "/does/not/exist", "options": ["bind"]},
@@ -104,7 +104,7 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         "/process/rlimits/0/soft": "config",
         "/process/rlimits/2/type": "config",
         "/linux/rootfsPropagation": "unsupported",
-        "/linux/resources/pids": "unsupported",
+        "/linux/resources/pids/limit": "config",
         "/mounts/7/options/0": "unsupported",
         "/mounts/8/source": "config",
         "/mounts/9/source": "config",
