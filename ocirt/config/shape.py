@@ -273,7 +273,7 @@ _LINUX = record(
         "devices": later,
         "netDevices": later,
         "sysctl": later,
-        "seccomp": later,
+        "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile
         "rootfsPropagation": later,
         "mountLabel": later,
         "intelRdt": later,
@@ -319,14 +319,17 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:56] + '…"'
 
 
-def check_shape(config: object) -> None:
-    """Raise ConfigError (or UnsupportedError) for the first value in config.json that is not of its shape."""
+def check_shape(value: object, shape: Shape = CONFIG, below: tuple[str, ...] = ()) -> None:
+    """Raise ConfigError (or UnsupportedError) for the first value in config.json that is not of its shape.
+
+    below: the names that lead from the whole configuration to `value`, if that is a part of it.
+    """
     try:
-        if config is None:
-            raise Mismatch("an object", config)
-        CONFIG(config)
+        if value is None:
+            raise Mismatch("an object", value)
+        shape(value)
     except Mismatch as mismatch:
-        pointer = pointer_to(mismatch.path[::-1])
+        pointer = pointer_to([*below, *mismatch.path[::-1]])
         if mismatch.unsupported:
             raise UnsupportedError(
                 f"{mismatch.path[0]} is not implemented yet", pointer=pointer, hint="remove it, or wait for it"

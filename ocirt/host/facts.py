@@ -100,14 +100,22 @@ def gather(
     wait_for_start: bool,
     window: tuple[int, int] | None = None,
     descriptors: dict[str, int],
+    cached: bool = True,
 ) -> Facts:
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
+    cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
+    machine = posix.uname().machine
+    seccomp = None
+    if (config.spec.get("linux") or {}).get("seccomp"):
+        from ocirt.host.filters import filter_of
+
+        seccomp = filter_of(config.spec, machine, cached=cached)
     joined, shared = namespaces(config, descriptors)
     return Facts(
-        machine=posix.uname().machine,
+        machine=machine,
         container_id=container_id,
         rootfs=root_path(config),
         directories=bind_sources(config),
@@ -121,4 +129,5 @@ def gather(
         shared=tuple(shared),
         wait_for_start=wait_for_start,
         window=window,
+        seccomp=seccomp,
     )

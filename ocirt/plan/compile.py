@@ -38,6 +38,8 @@ class Scope:
     terminal: Reg
     umask: Reg
     entered: Reg
+    rights: tuple[int, int, int]  # the program's: effective, permitted, inheritable
+    raised: int  # what init keeps beyond them for as long as it needs it
 
     def __init__(self, config: Config, facts: Facts, plan: Plan) -> None:
         spec: dict[str, Any] = config.spec
@@ -163,6 +165,11 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         _wait_for_start(scope, proc)
     process.set_umask(scope)
     process.close_descriptors(scope)
+    # Last, because the profile may forbid any call but the start of the program itself.
+    if facts.seccomp:
+        from ocirt.plan import seccomp
+
+        seccomp.load(scope)
     process.execute(scope, program, environment)
     return Compiled(plan, scope.home, scope.warnings)
 

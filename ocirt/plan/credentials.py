@@ -5,6 +5,7 @@ from __future__ import annotations
 from _struct import pack
 
 from ocirt.config.names import CAPABILITIES
+from ocirt.errors import ConfigError
 from ocirt.plan.kernel import (
     CAP_DATA,
     CAP_HEADER,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ocirt.plan.compile import Scope
 
 _POINTER = "/process/capabilities"
+_SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
 
 
 def drop_bounding(scope: Scope) -> None:
@@ -61,17 +63,36 @@ def set_capabilities(scope: Scope) -> None:
     bounding = _bits(scope, "bounding")
     inheritable = _granted(scope, "inheritable", permitted | (scope.facts.permitted & bounding))
     ambient = _granted(scope, "ambient", permitted & inheritable)
+    scope.rights = (effective, permitted, inheritable)
+    scope.raised = _right_to_load(scope, effective) if scope.facts.seccomp else 0
     plan.at(_POINTER, "set the capabilities")
-    low = 0xFFFFFFFF
-    data = CAP_DATA.pack(
-        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
-    )
-    plan.call("capset", CAP_HEADER.pack(LINUX_CAPABILITY_VERSION_3, 0), data)
+    capset(scope, effective, permitted | scope.raised, inheritable)
     plan.at(f"{_POINTER}/ambient", "set the ambient capabilities")
     plan.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     for number in range(ambient.bit_length()):
         if ambient >> number & 1:
             plan.call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
+
+
+def capset(scope: Scope, effective: int, permitted: int, inheritable: int) -> None:
+    low = 0xFFFFFFFF
+    data = CAP_DATA.pack(
+        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
+    )
+    scope.plan.call("capset", CAP_HEADER.pack(LINUX_CAPABILITY_VERSION_3, 0), data)
+
+
+def _right_to_load(scope: Scope, effective: int) -> int:
+    """The capability, as a bit set, that init keeps beyond the program's to load the seccomp filter (seccomp(2))."""
+    if scope.process.get("noNewPrivileges"):
+        return 0
+    if not scope.facts.permitted & _SYS_ADMIN and "user" not in scope.namespaces:  # a new one gives all rights
+        raise ConfigError(
+            "loading a filter needs CAP_SYS_ADMIN, which the caller does not have",
+            pointer="/linux/seccomp",
+            hint="with /process/noNewPrivileges true it needs no right",
+        )
+    return _SYS_ADMIN & ~effective
 
 
 def forbid_new_privileges(scope: Scope) -> None:

@@ -12,7 +12,7 @@ from struct import iter_unpack
 from ocirt.config.names import CAPABILITIES, RLIMITS
 from ocirt.config.names_scheduling import EXECUTION_DOMAINS
 from ocirt.plan import decode_scheduling, kernel, tags
-from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
+from ocirt.plan.step import Buffer, Field, Program, Reg, Slot, Vector
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def plain(value: Argument, args: tuple[Argument, ...] = ()) -> str:
         return f"buffer[{value.size}]"
     if isinstance(value, Field):
         return _field(value)
+    if isinstance(value, Program):
+        return f"program[{len(value.instructions) // 8} instructions]"
     if isinstance(value, bytes):
         return "0x" + value.hex()
     return str(value)
@@ -354,6 +356,11 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "prlimit64": (plain, _one(_RLIMIT), rlimit, pointer),
     "report to": (plain,),
     "rt_sigaction": (plain, sigaction, pointer, plain),
+    "seccomp": (
+        _one({kernel.SECCOMP_SET_MODE_FILTER: "SECCOMP_SET_MODE_FILTER"}),
+        _word(_constants("SECCOMP_FILTER_FLAG_")),
+        plain,
+    ),
     "sched_setaffinity": (plain, plain, _structure(decode_scheduling.number_set)),
     "sched_setattr": (plain, _structure(decode_scheduling.attributes, kernel.SCHED_ATTR.size), plain),
     "send descriptor": (plain, _one(_TAGS["FD_"])),

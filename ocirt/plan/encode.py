@@ -5,7 +5,7 @@ from __future__ import annotations
 from _struct import Struct, pack
 
 from ocirt.errors import PlanError
-from ocirt.plan.step import Buffer, Field, Reg, Slot, Vector
+from ocirt.plan.step import Buffer, Field, Program, Reg, Slot, Vector
 from ocirt.plan.syscalls import MACHINES
 from ocirt.plan.wire import (
     ARGS,
@@ -59,6 +59,8 @@ class Data:
             return self._slot(arg)
         if isinstance(arg, Vector):
             return self._vector(arg)
+        if isinstance(arg, Program):
+            return self._program(arg)
         raise PlanError(f"a step cannot have a {type(arg).__name__} as argument")
 
     def _append(self, content: bytes) -> int:
@@ -78,6 +80,12 @@ class Data:
         places = [self.place(item) for item in vector.items]
         at = self._append(pack(f"<{len(places) + 1}Q", *places, 0))
         self.relocs += range(at, at + 8 * len(places), 8)
+        return at
+
+    def _program(self, program: Program) -> int:
+        instructions = self.place(program.instructions)
+        at = self._append(pack("<H6xQ", len(program.instructions) // 8, instructions))
+        self.relocs.append(at + 8)
         return at
 
 

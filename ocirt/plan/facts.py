@@ -25,6 +25,24 @@ class Hierarchy:
         self.v2 = v2
 
 
+class Filter:
+    """A compiled seccomp filter.
+
+    program    classic BPF: 8 bytes an instruction
+    flags      of seccomp(2); NEW_LISTENER (config/seccomp.py) if a rule asks a listener
+    warnings   "POINTER: words"
+    blocks     may it forbid what the program's start needs?
+    """
+
+    __slots__ = ("blocks", "flags", "program", "warnings")
+
+    def __init__(self, program: bytes, flags: int, warnings: tuple[str, ...] = (), *, blocks: bool = False) -> None:
+        self.program = program
+        self.flags = flags
+        self.warnings = warnings
+        self.blocks = blocks
+
+
 class Facts:
     """The host, as far as a plan depends on it.
 
@@ -43,6 +61,7 @@ class Facts:
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
     user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
+    seccomp            the compiled filter of linux.seccomp
     """
 
     __slots__ = (
@@ -57,6 +76,7 @@ class Facts:
         "permitted",
         "pure_v2",
         "rootfs",
+        "seccomp",
         "shared",
         "user_maps",
         "wait_for_start",
@@ -81,6 +101,7 @@ class Facts:
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
+        seccomp: Filter | None = None,
     ) -> None:
         self.machine = machine
         self.container_id = container_id
@@ -97,3 +118,4 @@ class Facts:
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window
+        self.seccomp = seccomp

@@ -1,9 +1,9 @@
 """The plan: a list of steps, each one system call, as pure data.
 
 A step's arguments are Python values: `int` (an immediate), `str` (a string that the kernel reads), `bytes` (a
-structure), `Vector` (an argv), `Buffer` and `Field` (memory that a call fills and a later step checks), `Slot`
-(bytes that the host fills while the plan runs) and `Reg` (the result of an earlier step). `encode` turns them
-into bytes, `explain` into words, `verify` proves rules about them.
+structure), `Vector` (an argv), `Program` (a filter), `Buffer` and `Field` (memory that a call fills and a later step
+checks), `Slot` (bytes that the host fills while the plan runs) and `Reg` (the result of an earlier step). `encode`
+turns them into bytes, `explain` into words, `verify` proves rules about them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    Argument: TypeAlias = "int | str | bytes | Reg | Vector | Buffer | Field | Slot"
+    Argument: TypeAlias = "int | str | bytes | Reg | Vector | Buffer | Field | Slot | Program"
 
 
 class Reg:
@@ -68,6 +68,15 @@ class Vector:
 
     def __init__(self, items: Sequence[str | Slot]) -> None:
         self.items = tuple(items)
+
+
+class Program:
+    """A filter of classic BPF, as seccomp(2) takes it (struct sock_fprog)."""
+
+    __slots__ = ("instructions",)
+
+    def __init__(self, instructions: bytes) -> None:
+        self.instructions = instructions
 
 
 class Label:

@@ -39,6 +39,7 @@ _X86_64 = {
     "prlimit64": 302,
     "setns": 308,
     "sched_setattr": 314,
+    "seccomp": 317,
     "statx": 332,
 }
 
@@ -82,6 +83,7 @@ _GENERIC = {
     "prlimit64": 261,
     "setns": 268,
     "sched_setattr": 274,
+    "seccomp": 277,
     "statx": 291,
 }
 

@@ -13,6 +13,7 @@ from ocirt.errors import PlanError
 from ocirt.plan.inherited import MOST_INHERITED
 from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, LAST_DESCRIPTOR
 from ocirt.plan.step import Reg, Slot, Vector
+from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
 from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
 from ocirt.plan.wire import (
@@ -48,10 +49,12 @@ RULES = {
     "devices-checked": "a device that was found, and any file that is really opened, is checked to be the right device",
     "masks-not-skipped": "a masked or readonly path is skipped only when it does not exist",
     "pivot-before-code": "the root is changed, the old one detached and the working directory checked before execve",
-    "credentials-order": "bounding set, groups, gid, uid, capabilities, ambient set, no_new_privs: once, in this order",
+    "credentials-order": "bounding set, groups, gid, uid, capabilities, ambient set, no_new_privs: once, in this order;"
+    " only CAP_SYS_ADMIN may stay longer, for the filter",
     "privileges-gone": "nothing but what the program's start needs follows the first credentials step",
     "host-met": "the host has joined the cgroups before their namespace is made, and has set all up before execve",
     "descriptors-closed": "no descriptor that is opened survives execve",
+    "seccomp-last": "the filter is loaded with the right to, and only capset (if need be) and execve follow",
     "execve-last": "execve is the last step, and the only one of its kind",
 }
 
@@ -66,7 +69,7 @@ _SPECIAL = {
 # What may follow the first credentials step.
 _LATE = {
     *"prctl setgroups setresgid setresuid capset chdir getcwd faccessat2 load expect sync close openat".split(),
-    *("report to", "umask", "close_range", "execve"),
+    *("report to", "umask", "close_range", "seccomp", "execve"),
 }
 # call → the errnos that a plan may tolerate; () stands for any.
 _HARMLESS: dict[str, tuple[int, ...]] = {
@@ -83,7 +86,8 @@ _HARMLESS: dict[str, tuple[int, ...]] = {
     "expect": (),
 }
 _CALLS = {
-    call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check) for call, check in (ORDER_CHECKS | MOUNT_CHECKS).items()
+    call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check)
+    for call, check in (ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS).items()
 }
 _UNKNOWN = (0, False, None)
 
@@ -112,7 +116,7 @@ def verify(plan: Plan) -> None:
         if not late and walk.stage:
             raise broken("privileges-gone", index, step, f"it has no place after {walk.reached}")
         ok, fail = step.ok, step.fail
-        if step.result is not None and op == OP_CALL:
+        if step.result is not None and op == OP_CALL and step.call != "seccomp":  # its listener is close-on-exec
             walk.closed = False
         if check is not None:
             walk.certain = index >= passed_over and fail is None and not step.errnos

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from ocirt.errors import PlanError
 from ocirt.plan.kernel import (
-    CAP_DATA,
-    CAP_HEADER,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -67,6 +65,8 @@ class Walk:
     files     registers that hold a file of our own procfs, opened for writing
     place     the register of the root file system's place on the host
     stage     how far the credentials have come
+    rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
+    raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     """
 
     def __init__(self, steps: list[Step]) -> None:
@@ -81,6 +81,8 @@ class Walk:
         self.roots: list[str] = []
         self.stage = 0
         self.reached = ""
+        self.rights = (0, 0, 0)
+        self.raised = self.filtered = False
         self.seen: set[str] = set()
         self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
@@ -99,6 +101,8 @@ class Walk:
         for name in _NEEDED:
             if name not in self.seen:
                 raise broken("credentials-order", index, last, f"{name} is missing")
+        if self.raised:
+            raise broken("credentials-order", index, last, "CAP_SYS_ADMIN was not given up")
         if not self.ready:
             raise broken("host-met", index, last, "the host was not asked whether all is ready")
         if not self.closed:
@@ -245,7 +249,7 @@ def _becomes_root(walk: Walk, index: int, step: Step) -> bool:
     return True
 
 
-def _credentials(walk: Walk, index: int, step: Step) -> None:
+def credentials(walk: Walk, index: int, step: Step) -> None:
     name = step.call
     if name == "prctl":
         option = step.args[0]
@@ -275,7 +279,7 @@ def _set_ids(walk: Walk, index: int, step: Step) -> None:
     real, effective, saved = step.args
     if type(real) is not int or not 0 <= real < 0xFFFFFFFF or not real == effective == saved:
         raise broken("credentials-order", index, step, "the three ids have to be one")
-    _credentials(walk, index, step)
+    credentials(walk, index, step)
 
 
 def _setgroups(walk: Walk, index: int, step: Step) -> None:
@@ -291,15 +295,10 @@ def _setgroups(walk: Walk, index: int, step: Step) -> None:
     count, groups = step.args
     if (len(groups) if type(groups) is bytes else groups) != 4 * count:  # type: ignore[operator]
         raise broken("buffers-bounded", index, step, "it would set groups that nobody named")
-    _credentials(walk, index, step)
+    credentials(walk, index, step)
 
 
-def _capset(walk: Walk, index: int, step: Step) -> None:
-    _sized(walk, index, step, (CAP_HEADER.size, CAP_DATA.size))
-    _credentials(walk, index, step)
-
-
-def _sized(walk: Walk, index: int, step: Step, sizes: tuple[int, ...]) -> None:
+def sized(walk: Walk, index: int, step: Step, sizes: tuple[int, ...]) -> None:
     if tuple(len(arg) if type(arg) is bytes else -1 for arg in step.args) != sizes:
         raise broken("buffers-bounded", index, step, "a structure has another size")
 
@@ -343,7 +342,6 @@ def _execve(walk: Walk, index: int, step: Step) -> None:
 
 
 ORDER_CHECKS: dict[str, Check] = {
-    "capset": _capset,
     "chdir": _leave,
     "chroot": _chroot,
     "clone3": _clone,
@@ -362,7 +360,7 @@ ORDER_CHECKS: dict[str, Check] = {
     "load": None,
     "personality": None,
     "pivot_root": _pivot_root,
-    "prctl": _credentials,
+    "prctl": credentials,
     "prlimit64": _prlimit64,
     "report to": None,
     "rt_sigaction": _sigaction,

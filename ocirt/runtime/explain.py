@@ -54,7 +54,9 @@ def prepare(config: Config) -> Prepared:
     warnings = cgroups.limit(linux.get("resources") or {})
     descriptors: dict[str, int] = {}
     try:
-        facts = gather(config, container_id, layout, cgroups, wait_for_start=True, descriptors=descriptors)
+        facts = gather(
+            config, container_id, layout, cgroups, wait_for_start=True, descriptors=descriptors, cached=False
+        )
     finally:
         for fd in descriptors.values():
             posix.close(fd)

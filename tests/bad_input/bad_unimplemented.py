@@ -14,7 +14,6 @@ _LATER: list[tuple[str, object, object]] = [
     ("/linux/devices", [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}], []),
     ("/linux/netDevices", {"eth0": {}}, {}),
     ("/linux/sysctl", {"net.ipv4.ip_forward": "1"}, {}),
-    ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ERRNO"}, None),
     ("/linux/rootfsPropagation", "shared", ""),
     ("/linux/mountLabel", "system_u:object_r:container_file_t:s0", ""),
     ("/linux/intelRdt", {"closID": "guaranteed"}, {}),

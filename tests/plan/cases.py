@@ -10,7 +10,7 @@ from ocirt.config.check import check_meaning
 from ocirt.config.load import Config
 from ocirt.config.shape import check_shape
 from ocirt.plan.compile import Compiled, compile_plan
-from ocirt.plan.facts import Facts, Hierarchy
+from ocirt.plan.facts import Facts, Filter, Hierarchy
 from ocirt.runtime.spec import default_spec
 
 Change = Callable[[dict[str, Any]], None]
@@ -152,6 +152,23 @@ def clocks(spec: dict[str, Any]) -> None:
     spec["linux"]["timeOffsets"] = {"monotonic": {"secs": 172800}, "boottime": {"secs": -3600, "nanosecs": 1}}
 
 
+def filtered(spec: dict[str, Any]) -> None:
+    """A profile, which FILTER stands for, with no_new_privs."""
+    no_terminal(spec)
+    spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+
+
+def filtered_with_privileges(spec: dict[str, Any]) -> None:
+    filtered(spec)
+    spec["process"]["noNewPrivileges"] = False
+
+
+def filtered_administrator(spec: dict[str, Any]) -> None:
+    filtered_with_privileges(spec)
+    for name in ("bounding", "effective", "permitted"):
+        spec["process"]["capabilities"][name].append("CAP_SYS_ADMIN")
+
+
 def least(spec: dict[str, Any]) -> None:
     """All that can be absent is absent."""
     spec.clear()
@@ -162,6 +179,8 @@ def least(spec: dict[str, Any]) -> None:
         "linux": {"namespaces": [{"type": "mount"}]},
     }
 
+
+FILTER: dict[str, Any] = {"seccomp": Filter(bytes.fromhex("06000000 0000ff7f"), 4)}  # ret SECCOMP_RET_ALLOW
 
 CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "default": (no_terminal, ON_V1),
@@ -183,6 +202,9 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "privileged": (privileged, ON_V1 | {"directories": {"/dev": True}}),
     "scheduling": (scheduling, ON_V1),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
+    "seccomp": (filtered, ON_V1 | FILTER),
+    "seccomp-with-privileges": (filtered_with_privileges, ON_V1 | FILTER),
+    "seccomp-administrator": (filtered_administrator, ON_V1 | FILTER),
     "user-namespace": (user_namespace, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
     "user-namespace-without-cgroup": (
         user_namespace_without_cgroup,

@@ -6,6 +6,7 @@ from plan.damage import argument, breaks, drop, find, find_last, insert, jump, l
 
 from ocirt.plan.kernel import (
     AT_FDCWD,
+    CAP_DATA,
     CLONE_NEWNS,
     LAST_DESCRIPTOR,
     MOUNT_ATTR,
@@ -13,7 +14,7 @@ from ocirt.plan.kernel import (
     PR_CAP_AMBIENT_RAISE,
     PR_SET_NO_NEW_PRIVS,
 )
-from ocirt.plan.step import Plan, Reg
+from ocirt.plan.step import Plan, Program, Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
 
 # pivot-before-code
@@ -229,3 +230,114 @@ def _(plan: Plan) -> None:
     insert(plan, at, like(plan, at, "faccessat2", AT_FDCWD, "/", 0, 0))
     insert(plan, at + 2, like(plan, at, "umask", 0))
     jump(plan, at, at + 2, way="fail")
+
+
+# seccomp-last, and the capsets around it
+
+
+@breaks("seccomp-last", "it is loaded before no_new_privs", "seccomp")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "prctl", where=lambda one: one.args[0] == PR_SET_NO_NEW_PRIVS))
+
+
+@breaks("seccomp-last", "umask follows", "seccomp")
+def _(plan: Plan) -> None:
+    at = find(plan, "seccomp")
+    insert(plan, at + 1, like(plan, at, "umask", 0))
+
+
+@breaks("seccomp-last", "close_range follows", "seccomp")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "seccomp"), find_last(plan, "close_range"))
+
+
+@breaks("seccomp-last", "another capset follows", "seccomp")
+def _(plan: Plan) -> None:
+    at = find(plan, "seccomp")
+    insert(plan, at + 1, like(plan, at, "capset", *plan.steps[find(plan, "capset")].args))
+
+
+@breaks("seccomp-last", "it is loaded twice", "seccomp")
+def _(plan: Plan) -> None:
+    at = find(plan, "seccomp")
+    insert(plan, at + 1, like(plan, at, "seccomp", *plan.steps[at].args))
+
+
+@breaks("seccomp-last", "it may be skipped", "seccomp")
+def _(plan: Plan) -> None:
+    at = find(plan, "seccomp")
+    insert(plan, at, like(plan, at, "faccessat2", AT_FDCWD, "/", 0, 0))
+    jump(plan, at, at + 2, way="fail")
+
+
+@breaks("failures-known", "a failure to load it is no failure", "seccomp")
+def _(plan: Plan) -> None:
+    plan.steps[find(plan, "seccomp")].errnos = (22,)
+
+
+@breaks("seccomp-last", "another operation", "seccomp")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 0, 0)
+
+
+@breaks("seccomp-last", "a flag that nobody knows", "seccomp")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 1, 1 << 20)
+
+
+@breaks("buffers-bounded", "a filter that ends within an instruction", "seccomp")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 2, Program(bytes(12)))
+
+
+@breaks("buffers-bounded", "a filter that the kernel does not take", "seccomp")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 2, Program(bytes(8 * 4097)))
+
+
+@breaks("buffers-bounded", "a filter that is no program", "seccomp")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 2, bytes(16))
+
+
+@breaks("seccomp-last", "CAP_SYS_ADMIN is not raised for it", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "seccomp") - 1)
+
+
+@breaks("seccomp-last", "CAP_SYS_ADMIN is not given up", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "seccomp") + 1)
+
+
+def rights(plan: Plan, at: int, *, effective: int = 0, permitted: int = 0, inheritable: int = 0) -> None:
+    """Change bits of a capset's low words."""
+    words = list(CAP_DATA.unpack(plan.steps[at].args[1]))  # type: ignore[arg-type]
+    for index, bits in enumerate((effective, permitted, inheritable)):
+        words[index] ^= bits
+    argument(plan, at, 1, CAP_DATA.pack(*words))
+
+
+@breaks("credentials-order", "more than CAP_SYS_ADMIN is raised", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    rights(plan, find(plan, "seccomp") - 1, effective=1 << 12)
+
+
+@breaks("credentials-order", "CAP_SYS_ADMIN stays effective", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    rights(plan, find(plan, "seccomp") + 1, effective=1 << 21)
+
+
+@breaks("credentials-order", "another right stays permitted", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    rights(plan, find(plan, "seccomp") + 1, permitted=1 << 12)
+
+
+@breaks("credentials-order", "another right becomes inheritable", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    rights(plan, find(plan, "seccomp") + 1, inheritable=1 << 12)
+
+
+@breaks("credentials-order", "CAP_SYS_ADMIN is raised for something else", "seccomp-with-privileges")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "seccomp") - 1, find_last(plan, "close_range"))

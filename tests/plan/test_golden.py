@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from plan.cases import CASES, compile_case
 
-from ocirt.plan.step import Buffer, Field, Plan, Reg, Slot, Step, Vector
+from ocirt.plan.step import Buffer, Field, Plan, Program, Reg, Slot, Step, Vector
 
 GOLDEN = Path(__file__).parent / "golden"
 _OCTAL = {("mkdirat", 2), ("mknodat", 2), ("umask", 0)}
@@ -50,6 +50,8 @@ def shown_argument(arg: object, step: Step, place: int, buffers: list[Buffer]) -
             if arg not in buffers:
                 buffers.append(arg)
             return f"buffer{buffers.index(arg)}[{arg.size}]"
+        case Program():
+            return f"program[{len(arg.instructions) // 8}]"
         case Field():
             return f"{shown_argument(arg.buffer, step, place, buffers)}+{arg.at}"
     raise TypeError(type(arg))
