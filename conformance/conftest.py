@@ -1,29 +1,20 @@
-"""The runtime under test, as the OCI runtime specification sees it: a program with five operations.
-
-$RUNTIME names it (default: the ocirt of this environment), and $OCI_VERSION the version that the bundles claim, for
-runtimes that refuse newer ones. The tests know nothing else of it, so that they can be run
-against runc and crun too; docs/conformance.md says what differs there.
-"""
+"""Fixtures for the tests of the specification: one container of the runtime under test."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support import OCIRT, Done, command, default_config, make_rootfs, require_isolation
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from container import Container
+from support import require_isolation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-RUNTIME = os.environ.get("RUNTIME") or OCIRT
+    from collections.abc import Iterator
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,96 +24,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root"):
         require_isolation("make conformance")
-
-
-class Container:
-    """One container `c`: change `config`, then use an operation. Each returns how the command ended."""
-
-    id = "c"
-
-    def __init__(self, path: Path) -> None:
-        self.bundle = path / "bundle"
-        self.rootfs = make_rootfs(self.bundle / "rootfs")
-        self.state_root = path / "state"
-        self.config: dict[str, Any] = default_config()
-        self.config["ociVersion"] = os.environ.get("OCI_VERSION") or self.config["ociVersion"]
-        self.config["root"]["readonly"] = False
-
-    @property
-    def process(self) -> dict[str, Any]:
-        return self.config["process"]
-
-    @property
-    def linux(self) -> dict[str, Any]:
-        return self.config["linux"]
-
-    def write(self) -> None:
-        (self.bundle / "config.json").write_text(json.dumps(self.config))
-
-    def __call__(self, *words: str | Path, **options: Any) -> Done:
-        return command(RUNTIME, "--root", self.state_root, *words, **options)
-
-    def create(self) -> Done:
-        """The container gets no pipe of ours, which it would hold open."""
-        self.write()
-        errors = self.bundle.parent / "errors"
-        with errors.open("wb") as stderr:
-            code = subprocess.run(
-                [RUNTIME, "--root", self.state_root, "create", "--bundle", self.bundle, self.id],
-                env={"PATH": os.environ.get("PATH", "")},
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                timeout=60,
-                check=False,
-            ).returncode
-        return Done(code, "", errors.read_text())
-
-    def start(self) -> Done:
-        return self("start", self.id)
-
-    def kill(self, signal: str) -> Done:
-        return self("kill", self.id, signal)
-
-    def delete(self, *flags: str) -> Done:
-        return self("delete", *flags, self.id)
-
-    def state(self) -> dict[str, Any]:
-        done = self("state", self.id)
-        assert done.code == 0, done.err
-        return json.loads(done.out)
-
-    @property
-    def status(self) -> str:
-        return str(self.state()["status"])
-
-    def run(self, script: str) -> Done:
-        """Create, start and wait for a shell script."""
-        self.process["args"] = ["/bin/sh", "-c", script]
-        return self.run_program()
-
-    def run_program(self) -> Done:
-        self.write()
-        return self("run", "--bundle", self.bundle, self.id, env={"PATH": os.environ.get("PATH", "")})
-
-    def wait_for(self, status: str) -> None:
-        wait_until(lambda: self.status == status)
-
-    def sleeping(self) -> Container:
-        """Its program only waits, and says in /tmp/ready that it runs."""
-        self.process["args"] = ["/bin/sh", "-c", "echo > /tmp/ready; while :; do sleep 0.05; done"]
-        return self
-
-    def wait_for_program(self) -> None:
-        wait_until((self.rootfs / "tmp/ready").exists)
-
-
-def wait_until(what: Callable[[], Any], patience: float = 20) -> None:
-    """The patience only bounds a failure."""
-    until = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.fixture
