@@ -2,7 +2,9 @@
 
 The file is a marshalled tuple: the code of a small loader (hot_main.py), which the launcher has Python execute, and the
 modules. What a verb imports at the top of its modules is known here, at build time, so the import system (40 µs a
-module) is not asked. All other modules come from the package's folder, as usual.
+module, and 300 for one that it has to find and read) is not asked. What engines' configurations use and the smallest
+does not is carried along as bytes, and becomes a module when it is imported. All other modules come from the package's
+folder, as usual.
 """
 
 from __future__ import annotations
@@ -22,6 +24,19 @@ ROOTS = {
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
 }
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
+
+
+_CONFIGURED = (
+    "ocirt.config.check_process",
+    "ocirt.config.check_resources",
+    "ocirt.cgroups.resources",
+    "ocirt.cgroups.cpu",
+    "ocirt.cgroups.memory",
+    "ocirt.host.filters",
+    "ocirt.plan.seccomp",
+)
+LATER = {"create": _CONFIGURED, "run": _CONFIGURED}
+"""Hot verb → what it may import while it is carried out."""
 
 
 class Modules:
@@ -120,10 +135,13 @@ def bundle(source: Path, verb: str) -> bytes:
         path = modules.path(name)
         assert path
         entries.append((name, path.name == "__init__.py", modules.code(name)))
+    later = {
+        name: marshal.dumps(modules.code(name)) for name in modules.order(LATER.get(verb, ())) if name not in order
+    }
     main = (Path(__file__).parent / "hot_main.py").read_bytes()
     json = importlib.util.find_spec("_json")
     origin = json.origin if json and json.origin != "built-in" else None
-    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], origin))
+    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], later, origin))
 
 
 def bundles(source: Path, target: Path) -> None:

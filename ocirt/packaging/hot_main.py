@@ -1,7 +1,8 @@
-"""The loader of a hot verb: executed with `modules` and `json`, as hot.py packs them; sys.argv[1] is its file."""
+"""The loader of a hot verb: executed with `modules`, `later` and `json`, as hot.py packs them; sys.argv[1] is its file."""
 
 import _imp
 import gc
+import marshal
 import sys
 
 gc.disable()  # a command is over before a collection would pay
@@ -29,6 +30,26 @@ def load_all():
         exec(code, variables)
 
 
+class Later:
+    """Finds and loads the modules that are carried along: their code is unpacked when they are imported."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in later:  # noqa: F821
+            return sys.modules["_frozen_importlib"].ModuleSpec(
+                name, Later, origin=f"{base}/{name.replace('.', '/')}.py"
+            )
+        return None
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        exec(marshal.loads(later.pop(module.__name__)), module.__dict__)  # noqa: F821
+
+
 class Place:
     """What loading an extension module asks of a module's specification."""
 
@@ -45,5 +66,7 @@ if json:  # noqa: F821
         _imp.exec_dynamic(sys.modules["_json"])
     except ImportError:
         sys.modules.pop("_json", None)
+if later:  # noqa: F821
+    sys.meta_path.insert(0, Later)
 load_all()
 sys.modules["ocirt.cli.main"].entry()
