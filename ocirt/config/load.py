@@ -110,7 +110,8 @@ def read_json(path: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError("not UTF-8", place=f"{path}:{line}") from None
+        column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+        raise ConfigError("not UTF-8", place=f"{path}:{line}:{column}") from None
 
 
 def absolute(path: str) -> str:
@@ -125,7 +126,7 @@ def absolute(path: str) -> str:
 def load(bundle: str) -> Config:
     """Load `bundle`/config.json and check everything that can be told from it alone.
 
-    Raises ConfigError: one line with file, line, JSON pointer, what was expected and what was found.
+    Raises ConfigError: one line with file, line, column, JSON pointer, what was expected and what was found.
     """
     try:
         folder = absolute(bundle)
@@ -143,12 +144,12 @@ def load(bundle: str) -> Config:
 
 
 def placed(error: Error, path: str, text: str) -> Error:
-    """The error, with file and line for its pointer."""
+    """The error, with file, line and column for its pointer."""
     if not error.place:
-        from ocirt.config.locate import line_of
+        from ocirt.config.locate import Places
 
-        line = line_of(text, error.pointer) if error.pointer is not None else 0
-        error.place = f"{path}:{line}" if line else path
+        line, column = Places(text).of(error.pointer) if error.pointer is not None else (0, 0)
+        error.place = f"{path}:{line}:{column}" if line else path
     elif not error.place.startswith("/"):
         error.place = f"{path}:{error.place}"
     return error

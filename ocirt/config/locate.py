@@ -43,18 +43,26 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def line_of(text: str, pointer: str) -> int:
-    """The line (from 1) of the value at `pointer`, or of the nearest value around it; 0 if `text` is not JSON."""
-    finder = _Finder(text)
-    try:
-        finder.walk()
-    except (ValueError, IndexError, RecursionError):
-        return 0
-    while pointer not in finder.places:
-        if "/" not in pointer:
-            return 0
-        pointer = pointer.rpartition("/")[0]
-    return _line_and_column(text, finder.places[pointer])[0]
+class Places:
+    """Where the values of one JSON text stand; none is known if the text is not JSON."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        finder = _Finder(text)
+        try:
+            finder.walk()
+        except (ValueError, IndexError, RecursionError):
+            finder.places = {}
+        self._offsets = finder.places
+
+    def of(self, pointer: str) -> tuple[int, int]:
+        """(line, column), from 1, of the value at `pointer` (a member: of its key), or of the nearest value around it;
+        (0, 0) if nothing is known."""
+        while pointer not in self._offsets:
+            if "/" not in pointer:
+                return 0, 0
+            pointer = pointer.rpartition("/")[0]
+        return _line_and_column(self._text, self._offsets[pointer])
 
 
 def _line_and_column(text: str, at: int) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class Problem:
     """One thing that is wrong, or (level "warning") probably not meant so.
 
     code      "schema", "config", "unsupported", … (an Error's code)
-    line      in config.json; 0 if it is not known. column is only known for what is not JSON
+    line, column   in config.json, from 1; 0 if they are not known
     expected, got   "" where the message says it all
     """
 

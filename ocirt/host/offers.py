@@ -15,7 +15,14 @@ from ocirt.cgroups.layout import detect, exists, read
 from ocirt.config.names import CAPABILITIES
 from ocirt.errors import Error
 from ocirt.host.facts import permitted_capabilities
-from ocirt.plan.kernel import AT_EMPTY_PATH, MOUNT_ATTR, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
+from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    MOUNT_ATTR,
+    OPEN_HOW,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    RESOLVE_IN_ROOT,
+)
 from ocirt.plan.syscalls import MACHINES
 
 TYPE_CHECKING = False
@@ -218,6 +225,19 @@ def _can_idmap(path: str, namespace: int) -> bool | None:
         return False
     finally:
         os.close(mount)
+    return True
+
+
+def found_in(root: str, path: str) -> bool:
+    """Is there something at `path` for a process whose root `root` is? Links lead nowhere else."""
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    how = OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
+    try:
+        os.close(_call(MACHINES[os.uname().machine][1]["openat2"], folder, path.encode(), how, len(how)))
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
     return True
 
 

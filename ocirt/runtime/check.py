@@ -11,15 +11,17 @@ import re
 
 from ocirt.config.check import check_meaning
 from ocirt.config.load import Config, absolute, parse, read_json
-from ocirt.config.locate import line_of
+from ocirt.config.locate import Places
 from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema_problems
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError, Error, printable
+from ocirt.runtime.check_host import host_problems
 from ocirt.runtime.explain import prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
 _POINTERS = re.compile(r"/(?:linux/namespaces|process/rlimits)/[0-9]+")
@@ -27,6 +29,8 @@ _POINTERS = re.compile(r"/(?:linux/namespaces|process/rlimits)/[0-9]+")
 
 MOST = 1000
 """After so many problems we stop: each one costs another walk through the configuration."""
+MOST_COUNTED = 50
+"""The same, where they are only counted."""
 
 _NAMESPACES = [{"type": kind} for kind in NAMESPACES if kind not in ("user", "time")]
 _PROCESS = {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}}
@@ -47,11 +51,11 @@ _INSTEAD: dict[str, Any] = {
 
 
 class Report:
-    """All problems of a bundle, in the order of their lines."""
+    """All problems of a bundle, in the order of their places."""
 
     def __init__(self, path: str, problems: list[Problem]) -> None:
         self.path = path
-        self.problems = sorted(problems, key=lambda problem: problem.line)
+        self.problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
 
     @property
     def ok(self) -> bool:
@@ -59,7 +63,7 @@ class Report:
         return not any(problem.level == ERROR for problem in self.problems)
 
     def place(self, problem: Problem) -> str:
-        """ "FILE:LINE: "; the column too where what stands there is no JSON."""
+        """ "FILE:LINE:COLUMN: ", as editors take it; "FILE: " for what stands nowhere in it."""
         parts = [self.path, *(str(number) for number in (problem.line, problem.column) if number)]
         return printable(":".join(parts)) + ": "
 
@@ -92,9 +96,29 @@ def check(bundle: str) -> Report:
         problems += Checker(folder, text, spec, problems).run() if isinstance(spec, dict) else []
     except RecursionError:
         problems = [Problem(ERROR, "", "not usable JSON: nested too deeply", code="config")]
+    places = Places(text)
     for problem in problems:
-        problem.line = line_of(text, problem.pointer) if problem.pointer is not None else 0
+        problem.line, problem.column = places.of(problem.pointer) if problem.pointer is not None else (0, 0)
     return Report(path, problems)
+
+
+def counted(error: Error, bundle: str) -> Error:
+    """The first problem that `create` and the like met with; its hint says how many more there are."""
+    if error.pointer is None:
+        return error
+    folder = absolute(bundle)
+    text = read_json(folder + "/config.json")
+    try:
+        spec = parse(text)
+        found = Checker(folder, text, spec, [], most=MOST_COUNTED).run() if isinstance(spec, dict) else []
+    except (ConfigError, RecursionError):  # no usable JSON: that is the one problem there is
+        return error
+    errors = {problem.pointer for problem in found if problem.level == ERROR} - {error.pointer}
+    if errors:
+        many = f"{len(errors)} more" if len(found) < MOST_COUNTED else f"at least {MOST_COUNTED - 1} more"
+        told = f"and {many}: ocirt check {folder}"
+        error.hint = f"{error.hint}; {told}" if error.hint else told
+    return error
 
 
 def _from_error(error: Error) -> Problem:
@@ -114,7 +138,8 @@ class Checker:
     `wrong`: pointers, into the configuration as it was read, of what is known to be wrong.
     """
 
-    def __init__(self, folder: str, text: str, spec: dict[str, Any], found: list[Problem]) -> None:
+    def __init__(self, folder: str, text: str, spec: dict[str, Any], found: list[Problem], *, most: int = MOST) -> None:
+        self.most = most
         self.folder = folder
         self.text = text
         self.spec = spec
@@ -124,20 +149,30 @@ class Checker:
 
     def run(self) -> list[Problem]:
         """The problems that the schema does not show."""
-        while len(self.problems) < MOST:
+        while len(self.problems) < self.most:
             self.repaired = Repaired(self.spec, self.wrong)
             config = Config(self.repaired.spec, self.text, self.folder)
             try:
                 check_shape(config.spec)
                 check_meaning(config)
-                warnings = prepare(config).compiled.warnings
+                prepared = prepare(config)
             except Error as error:
                 if not self._noted(error):
                     break
             else:
-                self.problems += [self._warning(text) for text in config.warnings + warnings]
+                warnings = config.warnings + prepared.compiled.warnings
+                self.problems += [self._warning(text) for text in warnings]
+                self.problems += self._host(prepared.facts.rootfs)
                 break
         return self.problems
+
+    def _host(self, rootfs: str) -> list[Problem]:
+        """What this host lacks: of a value that has no problem yet, and was not put there by us."""
+        problems = host_problems(self.repaired.spec, rootfs)
+        for problem in problems:
+            problem.pointer = problem.pointer and self.repaired.original(problem.pointer)
+        known = {one.pointer for one in self.problems} | self.repaired.made_up
+        return [one for one in problems if one.pointer is None or not _is_below(one.pointer, known)]
 
     def _noted(self, error: Error) -> bool:
         """Note a problem and what to take out because of it. False: that cannot be told."""
@@ -171,6 +206,11 @@ class Checker:
         return Problem(WARNING, self.repaired.original(pointer), message, hint=hint, code="config")
 
 
+def _is_below(pointer: str, pointers: Collection[str | None]) -> bool:
+    """Is it one of these, or in one of these?"""
+    return any(one is not None and (pointer + "/").startswith(one + "/") for one in pointers)
+
+
 class Repaired:
     """A copy of a configuration without what is wrong in it, and the way back from its pointers.
 
@@ -181,6 +221,7 @@ class Repaired:
         self._wrong = {self._removed(pointer) for pointer in wrong}
         self._kept: dict[str, list[int]] = {}
         self.spec: dict[str, Any] = self._copy(spec, "")
+        self.made_up = {pointer for pointer in _INSTEAD if pointer in self._wrong}
         for pointer, value in _INSTEAD.items():
             if pointer in self._wrong:
                 self._replace(pointer, copy.deepcopy(value))

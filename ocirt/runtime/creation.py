@@ -10,7 +10,7 @@ from time import gmtime, time_ns
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load, placed
-from ocirt.errors import Error, UsageError, from_os_error
+from ocirt.errors import ConfigError, Error, UsageError, from_os_error
 from ocirt.host.facts import gather
 from ocirt.host.image import init_image
 from ocirt.host.launch import ENDING, Init
@@ -61,7 +61,10 @@ class Creation:
         check_id(container_id)
         self.id = container_id
         self.store = Store(root)
-        self.config = load(bundle)
+        try:
+            self.config = load(bundle)
+        except ConfigError as error:
+            raise _counted(error, bundle) from None
         self.pid_file = pid_file
         self.master = -1
         self.pid = 0
@@ -89,7 +92,7 @@ class Creation:
             self.compiled = compile_plan(self.config, self.facts)
         except Error as error:
             self._close_descriptors()
-            raise self._placed(error) from None
+            raise _counted(self._placed(error), self.config.bundle) from None
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
@@ -330,6 +333,15 @@ def set_oom_score(pid: int, score: int) -> None:
         hint = "to lower it below ocirt's own needs CAP_SYS_RESOURCE" if error.errno == EACCES else ""
         pointer = "/process/oomScoreAdj"
         raise from_os_error(error, f"set oom_score_adj to {score}", pointer=pointer, hint=hint) from None
+
+
+def _counted(error: Error, bundle: str) -> Error:
+    """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
+    if error.pointer is None:
+        return error
+    from ocirt.runtime.check import counted
+
+    return counted(error, bundle)
 
 
 def _make_fifo(path: str) -> None:

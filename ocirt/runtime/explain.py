@@ -8,7 +8,7 @@ from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.load import load, placed
-from ocirt.errors import ContainerError, Error, UsageError, printable
+from ocirt.errors import ConfigError, ContainerError, Error, UsageError, printable
 from ocirt.host.facts import gather
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
@@ -171,8 +171,15 @@ def rule_text(rule: Rule) -> str:
 
 def explain(bundle: str) -> Explanation:
     """Raises Error, as `create` would. Makes nothing, and needs no state directory."""
-    config = load(bundle)
+    from ocirt.runtime.check import counted  # which needs `prepare`
+
+    try:
+        config = load(bundle)
+    except ConfigError as error:
+        raise counted(error, bundle) from None
     try:
         return Explanation(prepare(config))
     except Error as error:
-        raise error if error.pointer is None else placed(error, config.bundle + "/config.json", config.text) from None
+        if error.pointer is None:
+            raise
+        raise counted(placed(error, config.bundle + "/config.json", config.text), bundle) from None

@@ -38,9 +38,9 @@ def one_log_entry(log: Path, message: str) -> dict[str, Any]:
 
 
 def placed_at(line: str, config: Path, pointer: str) -> None:
-    """The message begins with FILE:LINE: POINTER:, and that line of the file is where the pointer points."""
-    found = re.match(rf"ocirt: {re.escape(str(config))}:(\d+): {re.escape(pointer)}: ", line)
-    assert found, f"no {config.name}:LINE: {pointer}: in {line}"
+    """The message begins with FILE:LINE:COLUMN: POINTER:, and that is where the pointer points."""
+    found = re.match(rf"ocirt: {re.escape(str(config))}:(\d+):(\d+): {re.escape(pointer)}: ", line)
+    assert found, f"no {config.name}:LINE:COLUMN: {pointer}: in {line}"
     text = config.read_text().split("\n")[int(found[1]) - 1]
     value: Any = json.loads(config.read_text())
     named = ""  # the nearest value that is there
@@ -53,7 +53,8 @@ def placed_at(line: str, config: Path, pointer: str) -> None:
             named = "{" if isinstance(value, dict) else "[" if isinstance(value, list) else json.dumps(value)
         else:
             break
-    assert named in text, f"line {found[1]} is {text!r}, which has no {named}"
+    at = text[int(found[2]) - 1 :]
+    assert at.startswith(named or "{"), f"{found[1]}:{found[2]} is {at!r}, which does not begin with {named}"
 
 
 def refused(

@@ -115,19 +115,23 @@ def test_spec_says_which_folder_is_missing(tmp_path: Path) -> None:
     assert f"{tmp_path}/no/config.json: No such file or directory" in done.err
 
 
-@pytest.mark.parametrize("verb", ["list", "spec", "explain", "check"])
+@pytest.mark.parametrize("verb", ["list", "spec", "explain", "features", "check"])
 def test_each_cold_verb_runs_through_a_symlink_with_an_empty_environment(tmp_path: Path, verb: str) -> None:
     """As an engine calls it: from another working directory, by a relative link, with nothing in the environment."""
     bundle, elsewhere = tmp_path / "bundle", tmp_path / "elsewhere"
-    (bundle / "rootfs").mkdir(parents=True)
+    (bundle / "rootfs" / "bin").mkdir(parents=True)
+    (bundle / "rootfs" / "bin" / "true").touch()
     elsewhere.mkdir()
     (elsewhere / "link").symlink_to(os.path.relpath(OCIRT, elsewhere))
     words = {"list": ["--root", "../state", "list"], "spec": ["spec", "-b", "../bundle"]}
     if verb in ("explain", "check"):
         (bundle / "config.json").write_text(json.dumps(default_config()))
-    done = command("./link", *words.get(verb, [verb, "../bundle"]), cwd=elsewhere, env={})
+    done = command(
+        "./link", *words.get(verb, [verb] if verb == "features" else [verb, "../bundle"]), cwd=elsewhere, env={}
+    )
     assert done.code == 0, done.err
     expected = {"list": "ID ", "spec": "", "explain": f"bundle  {bundle}\n", "check": f"{bundle}/config.json: ok"}
+    expected["features"] = '{\n    "ociVersionMin": "1.0.0",\n'
     assert done.out.startswith(expected[verb])
     if verb == "spec":
         assert (bundle / "config.json").exists()

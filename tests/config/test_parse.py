@@ -117,10 +117,10 @@ def config(tmp_path: Path, content: bytes) -> Path:
     return tmp_path
 
 
-def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not UTF-8") as refused:
-        load(str(config(tmp_path, b'{\n\n"a": "\xff"}')))
-    assert refused.value.place == f"{tmp_path}/config.json:3"
+        load(str(config(tmp_path, b'{\n\n"\xc3\xa4": "\xff"}')))
+    assert refused.value.place == f"{tmp_path}/config.json:3:7"
 
 
 def test_a_byte_order_mark_in_a_file_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from runtime.full_config import FULL
-from support import Bundle
+from support import Bundle, Runtime, default_config
 
 from ocirt.config.load import load
 from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema, schema_problems
 from ocirt.config.shape import CONFIG, Mismatch
 from ocirt.errors import ConfigError
 from ocirt.runtime.check import Repaired, check
+from ocirt.runtime.check_host import host_problems, numbers
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -65,7 +66,7 @@ def test_eight_mistakes_are_eight_problems_in_one_run(bundle: Bundle) -> None:
     assert (problems["/process/cwd"].expected, problems["/process/cwd"].got) == ("an absolute path", '"tmp"')
 
 
-def test_each_problem_has_the_line_of_its_value(bundle: Bundle) -> None:
+def test_each_problem_has_the_line_and_the_column_of_its_value(bundle: Bundle) -> None:
     bundle.config["process"]["cwd"] = "wrong-cwd"
     bundle.config["mounts"][4]["options"].append(["wrong-option"])
     bundle.config["hostname"] = {"wrong": "hostname"}
@@ -73,10 +74,12 @@ def test_each_problem_has_the_line_of_its_value(bundle: Bundle) -> None:
     lines = (bundle.path / "config.json").read_text().splitlines()
     for pointer, text in {"/process/cwd": '"wrong-cwd"', "/hostname": '"hostname": {'}.items():
         assert text in lines[problems[pointer].line - 1]
+        name = f'"{pointer.rpartition("/")[2]}":'
+        assert lines[problems[pointer].line - 1][problems[pointer].column - 1 :].startswith(name)
     option = problems["/mounts/4/options/3"].line
     assert lines[option - 1].strip() == "["
     assert "wrong-option" in lines[option]
-    order = [problem.line for problem in check(str(bundle.path)).problems]
+    order = [(problem.line, problem.column) for problem in check(str(bundle.path)).problems]
     assert order == sorted(order)
 
 
@@ -224,6 +227,131 @@ def test_an_unknown_capability_is_a_warning_with_a_guess(bundle: Bundle) -> None
     bundle.config["process"]["capabilities"]["bounding"] = ["CAP_CHWON", "CAP_KILL"]
     problem = found(bundle)["/process/capabilities/bounding/0"]
     assert (problem.level, problem.hint) == (WARNING, "did you mean CAP_CHOWN?")
+
+
+def test_what_this_host_lacks_is_told_all_at_once(bundle: Bundle) -> None:
+    config = bundle.config
+    config["process"]["args"] = ["/bin/no-such-program"]
+    config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2**62}]
+    config["mounts"] += [
+        {"destination": "/a", "type": "tmpsf"},
+        {"destination": "/b", "source": "/does/not/exist", "options": ["rbind"]},
+    ]
+    problems = found(bundle)
+    assert {pointer: (problem.level, problem.code) for pointer, problem in problems.items()} == {
+        "/process/args/0": (WARNING, "host"),
+        "/process/rlimits/0/hard": (ERROR, "host"),
+        "/mounts/7/type": (WARNING, "host"),
+        "/mounts/8/source": (ERROR, "config"),
+    }
+    most = Path("/proc/sys/fs/nr_open").read_text().strip()
+    limit = problems["/process/rlimits/0/hard"]
+    assert (limit.expected, limit.got) == (f"at most {most}", str(2**62))
+    assert problems["/mounts/7/type"].hint == "did you mean tmpfs?"
+
+
+def rule(spec: dict[str, Any], rootfs: Path) -> list[tuple[str, str | None, str]]:
+    return [(one.level, one.pointer, one.message) for one in host_problems(default_config() | spec, str(rootfs))]
+
+
+def test_a_hook_of_the_host_must_be_an_executable_file(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    hooks = {
+        "prestart": [{"path": "/bin/sh"}, {"path": "/no/hook"}],
+        "poststop": [{"path": str(tmp_path / "text")}, {"path": str(tmp_path)}],
+        "startContainer": [{"path": "/in/the/container"}],
+        "poststart": None,
+    }
+    assert rule({"hooks": hooks}, bundle.rootfs) == [
+        (ERROR, "/hooks/prestart/1/path", "/no/hook: No such file or directory"),
+        (ERROR, "/hooks/poststop/0/path", f"{tmp_path}/text: not an executable file"),
+        (ERROR, "/hooks/poststop/1/path", f"{tmp_path}: not an executable file"),
+    ]
+
+
+def test_processors_and_memory_nodes_must_be_there(bundle: Bundle) -> None:
+    there = Path("/sys/devices/system/cpu/online").read_text().strip()
+    assert numbers("0-2, 5,x,7-") == {0, 1, 2, 5}
+    assert rule({"linux": {"resources": {"cpu": {"cpus": there, "mems": "0"}}}}, bundle.rootfs) == []
+    assert rule({"linux": {"resources": {"cpu": {"cpus": "0,60000"}}}}, bundle.rootfs) == [
+        (ERROR, "/linux/resources/cpu/cpus", f"expected some of the processors {there}, got 0,60000")
+    ]
+    assert [one[1] for one in rule({"linux": {"memoryPolicy": {"nodes": "900"}}}, bundle.rootfs)] == [
+        "/linux/memoryPolicy/nodes"
+    ]
+
+
+def test_an_unknown_sysctl_is_a_warning_in_both_spellings(bundle: Bundle) -> None:
+    settings = {"kernel.shmmax": "1", "kernel/shmmax": "1", "net.ipv4.conf.lo.no": "1", "net/ipv4/conf/lo.1/no": "1"}
+    assert rule({"linux": {"sysctl": settings}}, bundle.rootfs) == [
+        (WARNING, "/linux/sysctl/net.ipv4.conf.lo.no", "there is no /proc/sys/net/ipv4/conf/lo/no on this host"),
+        (
+            WARNING,
+            "/linux/sysctl/net~1ipv4~1conf~1lo.1~1no",
+            "there is no /proc/sys/net/ipv4/conf/lo.1/no on this host",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "mounts", "is_there"),
+    [
+        (["/bin/true"], [], [], True),
+        (["/bin/no"], [], [], False),
+        (["/link"], [], [], False),
+        (["bin/true"], [], [], True),
+        (["true"], ["PATH=/no:/bin"], [], True),
+        (["true"], ["PATH=/bin", "PATH=/no"], [], False),
+        (["/usr/no"], [], [{"destination": "/usr"}], True),
+        (["/usr/no"], [], [{"destination": "usr/../usr/"}], True),
+        (["/usr/no"], [], [{"destination": "/us"}], False),
+    ],
+)
+def test_a_program_that_is_nowhere_is_a_warning(
+    bundle: Bundle, args: list[str], env: list[str], mounts: list[dict[str, Any]], is_there: bool
+) -> None:
+    """A link out of the root leads to nothing there; what a mount covers cannot be known."""
+    (bundle.rootfs / "link").symlink_to(Path("/../../..") / bundle.path / "config.json")
+    config = default_config(args=args, env=env)
+    problems = rule({"process": config["process"], "mounts": mounts}, bundle.rootfs)
+    assert [(level, pointer) for level, pointer, _ in problems] == ([] if is_there else [(WARNING, "/process/args/0")])
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "explain"])
+def test_other_verbs_name_the_first_problem_and_count_the_others(bundle: Bundle, runtime: Runtime, verb: str) -> None:
+    bundle.config["process"]["cwd"] = "tmp"
+    bundle.config["process"]["args"] = []
+    bundle.config["mounts"].append({"destination": "/b", "source": "/does/not/exist", "options": ["bind"]})
+    bundle.config["mounts"].append({"destination": "/c", "type": "tmpfs", "options": ["size=1", 2]})
+    words = {"explain": [bundle.path]}.get(verb, ["--bundle", bundle.path, "c"])
+    done = runtime(verb, *words)
+    first, *others = [problem for problem in check(str(bundle.write().path)).problems if problem.level == ERROR]
+    done = runtime(verb, *words)
+    assert done.code == 1
+    assert done.err.endswith(f" (and {len(others)} more: ocirt check {bundle.path})\n")
+    assert len(others) == 3
+    named = next(problem for problem in (first, *others) if problem.pointer == "/mounts/8/options/1")
+    assert f"{bundle.path}/config.json:{named.line}:{named.column}: {named.pointer}: {named.message} (" in done.err
+
+
+def test_what_only_the_host_refuses_is_counted_too(bundle: Bundle, runtime: Runtime) -> None:
+    for name in ("/b", "/c"):
+        bundle.config["mounts"].append({"destination": name, "source": f"/no{name}", "options": ["bind"]})
+    done = runtime("create", "--bundle", bundle.write().path, "c")
+    assert (
+        "/mounts/7/source: /no/b: No such file or directory (a bind mount's source must exist on the host; and 1 more: "
+        in done.err
+    )
+
+
+def test_a_single_problem_counts_no_others(bundle: Bundle, runtime: Runtime) -> None:
+    bundle.config["process"]["cwd"] = "tmp"
+    assert "more" not in runtime("create", "--bundle", bundle.write().path, "c").err
+
+
+def test_very_many_problems_are_counted_up_to_a_point(bundle: Bundle, runtime: Runtime) -> None:
+    bundle.config["process"]["env"] = ["x"] * 200
+    assert "(and at least 49 more: " in runtime("create", "--bundle", bundle.write().path, "c").err
 
 
 def test_what_is_no_json_has_a_line_and_a_column(bundle: Bundle) -> None:
