@@ -10,8 +10,10 @@ import os
 import resource
 
 from ocirt.cgroups.layout import exists
+from ocirt.config.lists import bits_of
 from ocirt.config.names import NAMESPACES, RLIMITS
 from ocirt.config.schema import ERROR, WARNING, Problem, meant
+from ocirt.errors import ConfigError
 from ocirt.host.facts import permitted_capabilities
 from ocirt.host.offers import LOWEST_KERNEL, filesystems, found_in, kernel, namespaces, number_of, text_of
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CAP_SYS_RESOURCE = 1 << 24
+MOST = 8192
+"""More processors or memory nodes has no kernel."""
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _IN_THE_RUNTIMES_NAMESPACE = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
 """Kinds of hooks whose path is one of the host's. startContainer's is one of the container's."""
@@ -136,19 +140,16 @@ def _processors_and_nodes(linux: dict[str, Any]) -> Iterator[Problem]:
         ("/linux/memoryPolicy/nodes", policy.get("nodes"), "node", "memory nodes"),
     ):
         there = text_of(f"/sys/devices/system/{kind}/online")
-        if wanted and there and (missing := numbers(wanted) - numbers(there)):
+        if not wanted or not there:
+            continue
+        try:
+            missing = bits_of(wanted, pointer, words, MOST) & ~bits_of(there, pointer, words, MOST)
+        except ConfigError:  # no list: that is another rule's matter
+            continue
+        if missing:
+            lowest = (missing & -missing).bit_length() - 1
             message = f"expected some of the {words} {there}, got {wanted}"
-            yield _problem(ERROR, pointer, message, hint=f"this host has no {min(missing)}")
-
-
-def numbers(text: str) -> set[int]:
-    """A list of processors or nodes ("0-3,7") as a set; empty if it is none, which is another rule's matter."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if first.isdecimal() and (last.isdecimal() or not dash):
-            found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
-    return found
+            yield _problem(ERROR, pointer, message, hint=f"this host has no {lowest}")
 
 
 def _problem(level: str, pointer: str | None, message: str, *, hint: str = "") -> Problem:

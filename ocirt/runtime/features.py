@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ocirt import __version__
 from ocirt.config.names import CAPABILITIES, NAMESPACES
+from ocirt.config.names_scheduling import MEMORY_POLICIES, MEMORY_POLICY_FLAGS
 from ocirt.config.shape import CONFIG, Mismatch
 from ocirt.plan.options import recognized
 from ocirt.runtime.state import SPEC_VERSION
@@ -64,7 +65,7 @@ def features(*, host: bool = False) -> dict[str, Any]:
 
 def _linux() -> dict[str, Any]:
     return {
-        "namespaces": sorted(kind for kind, made in NAMESPACES.items() if made),
+        "namespaces": sorted(NAMESPACES),
         "capabilities": list(CAPABILITIES),
         "cgroup": {
             "v1": True,
@@ -81,7 +82,7 @@ def _linux() -> dict[str, Any]:
             "schemata": implemented("/linux/intelRdt/schemata"),
             "monitoring": implemented("/linux/intelRdt/enableMonitoring"),
         },
-        "memoryPolicy": {"modes": [], "flags": []},
+        "memoryPolicy": {"modes": list(MEMORY_POLICIES), "flags": list(MEMORY_POLICY_FLAGS)},
         "mountExtensions": {"idmap": {"enabled": implemented("/mounts/*/uidMappings/*/hostID")}},
         "netDevices": {"enabled": implemented("/linux/netDevices/*/name")},
     }

@@ -18,7 +18,7 @@ from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema, schema_p
 from ocirt.config.shape import CONFIG, Mismatch
 from ocirt.errors import ConfigError
 from ocirt.runtime.check import Repaired, check
-from ocirt.runtime.check_host import host_problems, numbers
+from ocirt.runtime.check_host import host_problems
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -271,10 +271,9 @@ def test_a_hook_of_the_host_must_be_an_executable_file(bundle: Bundle, tmp_path:
 
 def test_processors_and_memory_nodes_must_be_there(bundle: Bundle) -> None:
     there = Path("/sys/devices/system/cpu/online").read_text().strip()
-    assert numbers("0-2, 5,x,7-") == {0, 1, 2, 5}
     assert rule({"linux": {"resources": {"cpu": {"cpus": there, "mems": "0"}}}}, bundle.rootfs) == []
-    assert rule({"linux": {"resources": {"cpu": {"cpus": "0,60000"}}}}, bundle.rootfs) == [
-        (ERROR, "/linux/resources/cpu/cpus", f"expected some of the processors {there}, got 0,60000")
+    assert rule({"linux": {"resources": {"cpu": {"cpus": "0,6000"}}}}, bundle.rootfs) == [
+        (ERROR, "/linux/resources/cpu/cpus", f"expected some of the processors {there}, got 0,6000")
     ]
     assert [one[1] for one in rule({"linux": {"memoryPolicy": {"nodes": "900"}}}, bundle.rootfs)] == [
         "/linux/memoryPolicy/nodes"

@@ -118,6 +118,19 @@ def test_every_mount_option_that_is_listed_is_ours() -> None:
         assert left in ([], [(option, None)]) and (not left or option in ("sync", "dirsync")), option
 
 
+def test_every_memory_policy_that_is_listed_is_taken(bundle: Bundle) -> None:
+    listed = features()["linux"]["memoryPolicy"]
+    needless = ("MPOL_DEFAULT", "MPOL_LOCAL")
+    policies: list[dict[str, Any]] = [
+        {"mode": mode} | ({} if mode in needless else {"nodes": "0"}) for mode in listed["modes"]
+    ]
+    policies += [{"mode": "MPOL_BIND", "nodes": "0", "flags": [flag]} for flag in listed["flags"]]
+    for policy in policies:
+        bundle.config["linux"]["memoryPolicy"] = policy
+        assert is_taken(bundle)
+    assert (len(listed["modes"]), len(listed["flags"])) == (7, 3)
+
+
 def test_capabilities_are_those_that_the_compiler_knows() -> None:
     assert features()["linux"]["capabilities"] == list(CAPABILITIES)
 
