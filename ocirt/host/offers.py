@@ -13,6 +13,7 @@ import sys
 
 from ocirt.cgroups.layout import detect, exists, read
 from ocirt.config.names import CAPABILITIES
+from ocirt.config.seccomp import FLAGS, NEW_LISTENER
 from ocirt.errors import Error
 from ocirt.host.facts import permitted_capabilities
 from ocirt.plan.kernel import (
@@ -33,18 +34,8 @@ if TYPE_CHECKING:
 LOWEST_KERNEL = (5, 14)
 MOUNT_ATTR_IDMAP = 0x00100000
 _AT_FDCWD = -100
-_SECCOMP = {"x86_64": 317}
-_SECCOMP_ELSEWHERE = 277
 _SECCOMP_SET_MODE_FILTER = 1
-_NEW_LISTENER = 8
 _EFAULT = 14
-SECCOMP_FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1,
-    "SECCOMP_FILTER_FLAG_LOG": 2,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32 | _NEW_LISTENER,  # of no meaning, and EINVAL, without a listener
-}
-"""seccomp(2): a flag of the specification → what to ask the kernel for."""
 
 _IN_A_USER_NAMESPACE = """
 import ctypes, sys
@@ -146,9 +137,11 @@ def seccomp() -> dict[str, Any]:
 
 def seccomp_flags() -> list[str]:
     """The flags that this kernel takes: it looks at them before it looks for the filter, which is not there."""
-    number = _SECCOMP.get(os.uname().machine, _SECCOMP_ELSEWHERE)
+    number = MACHINES[os.uname().machine][1]["seccomp"]
     known = []
-    for name, flags in SECCOMP_FLAGS.items():
+    for name, flag in FLAGS.items():
+        # Of no meaning, and EINVAL, without a listener.
+        flags = flag | NEW_LISTENER if name.endswith("_WAIT_KILLABLE_RECV") else flag
         try:
             _call(number, _SECCOMP_SET_MODE_FILTER, flags, None)
         except OSError as error:

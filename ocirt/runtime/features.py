@@ -9,7 +9,10 @@ from __future__ import annotations
 from ocirt import __version__
 from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.config.names_scheduling import MEMORY_POLICIES, MEMORY_POLICY_FLAGS
+from ocirt.config.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from ocirt.config.shape import CONFIG, Mismatch
+from ocirt.host.filters import STRICT
+from ocirt.host.offers import offers, seccomp_flags
 from ocirt.plan.options import recognized
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.runtime.version import commit, libseccomp_version
@@ -54,11 +57,9 @@ def features(*, host: bool = False) -> dict[str, Any]:
         "mountOptions": sorted(recognized()),
         "linux": _linux(),
         "annotations": _annotations(),
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [STRICT],
     }
     if host:
-        from ocirt.host.offers import offers
-
         document[HOST] = offers()
     return document
 
@@ -74,7 +75,14 @@ def _linux() -> dict[str, Any]:
             "systemdUser": False,
             "rdma": implemented("/linux/resources/rdma/*/hcaHandles"),
         },
-        "seccomp": {"enabled": implemented("/linux/seccomp/defaultAction")},
+        "seccomp": {
+            "enabled": libseccomp_version() is not None,
+            "actions": sorted(ACTIONS),
+            "operators": sorted(OPERATORS),
+            "archs": sorted(f"SCMP_ARCH_{name}" for name in ARCHITECTURES),
+            "knownFlags": sorted(FLAGS),
+            "supportedFlags": sorted(seccomp_flags()),
+        },
         "apparmor": {"enabled": implemented("/process/apparmorProfile")},
         "selinux": {"enabled": implemented("/process/selinuxLabel") and implemented("/linux/mountLabel")},
         "intelRdt": {
