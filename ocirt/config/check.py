@@ -127,6 +127,8 @@ def _mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
     if not destination.startswith("/"):
         config.warnings.append(f"{pointer}/destination: relative paths are deprecated: taken as /{destination}")
     options = mount.get("options") or ()
+    if "remount" in options:
+        return  # whatever is mounted there, from wherever
     if "bind" in options or "rbind" in options:
         if not mount.get("source"):
             raise ConfigError("a bind mount needs a source", pointer=pointer + "/source")
@@ -168,6 +170,10 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
         from ocirt.config.check_namespaces import check_namespaces
 
         check_namespaces(spec, namespaces)
+    if linux.get("rootfsPropagation") or linux.get("mountLabel"):
+        from ocirt.config.check_mounts import check_root_mount
+
+        check_root_mount(spec, linux)
     for name in ("hostname", "domainname"):
         if spec.get(name) and "uts" not in kinds:
             raise ConfigError(

@@ -274,7 +274,7 @@ _LINUX = record(
         "netDevices": later,
         "sysctl": later,
         "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile
-        "rootfsPropagation": later,
+        "rootfsPropagation": string,
         "mountLabel": later,
         "intelRdt": later,
         "personality": record({"domain": string, "flags": array(string)}, ("domain",)),

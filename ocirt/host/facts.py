@@ -32,16 +32,24 @@ def root_path(config: Config) -> str:
         ) from None
 
 
-def bind_sources(config: Config) -> dict[str, bool]:
-    """Each bind mount's source → is it a directory? Raises ConfigError for one that is not there."""
-    directories = {}
+def bind_sources(config: Config) -> tuple[dict[str, bool], dict[str, str]]:
+    """(each bind mount's source → is it a directory?, each that is a symlink and meant as such → what it says).
+
+    Raises ConfigError for one that is not there.
+    """
+    directories, symlinks = {}, {}
     for index, mount in enumerate(config.spec.get("mounts") or ()):
         options = mount.get("options") or ()
-        if "bind" not in options and "rbind" not in options:
+        if ("bind" not in options and "rbind" not in options) or "remount" in options:
             continue
         source = mount["source"]
+        path = source if source.startswith("/") else f"{config.bundle}/{source}"
         try:
-            mode = posix.stat(source if source.startswith("/") else f"{config.bundle}/{source}").st_mode
+            as_link = "copy-symlink" in options or "src-nofollow" in options
+            if as_link and posix.lstat(path).st_mode & 0o170000 == 0o120000:
+                symlinks[source] = posix.readlink(path)
+                continue
+            mode = posix.stat(path).st_mode
         except OSError as error:
             raise ConfigError(
                 f"{source}: {error.strerror}",
@@ -50,7 +58,7 @@ def bind_sources(config: Config) -> dict[str, bool]:
                 errno=error.errno or 0,
             ) from None
         directories[source] = mode & 0o170000 == 0o040000
-    return directories
+    return directories, symlinks
 
 
 def permitted_capabilities() -> int:
@@ -114,11 +122,14 @@ def gather(
 
         seccomp = filter_of(config.spec, machine, cached=cached)
     joined, shared = namespaces(config, descriptors)
+    rootfs = root_path(config)
+    directories, symlinks = bind_sources(config)
     return Facts(
         machine=machine,
         container_id=container_id,
-        rootfs=root_path(config),
-        directories=bind_sources(config),
+        rootfs=rootfs,
+        directories=directories,
+        symlinks=symlinks,
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
         permitted=permitted_capabilities(),
         hierarchies=hierarchies(layout, cgroups),

@@ -63,7 +63,7 @@ class Scope:
         self.taken: dict[str, Reg] = {}
         self.warnings: list[str] = []
         self.home: Slot | None = None
-        self.late_readonly: list[tuple[Reg, str, str]] = []
+        self.late_readonly: list[tuple[Reg, str, str, bool]] = []
         self._has_met_cgroups = False
 
     def meet_cgroups(self) -> None:
@@ -121,6 +121,8 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
 
     # Everything that is taken from the host is taken before the pivot: a copy of a mount can only be made of the
     # mount namespace that init is in, and the old root is in it until then.
+    if (scope.linux.get("rootfsPropagation") or "").endswith("shared"):
+        mounts.take_shared(scope)
     rootfs.isolate(scope)
     masks.open_null(scope)
     rootfs.attach(scope)
@@ -137,6 +139,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     masks.mask(scope)
     scope.meet_cgroups()
     rootfs.pivot(scope)
+    rootfs.propagate(scope)
     process.enter_directory(scope)
     rootfs.make_readonly(scope)
     # After the root turned readonly, which the host's reading would delay if it changed the file's access time.

@@ -307,11 +307,20 @@ _TAGS = {
 }
 
 
+def sync_tag(value: Argument, args: tuple[Argument, ...]) -> str:
+    """SYNC_COPY carries a mount's index."""
+    if type(value) is int and value >= tags.SYNC_COPY:
+        return f"SYNC_COPY+{value - tags.SYNC_COPY}"
+    return _TAGS["SYNC_"].get(value, str(value)) if type(value) is int else plain(value)
+
+
 def expectation(value: Argument, mask: int, want: int, width: int) -> tuple[str, str, str]:
     """(value, mask, wanted value) of an EXPECT step."""
     text, wanted = plain(value), str(want)
     if width == 1 and 32 < want < 127:
         wanted = f"'{chr(want)}'"
+    elif width == 8 and (content := want.to_bytes(8, "little").rstrip(b"\0")) and content.isascii():
+        wanted = quoted(content.decode())  # of a symlink's content
     elif want > 4096:
         wanted = _FILE_TYPES.get(want, hex(want)) if mask == kernel.S_IFMT else hex(want)
     full = (1 << 8 * width) - 1
@@ -337,12 +346,15 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "fcntl": (plain, plain, plain),
     "fsconfig": (plain, _one(_constants("FSCONFIG_")), pointer, pointer, plain),
     "fsmount": (plain, _word(_constants("FSMOUNT_")), mount_flags),
+    "fspick": (*_PATH, _word(_constants("FSPICK_"))),
     "fsopen": (plain, _word(_constants("FSOPEN_"))),
     "getcwd": (plain, plain),
     "ioctl": (plain, _one(_IOCTL), ioctl_argument),
     "ioprio_set": (_one(_constants("IOPRIO_WHO_")), plain, _number(decode_scheduling.io_priority)),
     "keyctl": (_one(_constants("KEYCTL_")), plain, plain, plain, plain),
     "load": (plain,),
+    "mount": (plain, plain, plain, _word(_constants("MS_")), pointer),
+    "readlinkat": (*_PATH, plain, plain),
     "mkdirat": (*_PATH, mode),
     "mknodat": (*_PATH, mode, device),
     "mount_setattr": (*_PATH, _word(_AT_FLAGS), mount_attr, plain),
@@ -383,7 +395,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     ),
     "statx": (*_PATH, _word(_AT_FLAGS), _one({kernel.STATX_BASIC_STATS: "STATX_BASIC_STATS"}), plain),
     "symlinkat": (plain, *_PATH),
-    "sync": (_one(_TAGS["SYNC_"]),),
+    "sync": (sync_tag,),
     "umask": (mode,),
     "umount2": (plain, _word(_constants("MNT_"))),
     "unlinkat": (*_PATH, _word(_AT_FLAGS)),

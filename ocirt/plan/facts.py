@@ -50,6 +50,7 @@ class Facts:
     container_id       the container's id
     rootfs             the root file system's absolute path
     directories        for each bind source (as the config writes it): is it a directory?
+    symlinks           for each bind source that is a symlink and meant as such: what it says
     last_capability    the kernel's highest capability (/proc/sys/kernel/cap_last_cap)
     permitted          bit set of the caller's permitted capabilities
     hierarchies        the cgroup hierarchies that the container joins
@@ -78,6 +79,7 @@ class Facts:
         "rootfs",
         "seccomp",
         "shared",
+        "symlinks",
         "user_maps",
         "wait_for_start",
         "window",
@@ -90,6 +92,7 @@ class Facts:
         container_id: str = "container",
         rootfs: str = "/rootfs",
         directories: Mapping[str, bool] | None = None,
+        symlinks: Mapping[str, str] | None = None,
         last_capability: int = 40,
         permitted: int = (1 << 41) - 1,
         hierarchies: tuple[Hierarchy, ...] = (),
@@ -107,6 +110,7 @@ class Facts:
         self.container_id = container_id
         self.rootfs = rootfs
         self.directories = directories or {}
+        self.symlinks = symlinks or {}
         self.last_capability = last_capability
         self.permitted = permitted
         self.hierarchies = hierarchies

@@ -11,6 +11,7 @@ from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
     EEXIST,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FLAG,
@@ -20,8 +21,9 @@ from ocirt.plan.kernel import (
     MOUNT_ATTR,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_BY_DESCRIPTOR,
+    MS_SHARED,
 )
-from ocirt.plan.options import Options, parse_options
+from ocirt.plan.options import Options, for_file_system, parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT, IN_ROOT_NO_SYMLINKS, make_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE, cut_off
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from ocirt.plan.step import Plan, Reg
 
 # Their super block is the kernel's or shared: only the mount itself is made readonly.
-_PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
+PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
 
 
 def mount_all(scope: Scope) -> None:
@@ -48,37 +50,69 @@ def mount_all(scope: Scope) -> None:
         _mount(scope, mount, options, pointer)
 
 
+def _warn_of_data(scope: Scope, listed: list[str], pointer: str) -> None:
+    """Of what mount(2) ignores, too, on a bind mount: runc refuses these since 1.2, crun says nothing."""
+    for at in for_file_system(listed):
+        scope.warnings.append(
+            f'{pointer}/options/{at}: "{listed[at]}" belongs to a file system, and what is bound is mounted'
+            " already: ignored"
+        )
+
+
 def _mount(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
     kind = mount.get("type") or ""
     destination = mount["destination"]
     listed = f" ({','.join(mount['options'])})" if mount.get("options") else ""
-    if options.bind:
+    if options.bind and (options.data or options.flags):
+        _warn_of_data(scope, mount["options"], pointer)
+    if options.remount:
+        from ocirt.plan.rare_mounts import remount
+
+        scope.plan.at(pointer, f"remount {destination}{listed}")
+        remount(scope, kind, destination, options)
+    elif options.bind:
         scope.plan.at(pointer, f"bind {mount['source']} on {destination}{listed}")
         _bind(scope, mount["source"], destination, options, pointer)
     elif kind == "cgroup":
         scope.plan.at(pointer, f"mount cgroup on {destination}{listed}")
         _cgroup(scope, destination, options, pointer)
     else:
-        scope.plan.at(pointer, f"mount {kind} on {destination}{listed}")
-        _file_system(scope, kind, mount.get("source") or kind, destination, options)
+        source = mount.get("source") or kind
+        named = kind if source == kind else f"{kind} {source}"
+        scope.plan.at(pointer, f"mount {named} on {destination}{listed}")
+        _file_system(scope, kind, source, destination, options, pointer)
 
 
-def _file_system(scope: Scope, kind: str, source: str, destination: str, options: Options) -> None:
+def _file_system(scope: Scope, kind: str, source: str, destination: str, options: Options, pointer: str) -> None:
     plan = scope.plan
+    if options.copy_up and kind != "tmpfs":
+        at = scope.spec["mounts"][int(pointer.rpartition("/")[2])]["options"].index("tmpcopyup")
+        raise ConfigError('the mount option "tmpcopyup" is for tmpfs', pointer=f"{pointer}/options/{at}")
     how = IN_ROOT
     if kind in ("proc", "sysfs"):
         # A symlink here would let the image choose what the runtime takes for /proc (CVE-2019-19921).
         how = IN_ROOT_NO_SYMLINKS
     # Mount points and devices are still to come, so these are made readonly when all is there.
     late_readonly = kind == "tmpfs" and options.set & MOUNT_ATTR_RDONLY
-    flags = options.set & ~MOUNT_ATTR_RDONLY if late_readonly else options.set
-    data = options.data
-    if flags & MOUNT_ATTR_RDONLY and kind not in _PSEUDO:
-        data = [*data, ("ro", None)]
-    mount = create(scope, kind, source, data, flags)
+    if late_readonly:
+        options.set &= ~MOUNT_ATTR_RDONLY
+    if options.needs_mount2(source):
+        from ocirt.plan.rare_mounts import create_by_mount2
+
+        mount = create_by_mount2(scope, kind, source, options, pointer)
+        change(plan, mount, options)
+    else:
+        data = options.parameters()
+        if options.set & MOUNT_ATTR_RDONLY and kind not in PSEUDO:
+            data = [*data, ("ro", None)]
+        mount = create(scope, kind, source, data, options.set)
+    if kind == "tmpfs" and (options.copy_up or not any(key == "mode" for key, _ in options.data)):
+        from ocirt.plan.rare_mounts import fill
+
+        fill(scope, mount, destination, pointer)
     _put(scope, mount, destination, options, how=how)
     if late_readonly:
-        scope.late_readonly.append((mount, plan.pointer, plan.doing))
+        scope.late_readonly.append((mount, plan.pointer, plan.doing, False))
     else:
         plan.close(mount)
 
@@ -103,12 +137,22 @@ def copy(scope: Scope, source: str, options: Options) -> Reg:
     """A detached copy of what is mounted at `source`, a path on the host: before the pivot, therefore."""
     plan = scope.plan
     tree = CLONE_TREE | (AT_RECURSIVE if options.recursive else 0)
+    if options.source_nofollow:
+        tree |= AT_SYMLINK_NOFOLLOW
     mount = plan.open("mount", "open_tree", AT_FDCWD, source, tree)
+    change(plan, mount, options)
+    return mount
+
+
+def change(plan: Plan, mount: Reg, options: Options) -> None:
+    """The flags of the mount, then of all below it. Only what is named changes: others, such as those that are locked
+    in a user namespace, stay."""
     if options.set or options.clear:
-        # Only the named flags change: others, such as those that are locked in a user namespace, stay.
         attributes = MOUNT_ATTR.pack(options.set, options.clear, 0, 0)
         plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
-    return mount
+    if options.below_set or options.below_clear:
+        attributes = MOUNT_ATTR.pack(options.below_set, options.below_clear, 0, 0)
+        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
 def take_all(scope: Scope) -> None:
@@ -118,7 +162,7 @@ def take_all(scope: Scope) -> None:
     for index, mount in enumerate(scope.spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         options = parse_options(mount.get("options") or (), pointer)
-        if options.bind:
+        if options.bind and not options.remount and not _is_link(scope, mount, options):
             plan.at(pointer, f"take {mount['source']} from the host")
             scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
             cut_off(plan, scope.taken[pointer])
@@ -129,15 +173,42 @@ def take_all(scope: Scope) -> None:
                 cut_off(plan, taken)
 
 
+def take_shared(scope: Scope) -> None:
+    """The sources of bind mounts that are to share events with the host, in both directions: the option "shared", and
+    rootfsPropagation "shared". Their copies are made before the namespace is cut off, as peers of the host's mounts.
+
+    No user namespace may do that: its mounts are slaves at best (mount_namespaces(7)).
+    """
+    if scope.takes_first or "mount" not in scope.new:
+        return
+    for index, mount in enumerate(scope.spec.get("mounts") or ()):
+        pointer = f"/mounts/{index}"
+        options = parse_options(mount.get("options") or (), pointer)
+        if options.bind and not options.remount and any(flag == MS_SHARED for flag, _ in options.propagation):
+            scope.plan.at(pointer, f"take {mount['source']} from the host, shared")
+            scope.plan.shared.add(pointer)
+            scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
+
+
 def _on_host(scope: Scope, source: str) -> str:
     return source if source.startswith("/") else f"{scope.config.bundle}/{source}"
 
 
 def _bind(scope: Scope, source: str, destination: str, options: Options, pointer: str) -> None:
-    directory = scope.facts.directories[source]
+    link = scope.facts.symlinks.get(source)
+    if link is not None and options.copy_symlink:
+        from ocirt.plan.rare_mounts import copy_symlink
+
+        copy_symlink(scope, link, destination)
+        return
+    directory = not (link is not None and options.source_nofollow) and scope.facts.directories[source]
     mount = scope.taken.pop(pointer, None) or copy(scope, _on_host(scope, source), options)
     _put(scope, mount, destination, options, directory=directory)
     scope.plan.close(mount)
+
+
+def _is_link(scope: Scope, mount: dict[str, Any], options: Options) -> bool:
+    return options.copy_symlink and mount["source"] in scope.facts.symlinks
 
 
 def _put(
@@ -145,16 +216,21 @@ def _put(
 ) -> None:
     """Move a detached mount onto its destination, then set its propagation (never together with other flags)."""
     plan = scope.plan
-    target = make_target(plan, scope.root, destination, directory=directory, how=how)
+    if options.target_nofollow:
+        from ocirt.plan.rare_mounts import target_itself
+
+        target = target_itself(scope, destination)
+    else:
+        target = make_target(plan, scope.root, destination, directory=directory, how=how)
     if "mount" not in scope.new:  # in a detached tree only what is not attached yet can be changed
-        _propagate(plan, mount, options)
+        propagate(plan, mount, options)
     plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
     plan.close(target)
     if "mount" in scope.new:
-        _propagate(plan, mount, options)
+        propagate(plan, mount, options)
 
 
-def _propagate(plan: Plan, mount: Reg, options: Options) -> None:
+def propagate(plan: Plan, mount: Reg, options: Options) -> None:
     for propagation, recursive in options.propagation:
         attributes = MOUNT_ATTR.pack(0, 0, propagation, 0)
         where = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
@@ -189,12 +265,13 @@ def _cgroup(scope: Scope, destination: str, options: Options, pointer: str) -> N
     plan.close(base)
 
 
-def _make_readonly(scope: Scope, mount: Reg) -> None:
+def _make_readonly(scope: Scope, mount: Reg, *, below: bool = False) -> None:
     """One that is attached. In a detached tree by a readonly copy of it and of what lies in it, mounted over it."""
     plan = scope.plan
     attributes = MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)
     if "mount" in scope.new:
-        plan.call("mount_setattr", mount, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
+        where = AT_EMPTY_PATH | (AT_RECURSIVE if below else 0)
+        plan.call("mount_setattr", mount, "", where, attributes, MOUNT_ATTR.size)
         return
     over = plan.open("copy", "open_tree", mount, "", CLONE_TREE | AT_EMPTY_PATH | AT_RECURSIVE)
     plan.call("mount_setattr", over, "", AT_EMPTY_PATH, attributes, MOUNT_ATTR.size)
@@ -221,7 +298,7 @@ def _shown(options: Options) -> Options:
 def finish_readonly(scope: Scope) -> None:
     """What had to stay writable while mount points and devices were made."""
     plan = scope.plan
-    for mount, pointer, doing in scope.late_readonly:
+    for mount, pointer, doing, below in scope.late_readonly:
         plan.at(pointer, doing)
-        _make_readonly(scope, mount)
+        _make_readonly(scope, mount, below=below)
         plan.close(mount)

@@ -17,12 +17,16 @@ from ocirt.plan.kernel import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_BY_DESCRIPTOR,
+    MS_PRIVATE,
+    MS_SHARED,
     MS_SLAVE,
+    MS_UNBINDABLE,
     O_CLOEXEC,
     O_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from ocirt.plan.options import PROPAGATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from ocirt.plan.step import Plan, Reg
 
 CLONE_TREE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+ON_ROOT = "/.."
+"""What is mounted over "/": ".." of the root stays there, but goes up to the topmost mount."""
 
 
 def isolate(scope: Scope) -> None:
@@ -38,7 +44,8 @@ def isolate(scope: Scope) -> None:
         return
     plan = scope.plan
     plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
-    attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
+    from_host = MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE
+    attributes = MOUNT_ATTR.pack(0, 0, from_host, 0)
     plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
@@ -68,6 +75,7 @@ def attach(scope: Scope) -> None:
     plan, facts = scope.plan, scope.facts
     if "mount" not in scope.new:
         take(scope)
+        _leave_group(scope)
         if scope.linux.get("maskedPaths"):
             scope.empty = make_empty(plan)
         return
@@ -80,6 +88,31 @@ def attach(scope: Scope) -> None:
         plan.call("move_mount", scope.empty, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)
     plan.call("move_mount", scope.root, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)
     plan.close(place)
+    _leave_group(scope)
+
+
+def _leave_group(scope: Scope) -> None:
+    """Unless it is to receive what is mounted below it on the host, the root leaves the host's peer group."""
+    kind = scope.linux.get("rootfsPropagation") or "private"
+    if not kind.endswith("slave"):
+        scope.plan.at("/linux/rootfsPropagation", "make the root private")
+        _propagate(scope, MS_PRIVATE, below=kind == "rprivate")
+
+
+def propagate(scope: Scope) -> None:
+    """linux.rootfsPropagation "shared" and "unbindable": after the pivot, because pivot_root(2) refuses a shared mount,
+    and a copy could not be made of an unbindable one."""
+    kind = scope.linux.get("rootfsPropagation") or ""
+    flag, below = PROPAGATION.get(kind, (0, False))
+    if flag in (MS_SHARED, MS_UNBINDABLE):
+        scope.plan.at("/linux/rootfsPropagation", f"make the root {kind}")
+        _propagate(scope, flag, below=below)
+
+
+def _propagate(scope: Scope, flag: int, *, below: bool) -> None:
+    attributes = MOUNT_ATTR.pack(0, 0, flag, 0)
+    where = AT_EMPTY_PATH | (AT_RECURSIVE if below else 0)
+    scope.plan.call("mount_setattr", scope.root, "", where, attributes, MOUNT_ATTR.size)
 
 
 def make_empty(plan: Plan) -> Reg:

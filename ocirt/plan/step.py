@@ -125,6 +125,7 @@ class Plan:
         self.machine = machine
         self.control = control
         self.inherited = control  # the highest descriptor that init is given
+        self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
         self.pointer = ""
         self.doing = ""

@@ -7,8 +7,14 @@ SYNC_READY = 2
 
 SYNC_MAPPED = 3
 """init needs the host to have written the maps of its user namespace."""
+SYNC_COPY = 1000
+"""And more: the index of a mount, whose tmpfs the host has to fill."""
 
 FD_PASSWD = 1
 """The container's /etc/passwd, O_PATH: the host looks up HOME in it."""
 FD_TERMINAL = 2
 """The master of the container's terminal."""
+FD_COPY_FROM = 3
+"""A directory in the container, O_PATH …"""
+FD_COPY_TO = 4
+"""… and the root of the tmpfs that is to be mounted on it."""

@@ -44,7 +44,7 @@ RULES = {
     "slots-in-data": "what the host fills in later is the value of an environment variable, never a path or a flag",
     "buffers-bounded": "what a call reads or writes lies in the memory that was given for it",
     "mounts-private": "no mount can reach the host: a new mount namespace, cut off, comes first",
-    "targets-by-descriptor": "no mount goes to a raw path: targets are descriptors opened inside the root",
+    "targets-by-descriptor": "no mount stays at a raw path: targets are descriptors opened inside the root",
     "writes-inside": "before the old root is gone, files are made by name in descriptors inside the root only",
     "devices-checked": "a device that was found, and any file that is really opened, is checked to be the right device",
     "masks-not-skipped": "a masked or readonly path is skipped only when it does not exist",
@@ -106,7 +106,7 @@ def verify(plan: Plan) -> None:
     ):
         raise broken("first-act", 0, first, "init has to close the caller's descriptors first")
     _verify_flow(steps)
-    walk = Walk(steps)
+    walk = Walk(steps, plan.shared)
     calls = _CALLS
     passed_over = 0  # steps below this one may be jumped over
     for index, step in enumerate(steps):

@@ -13,13 +13,22 @@ from ocirt.plan.kernel import (
     EINVAL,
     ENOENT,
     ENOTDIR,
+    MNT_DETACH,
     MOUNT_ATTR,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_BY_DESCRIPTOR,
+    MS_DIRSYNC,
+    MS_I_VERSION,
+    MS_LAZYTIME,
+    MS_MANDLOCK,
     MS_PRIVATE,
+    MS_RDONLY,
+    MS_SILENT,
     MS_SLAVE,
+    MS_SYNCHRONOUS,
     O_PATH,
     OPEN_HOW,
+    OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -31,6 +40,8 @@ from ocirt.plan.kernel import (
     STATX_RDEV_MINOR_AT,
     STATX_SIZE,
 )
+from ocirt.plan.options import MAX_DATA
+from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT
 from ocirt.plan.step import Buffer, Field, Reg
 from ocirt.plan.verify_order import ALL_ONES, broken
 
@@ -42,6 +53,10 @@ if TYPE_CHECKING:
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
 _IN_PROCFS = ("self/fd/", "self/timens_offsets")
 _CUT_OFF = ((0, 0, MS_SLAVE, 0), (0, 0, MS_PRIVATE, 0))
+_ITSELF = OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
+_FILE_SYSTEM_FLAGS = (
+    MS_RDONLY | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_SILENT | MS_I_VERSION | MS_LAZYTIME
+)  # fmt: skip
 MASKS = ("/linux/maskedPaths/", "/linux/readonlyPaths/")
 
 
@@ -74,11 +89,14 @@ def _fsmount(walk: Walk, index: int, step: Step) -> None:
 def _open_tree(walk: Walk, index: int, step: Step) -> None:
     _mounting(walk, index, step)
     start, path, result = step.args[0], step.args[1], step.result
-    if result is None or (type(start) is Reg) != (path == ""):
+    if result is None or ((type(start) is Reg) != (path == "") and not _is_itself(walk, step)):
         raise broken("targets-by-descriptor", index, step, "a descriptor, or else a path of the host")
     number = result.number
+    inside = path != "" and type(start) is Reg
     for kind in (walk.inside, walk.trees, walk.peers):
         kind.discard(number)
+    if inside:
+        walk.inside.add(number)
     flags = step.args[2]
     if type(flags) is int and flags & OPEN_TREE_CLONE:
         walk.trees.add(number)
@@ -91,6 +109,46 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
         walk.inside.add(number)
     if path == "/dev/null" and not _checks_device(walk.steps, index + 1, result, "", S_IFCHR, 1, 3):
         raise broken("devices-checked", index, step, "it may be something else than 1:3")
+
+
+def _is_itself(walk: Walk, step: Step) -> bool:
+    """One name in a directory inside the root, not followed if it is a symlink, and not copied."""
+    start, name, flags = step.args
+    return type(start) is Reg and start.number in walk.inside and _is_name(name) and flags == _ITSELF
+
+
+def _mount(walk: Walk, index: int, step: Step) -> None:
+    """mount(2) of a new file system over our namespace's root; at once a copy of it, and the mount taken off."""
+    _mounting(walk, index, step)
+    steps = walk.steps
+    source, target, kind, flags, data = step.args
+    rest = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in steps[index + 1 : index + 3]]
+    if not (walk.private and walk.cloned and walk.own_mounts):
+        raise broken("mounts-private", index, step, "it could reach the host")
+    if target != "/" or type(source) is not str or type(kind) is not str:
+        raise broken("targets-by-descriptor", index, step, "only over the root of the namespace may it mount")
+    if type(flags) is not int or flags & ~_FILE_SYSTEM_FLAGS:
+        raise broken("targets-by-descriptor", index, step, "flags that change other mounts")
+    if not (data == 0 if type(data) is int else type(data) is str and len(data.encode()) <= MAX_DATA):
+        raise broken("buffers-bounded", index, step, "the options are longer than a page")
+    if rest != [("open_tree", (AT_FDCWD, ON_ROOT, CLONE_TREE), None), ("umount2", (ON_ROOT, MNT_DETACH), None)]:
+        raise broken("targets-by-descriptor", index, step, "a mount over the root has to be taken off at once")
+
+
+def _fspick(walk: Walk, index: int, step: Step) -> None:
+    """Only what is mounted inside the root is changed."""
+    _mounting(walk, index, step)
+    start, path, _ = step.args
+    if type(start) is not Reg or start.number not in walk.inside or path != "":
+        raise broken("targets-by-descriptor", index, step, "it was not opened inside the root")
+    if step.result is not None:
+        walk.inside.discard(step.result.number)
+
+
+def _readlinkat(walk: Walk, index: int, step: Step) -> None:
+    buffer, size = step.args[2:]
+    if type(buffer) is not Buffer or type(size) is not int or size > buffer.size:
+        raise broken("buffers-bounded", index, step, "the buffer is smaller")
 
 
 def _mount_setattr(walk: Walk, index: int, step: Step) -> None:
@@ -155,7 +213,7 @@ def _move_mount(walk: Walk, index: int, step: Step) -> None:
         raise broken("targets-by-descriptor", index, step, "a mount target must be a descriptor")
     if target.number not in walk.inside and not (target.number == walk.place and step.pointer == "/root/path"):
         raise broken("targets-by-descriptor", index, step, f"{target!r} was not opened inside the root")
-    if source.number in walk.peers:
+    if source.number in walk.peers and step.pointer not in walk.shared:
         raise broken("mounts-private", index, step, "what is mounted below it would appear on the host")
     walk.trees.discard(source.number)
 
@@ -167,8 +225,12 @@ def _write(walk: Walk, index: int, step: Step, place: int = 0) -> None:
         return
     if type(start) is not Reg or start.number not in walk.inside:
         raise broken("writes-inside", index, step, "it could write to the host")
-    if type(name) is not str or "/" in name or name in ("", ".", ".."):
+    if not _is_name(name):
         raise broken("writes-inside", index, step, "a path of several parts could lead out")
+
+
+def _is_name(name: object) -> bool:
+    return type(name) is str and "/" not in name and name not in ("", ".", "..")
 
 
 def _symlinkat(walk: Walk, index: int, step: Step) -> None:
@@ -254,13 +316,16 @@ MOUNT_CHECKS: dict[str, Check] = {
     "fsconfig": _mounting,
     "fsmount": _fsmount,
     "fsopen": _fsopen,
+    "fspick": _fspick,
     "mkdirat": _write,
     "mknodat": _mknodat,
+    "mount": _mount,
     "mount_setattr": _mount_setattr,
     "move_mount": _move_mount,
     "open_tree": _open_tree,
     "openat": _openat,
     "openat2": _openat2,
+    "readlinkat": _readlinkat,
     "statx": _statx,
     "symlinkat": _symlinkat,
     "unlinkat": _write,

@@ -63,14 +63,16 @@ class Walk:
     trees     registers that hold a tree which is mounted nowhere
     peers     of these the ones that the host's mounts may share events with
     files     registers that hold a file of our own procfs, opened for writing
+    shared    pointers of the mounts whose peers the host's may stay, because the configuration says so
     place     the register of the root file system's place on the host
     stage     how far the credentials have come
     rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     """
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[Step], shared: set[str]) -> None:
         self.steps = steps
+        self.shared = shared
         self.certain = False
         self.inside: set[int] = set()
         self.procfs: set[int] = set()
@@ -188,8 +190,9 @@ def _write_file(walk: Walk, index: int, step: Step) -> None:
 
 
 def _umount2(walk: Walk, index: int, step: Step) -> None:
-    if walk.steps[index - 1].call != "pivot_root":
-        raise broken("pivot-before-code", index, step, "only the old root is unmounted")
+    before = walk.steps[index - 1].call, walk.steps[index - 2].call
+    if before[0] != "pivot_root" and before != ("open_tree", "mount"):
+        raise broken("pivot-before-code", index, step, "only the old root is unmounted, and what mount(2) put over it")
 
 
 def _getcwd(walk: Walk, index: int, step: Step) -> None:

@@ -17,7 +17,7 @@ from ocirt.host.launch import ENDING, Init
 from ocirt.host.passwd import home_of
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
-from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
+from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_READY
 from ocirt.plan.verify import verify
 from ocirt.state.process import start_time
 from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
@@ -72,6 +72,7 @@ class Creation:
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self._home: bytes | None = None
         self._limits_set = False
+        self._filling: list[int] = []
         self._pid_file_written = False
         self._descriptors: dict[str, int] = {}
         self._check_terminal(console_socket, terminal_is_ours)
@@ -238,9 +239,20 @@ class Creation:
         elif tag == FD_PASSWD:
             self._home = home_of(self.config.spec["process"]["user"]["uid"], fd)
             self._set_limits()
+        elif tag in (FD_COPY_FROM, FD_COPY_TO):
+            self._filling.append(fd)
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
         """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
+        if tag >= SYNC_COPY:
+            from ocirt.host.copyup import fill
+
+            index = tag - SYNC_COPY
+            try:
+                fill(self.config.spec["mounts"][index], f"/mounts/{index}", self.pid, *self._filling)
+            finally:
+                while self._filling:
+                    posix.close(self._filling.pop())
         return {}
 
     def _set_limits(self) -> None:

@@ -114,7 +114,7 @@ LATER = [
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
     *(f"/linux/{name}" for name in ("devices", "netDevices", "sysctl")),
-    *(f"/linux/{name}" for name in ("rootfsPropagation", "mountLabel", "intelRdt")),
+    *(f"/linux/{name}" for name in ("mountLabel", "intelRdt")),
     "/hooks",
 ]
 """What a later issue brings. Whoever implements one removes its line here."""

@@ -58,6 +58,31 @@ def binds(spec: dict[str, Any]) -> None:
     ]
 
 
+def rare_mounts(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["rootfsPropagation"] = "rshared"
+    spec["mounts"] += [
+        {
+            "destination": "/old",
+            "type": "ext4",
+            "source": "/dev/x",
+            "options": ["iversion", "ro", "sync", "data=journal"],
+        },
+        {
+            "destination": "/long",
+            "type": "overlay",
+            "source": "overlay",
+            "options": ["lowerdir=" + "/l" * 200, "nosuid"],
+        },
+        {"destination": "/old", "type": "ext4", "options": ["remount", "rw", "async", "commit=9", "nodev"]},
+        {"destination": "/dev", "options": ["bind", "remount", "rro", "noexec"]},
+        {"destination": "/a/link", "source": "/link", "options": ["bind", "copy-symlink"]},
+        {"destination": "/b/link", "source": "/link", "options": ["bind", "src-nofollow", "dest-nofollow"]},
+        {"destination": "/filled", "type": "tmpfs", "options": ["tmpcopyup", "mode=700", "ro"]},
+        {"destination": "/volume", "source": "/data", "options": ["rbind", "rshared", "rnosuid"]},
+    ]
+
+
 def without_cgroup_namespace(spec: dict[str, Any]) -> None:
     no_terminal(spec)
     spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "cgroup"]
@@ -190,6 +215,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "user": (as_user, ON_V1),
     "writable-root": (writable_root, ON_V1),
     "binds": (binds, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
+    "rare-mounts": (rare_mounts, ON_V1 | {"directories": {"/data": True}, "symlinks": {"/link": "../elsewhere"}}),
     "hybrid": (no_terminal, ON_HYBRID),
     "hybrid-without-cgroup-namespace": (without_cgroup_namespace, ON_HYBRID),
     "v1-without-cgroup-namespace": (without_cgroup_namespace, ON_V1),

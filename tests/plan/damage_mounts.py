@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from plan.damage import argument, breaks, drop, find, insert, jump, like, step, tolerate
+from plan.damage import argument, breaks, drop, find, insert, jump, like, move, step, tolerate
 
 from ocirt.plan.kernel import (
     AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
     CLONE_NEWNS,
     CLONE_PARENT,
     EACCES,
@@ -13,6 +14,7 @@ from ocirt.plan.kernel import (
     ELOOP,
     ENOENT,
     MOUNT_ATTR,
+    MS_SHARED,
     O_CLOEXEC,
     O_PATH,
     OPEN_HOW,
@@ -116,6 +118,64 @@ def _(plan: Plan) -> None:
     at = find(plan, "openat")
     argument(plan, at, 0, AT_FDCWD)
     argument(plan, at, 1, "/etc/shadow")
+
+
+@breaks("targets-by-descriptor", "mount(2) onto a path in the root", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mount"), 1, "/rootfs/old")
+
+
+@breaks("targets-by-descriptor", "mount(2) that changes the host's mount", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mount"), 3, MS_SHARED)
+
+
+@breaks("targets-by-descriptor", "what mount(2) has mounted stays over the root", "rare-mounts")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "umount2"))
+
+
+@breaks("targets-by-descriptor", "the root is taken for what mount(2) has mounted", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mount") + 1, 1, "/")
+
+
+@breaks("pivot-before-code", "more is taken off than mount(2) has mounted", "rare-mounts")
+def _(plan: Plan) -> None:
+    at = find(plan, "umount2")
+    insert(plan, at + 1, like(plan, at, "umount2", *plan.steps[at].args))
+
+
+@breaks("mounts-private", "mount(2) while the namespace still shares its mounts", "rare-mounts")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "mount_setattr", pointer="/linux/namespaces"), find(plan, "umount2"))
+
+
+@breaks("buffers-bounded", "more options than mount(2) reads", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mount"), 4, "x" * 4096)
+
+
+@breaks("targets-by-descriptor", "a file system of the host is changed", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "fspick"), 0, AT_FDCWD)
+    argument(plan, find(plan, "fspick"), 1, "/")
+
+
+@breaks("targets-by-descriptor", "a target that is not followed, out of the root", "rare-mounts")
+def _(plan: Plan) -> None:
+    at = find(plan, "open_tree", where=lambda one: one.args[2] == O_CLOEXEC | AT_SYMLINK_NOFOLLOW and one.args[1] != "")
+    argument(plan, at, 1, "..")
+
+
+@breaks("mounts-private", "a bind mount stays a peer of the host's without the configuration's word", "rare-mounts")
+def _(plan: Plan) -> None:
+    plan.shared.clear()
+
+
+@breaks("buffers-bounded", "a symlink's content is read beyond the buffer", "rare-mounts")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "readlinkat"), 3, 4096)
 
 
 # writes-inside

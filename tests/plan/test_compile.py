@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from plan.cases import CASES, ON_V1, ON_V2, V1, compile_case, config_of, no_terminal
 
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.errors import ConfigError
 from ocirt.plan.compile import Compiled, compile_plan
 from ocirt.plan.facts import Facts
 from ocirt.plan.inherited import inherited
@@ -26,7 +26,7 @@ from ocirt.plan.kernel import (
     PR_CAPBSET_DROP,
     PR_SET_NO_NEW_PRIVS,
 )
-from ocirt.plan.options import parse_options
+from ocirt.plan.options import parse_options, recognized
 from ocirt.plan.paths import parts_of
 from ocirt.plan.step import Slot, Step, Vector
 from ocirt.runtime.spec import default_spec
@@ -229,16 +229,82 @@ def test_the_last_option_of_a_kind_wins() -> None:
     )
 
 
-def test_a_bind_mount_takes_no_option_of_a_file_system() -> None:
-    with pytest.raises(ConfigError) as refused:
-        parse_options(["ro", "bind", "size=1m"], "/mounts/4")
-    assert refused.value.pointer == "/mounts/4/options/2"
+def test_a_bind_mount_ignores_the_options_of_a_file_system_with_a_warning() -> None:
+    config = spec()
+    options = ["ro", "bind", "size=1m", "silent", "sync", "async", "iversion"]
+    config["mounts"].append({"destination": "/m", "source": "/data", "options": options})
+    plan = compiled(config, directories={"/data": True})
+    assert [warning.split()[:2] for warning in plan.warnings] == [
+        ["/mounts/7/options/2:", '"size=1m"'],
+        ["/mounts/7/options/4:", '"sync"'],
+        ["/mounts/7/options/6:", '"iversion"'],
+    ]
+    assert not steps(plan, "fsconfig", "/mounts/7")
 
 
-def test_an_option_that_is_not_there_yet_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match='"idmap"') as refused:
-        parse_options(["bind", "idmap"], "/mounts/4")
-    assert refused.value.pointer == "/mounts/4/options/1"
+def test_an_r_before_a_flag_is_for_all_that_is_mounted_below() -> None:
+    flags = "ro nosuid nodev noexec nodiratime relatime noatime strictatime nosymfollow"
+    opposite = "rw suid dev exec diratime norelatime atime nostrictatime symfollow"
+    for name in f"{flags} {opposite}".split():
+        alone, below = parse_options([name, "bind"], ""), parse_options([f"r{name}", "bind"], "")
+        assert (below.below_set, below.below_clear) == (alone.set, alone.clear) != (0, 0)
+        assert (below.set, below.clear) == (0, 0) == (alone.below_set, alone.below_clear)
+        new = parse_options([f"r{name}"], "")  # nothing is below a new mount
+        assert (new.set, new.clear) == (alone.set, alone.clear)
+
+
+def test_every_option_of_the_specification_is_known() -> None:
+    table = """async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime
+        noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev
+        rdiratime relatime remount rexec rnoatime rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro
+        rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave
+        strictatime suid symfollow sync tmpcopyup unbindable"""
+    assert set(table.split()) <= set(recognized())
+
+
+@pytest.mark.parametrize(
+    ("option", "pairs"),
+    [
+        ("size=1m", [("size", "1m")]),
+        ("size=1m,mode=755,,huge", [("size", "1m"), ("mode", "755"), ("huge", None)]),
+        ('context="a:b:c0,c1"', [("context", "a:b:c0,c1")]),
+        ("lowerdir=/a\\,b:/c", [("lowerdir", "/a\\,b:/c")]),
+        (",", []),
+        ("x=", [("x", "")]),
+    ],
+)
+def test_an_option_of_a_file_system(option: str, pairs: list[tuple[str, str | None]]) -> None:
+    assert parse_options([option], "").data == pairs
+
+
+def test_mount2_is_asked_only_for_what_fsconfig_cannot_say() -> None:
+    assert not parse_options(
+        ["sync", "dirsync", "lazytime", "mand", "loud", "noiversion", "a=" + "x" * 255], ""
+    ).needs_mount2("")
+    for option in ("iversion", "silent", "a=" + "x" * 256, "a=" + "é" * 128, "x" * 256):
+        assert parse_options([option], "").needs_mount2("")
+    assert parse_options([], "").needs_mount2("/" * 256)
+    assert parse_options(["a=1", "b", 'context="u:c0,c1"'], "").for_mount2() == 'a=1,b,context="u:c0,c1"'
+
+
+@pytest.mark.parametrize("value", ["", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable"])
+def test_the_propagation_of_the_root(value: str) -> None:
+    config = spec()
+    config["linux"]["rootfsPropagation"] = value
+    names = [call.doing for call in steps(compiled(config), "mount_setattr", "/linux/rootfsPropagation")]
+    assert (
+        names
+        == {
+            "": ["make the root private"],
+            "private": ["make the root private"],
+            "rprivate": ["make the root private"],
+            "slave": [],
+            "rslave": [],
+            "shared": ["make the root private", "make the root shared"],
+            "rshared": ["make the root private", "make the root rshared"],
+            "unbindable": ["make the root private", "make the root unbindable"],
+        }[value]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""What few mounts ask for; imported only where one does.
+
+mount(2) for what the new mount API cannot say, changes of what is mounted already, symlinks of the source or the
+destination, and the host's part in filling a tmpfs.
+"""
+
+from __future__ import annotations
+
+from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.plan.kernel import (
+    AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
+    EEXIST,
+    ENOENT,
+    FSCONFIG_CMD_RECONFIGURE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    FSPICK_CLOEXEC,
+    FSPICK_EMPTY_PATH,
+    MNT_DETACH,
+    MOUNT_ATTR_RDONLY,
+    MS_RDONLY,
+    OPEN_TREE_CLOEXEC,
+)
+from ocirt.plan.mounts import PSEUDO, change, propagate
+from ocirt.plan.options import MAX_DATA
+from ocirt.plan.paths import make_target, open_target, parts_of
+from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT
+from ocirt.plan.step import Buffer, Field, Label
+from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, SYNC_COPY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.compile import Scope
+    from ocirt.plan.options import Options
+    from ocirt.plan.step import Reg
+
+
+def create_by_mount2(scope: Scope, kind: str, source: str, options: Options, pointer: str) -> Reg:
+    """A detached mount of a new file system, made by mount(2), which knows more flags and longer values.
+
+    It needs a place. The root of our mount namespace is one that no image has a say in, and that all paths pass over:
+    what is mounted on "/" covers nothing for who has that "/" as root already. A detached copy is taken from there, and
+    the mount taken off, before it gets its flags and its place as every other.
+    """
+    plan = scope.plan
+    data = options.for_mount2()
+    if len(data.encode()) > MAX_DATA:
+        raise ConfigError(
+            f"expected at most {MAX_DATA} bytes of options, got {len(data.encode())}",
+            pointer=pointer + "/options",
+            hint="mount(2) takes one page",
+        )
+    if len(source.encode()) > MAX_DATA:
+        raise ConfigError(f"expected at most {MAX_DATA} bytes, got more", pointer=pointer + "/source")
+    if "mount" not in scope.new:
+        raise UnsupportedError(
+            "options that only mount(2) takes need a mount namespace of the container's own", pointer=pointer
+        )
+    flags = options.flags
+    if options.set & MOUNT_ATTR_RDONLY and kind not in PSEUDO:
+        flags |= MS_RDONLY
+    plan.call("mount", source, "/", kind, flags, data or 0)
+    mount = plan.open("mount", "open_tree", AT_FDCWD, ON_ROOT, CLONE_TREE)
+    plan.call("umount2", ON_ROOT, MNT_DETACH)
+    return mount
+
+
+def remount(scope: Scope, kind: str, destination: str, options: Options) -> None:
+    """Change what an earlier mount put there: with "bind" the mount's own flags; without, the file system's too.
+
+    Flags that are not named stay as they are (mount(2) would clear them; the locked ones of a user namespace it could
+    not). What makes it readonly waits until mount points and devices are made.
+    """
+    plan = scope.plan
+    if "mount" not in scope.new:
+        raise UnsupportedError(
+            '"remount" needs a mount namespace of the container\'s own',
+            pointer=plan.pointer,
+            hint='add {"type": "mount"}',
+        )
+    target = open_target(plan, scope.root, destination)
+    parameters = [] if options.bind else options.parameters()
+    if not options.bind and kind and kind not in PSEUDO:
+        if options.set & MOUNT_ATTR_RDONLY:
+            parameters = [*parameters, ("ro", None)]
+        elif options.clear & MOUNT_ATTR_RDONLY:
+            parameters = [*parameters, ("rw", None)]
+    if parameters:
+        context = plan.open("fs", "fspick", target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
+        for key, value in parameters:
+            if value is None:
+                plan.call("fsconfig", context, FSCONFIG_SET_FLAG, key, 0, 0, log=True)
+            else:
+                plan.call("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, log=True)
+        plan.call("fsconfig", context, FSCONFIG_CMD_RECONFIGURE, 0, 0, 0, log=True)
+        plan.close(context)
+    below = bool(options.below_set & MOUNT_ATTR_RDONLY)
+    late = below or options.set & MOUNT_ATTR_RDONLY
+    options.set &= ~MOUNT_ATTR_RDONLY
+    options.below_set &= ~MOUNT_ATTR_RDONLY
+    change(plan, target, options)
+    propagate(plan, target, options)
+    if late:
+        scope.late_readonly.append((target, plan.pointer, plan.doing, below))
+    else:
+        plan.close(target)
+
+
+def copy_symlink(scope: Scope, link: str, destination: str) -> None:
+    """The link itself, made anew: one that is there already has to say the same."""
+    plan = scope.plan
+    *folders, name = parts_of(destination)
+    parent = make_target(plan, scope.root, "/".join(folders), directory=True) if folders else scope.root
+    made = Label()
+    plan.call("symlinkat", link, parent, name, ignore=(EEXIST,), ok=made)
+    content = link.encode()
+    found = Buffer(len(content) // 8 * 8 + 8)  # the rest is zero, so a longer link shows as well
+    plan.call("readlinkat", parent, name, found, found.size)
+    content += bytes(found.size - len(content))
+    for at in range(0, found.size, 8):
+        plan.expect(Field(found, at), int.from_bytes(content[at : at + 8], "little"), errno=EEXIST)
+    plan.place(made)
+    if folders:
+        plan.close(parent)
+
+
+def target_itself(scope: Scope, destination: str) -> Reg:
+    """A destination whose last part is not followed if it is a symlink; it has to exist.
+
+    open_tree(2) without OPEN_TREE_CLONE is an open with O_PATH, and its AT_SYMLINK_NOFOLLOW the same on every machine.
+    """
+    plan = scope.plan
+    *folders, name = parts_of(destination)
+    parent = make_target(plan, scope.root, "/".join(folders), directory=True) if folders else scope.root
+    target = plan.open("target", "open_tree", parent, name, OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW)
+    if folders:
+        plan.close(parent)
+    return target
+
+
+def fill(scope: Scope, mount: Reg, destination: str, pointer: str) -> None:
+    """Let the host give a new tmpfs the mode of the directory that it is mounted on, or all of its content.
+
+    Only if that directory is there. The host gets both as descriptors, so it needs no path, and init no loop.
+    """
+    plan = scope.plan
+    absent = Label()
+    directory = open_target(plan, scope.root, destination, ignore=(ENOENT,), absent=absent)
+    plan.send_descriptor(directory, FD_COPY_FROM)
+    plan.send_descriptor(mount, FD_COPY_TO)
+    plan.sync(SYNC_COPY + int(pointer.rpartition("/")[2]))
+    plan.close(directory)
+    plan.place(absent)
