@@ -47,7 +47,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.spec import write_spec
 
-    write_spec(options["bundle"] or ".")
+    write_spec(options["bundle"] or ".", rootless=options["rootless"], file=options["file"] or "config.json")
     return 0
 
 

@@ -85,7 +85,14 @@ VERBS = {
             Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json")),
             Flag("quiet", "Only the ids.", letters="q"),
         ),
-        Verb("spec", "Write a config.json to start from.", (), _BUNDLE),
+        Verb(
+            "spec",
+            "Write a config.json to start from.",
+            (),
+            _BUNDLE,
+            Flag("file", "Its name, counted from the bundle. Default: config.json.", metavar="FILE", letters="f"),
+            Flag("rootless", "For a user without rights: with a user namespace, and the host's network."),
+        ),
         Verb(
             "explain",
             "Print the system calls that would run, each with the config value it is due to.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from ocirt.errors import Error, from_os_error
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.state.document import dumps
@@ -67,12 +69,35 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
     return mount
 
 
-def write_spec(bundle: str) -> str:
-    """Write config.json into the bundle; returns its path. Raises Error if there is one already."""
-    path = f"{bundle}/config.json"
+def rootless_spec(uid: int, gid: int) -> dict[str, Any]:
+    """The same for a user without rights, who is root inside: nothing that only the host's root may give.
+
+    The network stays the host's, and with it /sys, which cannot be mounted anew over a network namespace of others.
+    """
+    spec = default_spec()
+    linux = spec["linux"]
+    del linux["resources"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "network"] + [{"type": "user"}]
+    for name, number in (("uidMappings", uid), ("gidMappings", gid)):
+        linux[name] = [{"containerID": 0, "hostID": number, "size": 1}]
+    for mount in spec["mounts"]:
+        if mount["destination"] == "/sys":
+            mount |= {"type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}
+        if mount["destination"] == "/dev/pts":
+            mount["options"].remove("gid=5")  # there is one group inside
+    return spec
+
+
+def write_spec(bundle: str, *, rootless: bool = False, file: str = "config.json") -> str:
+    """Write a configuration into the bundle; returns its path. Raises Error if there is such a file already.
+
+    file   its name, counted from the bundle
+    """
+    path = file if file.startswith("/") else f"{bundle}/{file}"
+    content = rootless_spec(posix.getuid(), posix.getgid()) if rootless else default_spec()
     try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(dumps(default_spec(), indent=4) + "\n")
+        with open(path, "x", encoding="utf-8") as opened:
+            opened.write(dumps(content, indent=4) + "\n")
     except FileExistsError:
         raise Error(f"{path} exists already", hint="remove it first: ocirt overwrites nothing of yours") from None
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,42 @@ def test_spec_writes_a_configuration_and_never_over_one(tmp_path: Path) -> None:
     assert again.code == 1
     assert "config.json exists already" in again.err
     assert (tmp_path / "config.json").read_text() == written
+
+
+@pytest.mark.parametrize("flag", ["-f", "--file"])
+def test_spec_writes_where_it_is_told(tmp_path: Path, flag: str) -> None:
+    """A name counts from the bundle, as crun's does."""
+    assert command(OCIRT, "spec", "-b", tmp_path, flag, "mine.json", cwd="/").code == 0
+    assert command(OCIRT, "spec", "-b", "/nowhere", flag, tmp_path / "whole.json").code == 0
+    assert json.loads((tmp_path / "mine.json").read_text()) == json.loads((tmp_path / "whole.json").read_text())
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.root
+def test_a_rootless_spec_is_for_whoever_calls() -> None:
+    """What runc's has: the caller is root inside, the network and /sys are the host's, there are no limits."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        done = command(OCIRT, "spec", "--rootless", "-b", folder, user=1234, group=4321)
+        assert done.code == 0, done.err
+        linux = json.loads((Path(folder) / "config.json").read_text())["linux"]
+    assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1234, "size": 1}]
+    assert linux["gidMappings"] == [{"containerID": 0, "hostID": 4321, "size": 1}]
+    kinds = [one["type"] for one in linux["namespaces"]]
+    assert "user" in kinds and "network" not in kinds and "resources" not in linux
+
+
+@pytest.mark.root
+def test_a_rootless_spec_runs(bundle: Bundle, runtime: Runtime) -> None:
+    (bundle.path / "config.json").unlink()
+    assert runtime("spec", "--rootless", "-b", bundle.path).code == 0
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    bundle.config["process"]["terminal"] = False
+    done = runtime.sh(
+        bundle, "id -u; cat /proc/self/uid_map; test -e /sys/kernel && ! mkdir /x 2>/dev/null && echo all"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split() == ["0", "0", "0", "1", "all"]
 
 
 def test_spec_says_which_folder_is_missing(tmp_path: Path) -> None:
