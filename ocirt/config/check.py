@@ -192,6 +192,10 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
             if not path.startswith("/"):
                 raise ConfigError(f'expected an absolute path, got "{path}"', pointer=f"/linux/{name}/{index}")
             _path(path, f"/linux/{name}/{index}")
+    if linux.get("sysctl"):
+        from ocirt.config.sysctl import check_sysctl
+
+        check_sysctl(linux["sysctl"], kinds)
     cgroups_path = linux.get("cgroupsPath") or ""
     if ".." in cgroups_path.split("/"):
         raise ConfigError(f'".." has no place in a cgroup path, got "{cgroups_path}"', pointer="/linux/cgroupsPath")

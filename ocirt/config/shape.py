@@ -272,7 +272,7 @@ _LINUX = record(
         "timeOffsets": mapping(record({"secs": I64, "nanosecs": U32})),
         "devices": later,
         "netDevices": later,
-        "sysctl": later,
+        "sysctl": mapping(string),
         "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile
         "rootfsPropagation": string,
         "mountLabel": later,

@@ -74,7 +74,18 @@ _HINTS = {
     ("socket", EMFILE): "RLIMIT_NOFILE of the caller is too low",
 }
 
+_HINTS_AT = {
+    ("/linux/sysctl/", "openat2", ENOENT): "this kernel, or this namespace, has no such parameter",
+    ("/linux/sysctl/", "openat2", EACCES): "a user namespace's root may not set it: the System V ones since Linux 6.11",
+    ("/linux/sysctl/", "write", EINVAL): "the parameter does not take this value",
+    ("/linux/sysctl/", "expect", EINVAL): "the parameter takes fewer values",
+}
+"""Of a call's errors, what they mean for the values below this pointer."""
 
-def hint_for(call: str, errno: int) -> str:
+
+def hint_for(call: str, errno: int, pointer: str = "") -> str:
     """The hint for a call that failed with this errno, or ""."""
+    for (place, *failure), hint in _HINTS_AT.items():
+        if failure == [call, errno] and pointer.startswith(place):
+            return hint
     return _HINTS.get((call, errno), "")

@@ -189,7 +189,7 @@ def failure_of(pointer: str, doing: str, call: str, errno: int, log: bytes = b""
     told = [line[2:] for line in log.decode("utf-8", "replace").split("\n") if line[:2] in ("e ", "w ")]
     if told:
         doing += f" [{'; '.join(told)}]"
-    return KernelError(doing, pointer=pointer or None, hint=hint_for(call, errno), errno=errno, call=call)
+    return KernelError(doing, pointer=pointer or None, hint=hint_for(call, errno, pointer), errno=errno, call=call)
 
 
 def _says_so(doing: str) -> bool:

@@ -34,6 +34,8 @@ _CONFIGURED = (
     "ocirt.cgroups.memory",
     "ocirt.host.filters",
     "ocirt.plan.seccomp",
+    "ocirt.config.sysctl",
+    "ocirt.plan.sysctl",
 )
 LATER = {"create": _CONFIGURED, "run": _CONFIGURED}
 """Hot verb → what it may import while it is carried out."""

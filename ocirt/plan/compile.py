@@ -118,6 +118,12 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     namespaces.enter_session(scope)
     namespaces.bring_up_loopback(scope)
     namespaces.set_names(scope)
+    # In the namespaces that they belong to, and while the old root is there: in a user namespace a procfs can only be
+    # mounted where another one is seen.
+    if scope.linux.get("sysctl"):
+        from ocirt.plan import sysctl
+
+        sysctl.set_all(scope, mapped=False)
 
     # Everything that is taken from the host is taken before the pivot: a copy of a mount can only be made of the
     # mount namespace that init is in, and the old root is in it until then.
@@ -129,6 +135,8 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # Only now, because the path to the root file system may be open to the host's root alone.
     if scope.takes_first:
         namespaces.become_root(scope)
+        if scope.linux.get("sysctl"):
+            sysctl.set_all(scope, mapped=True)
     mounts.mount_all(scope)
     # After the mounts, which may bring /dev; before it may become readonly.
     devices.make_devices(scope)

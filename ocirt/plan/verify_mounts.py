@@ -5,6 +5,7 @@ One function a call, in the table MOUNT_CHECKS; and the check of a masked or rea
 
 from __future__ import annotations
 
+from ocirt.config.names import NAMESPACES
 from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -26,12 +27,17 @@ from ocirt.plan.kernel import (
     MS_SILENT,
     MS_SLAVE,
     MS_SYNCHRONOUS,
+    O_CLOEXEC,
     O_PATH,
+    O_WRONLY,
     OPEN_HOW,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
     S_IFCHR,
     S_IFMT,
     S_IFREG,
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
     from ocirt.plan.verify_order import Check, Walk
 
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
+_NO_DETOUR = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _IN_PROCFS = ("self/fd/", "self/timens_offsets")
 _CUT_OFF = ((0, 0, MS_SLAVE, 0), (0, 0, MS_PRIVATE, 0))
 _ITSELF = OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
@@ -180,6 +187,9 @@ def _openat2(walk: Walk, index: int, step: Step) -> None:
     if result is None:
         raise broken("targets-by-descriptor", index, step, "its descriptor is lost")
     flags, _, resolve = OPEN_HOW.unpack(how)
+    if type(start) is Reg and start.number in walk.procfs:
+        _open_procfs(walk, index, step, flags, resolve)
+        return
     if resolve & _IN_ROOT and type(start) is Reg and start.number in walk.inside:
         walk.inside.add(result.number)
     elif step.pointer == "/root/path" and walk.certain and walk.place < 0 and flags & O_PATH:
@@ -188,6 +198,20 @@ def _openat2(walk: Walk, index: int, step: Step) -> None:
         raise broken("targets-by-descriptor", index, step, "opened elsewhere than inside the root")
     if not flags & O_PATH and not _checks_device(walk.steps, index + 1, result, "", S_IFCHR, 5, 2):
         raise broken("devices-checked", index, step, "whatever the image has there is opened")
+
+
+def _open_procfs(walk: Walk, index: int, step: Step, flags: int, resolve: int) -> None:
+    """A file that is written to: nothing else can be in its place, and what it sets is the container's own."""
+    path, result = step.args[1], step.result
+    if type(path) is not str or resolve & _NO_DETOUR != _NO_DETOUR or flags & ~O_CLOEXEC != O_WRONLY or result is None:
+        raise broken("targets-by-descriptor", index, step, "something else could be in the file's place")
+    if not path.startswith("sys/") or not resolve & RESOLVE_NO_SYMLINKS:
+        raise broken("targets-by-descriptor", index, step, "only known files of the private procfs are opened")
+    from ocirt.config.sysctl import namespace_of
+
+    if not walk.entered & NAMESPACES.get(namespace_of(path[4:]), 0):
+        raise broken("sysctls-own", index, step, "the kernel parameter is the host's")
+    walk.files.add(result.number)
 
 
 def _openat(walk: Walk, index: int, step: Step) -> None:

@@ -65,6 +65,7 @@ class Walk:
     files     registers that hold a file of our own procfs, opened for writing
     shared    pointers of the mounts whose peers the host's may stay, because the configuration says so
     place     the register of the root file system's place on the host
+    entered   CLONE_NEW* flags of the namespaces that were made or joined
     stage     how far the credentials have come
     rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
@@ -81,7 +82,7 @@ class Walk:
         self.files: set[int] = set()
         self.root = self.place = -1
         self.roots: list[str] = []
-        self.stage = 0
+        self.stage = self.entered = 0
         self.reached = ""
         self.rights = (0, 0, 0)
         self.raised = self.filtered = False
@@ -123,6 +124,7 @@ def _clone(walk: Walk, index: int, step: Step) -> None:
     if walk.in_user and not walk.own_mounts:
         raise broken("mounts-private", index, step, "a user namespace needs a mount namespace of its own")
     walk.cloned = True
+    walk.entered |= flags
     walk.into_cgroup = bool(flags & CLONE_INTO_CGROUP)
 
 
@@ -179,6 +181,7 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
         raise broken("host-met", index, step, "it has no effect on a process that is there already")
     elif kind == CLONE_NEWUSER:
         walk.in_user = True
+    walk.entered |= kind if type(kind) is int else 0
 
 
 def _write_file(walk: Walk, index: int, step: Step) -> None:
@@ -227,6 +230,14 @@ def _unshare(walk: Walk, index: int, step: Step) -> None:
         return
     if step.args[0] != CLONE_NEWCGROUP or not (walk.attached or walk.into_cgroup):
         raise broken("host-met", index, step, "the namespace's root would be the caller's cgroup")
+
+
+def _close(walk: Walk, index: int, step: Step) -> None:
+    """The register may hold something else next."""
+    fd = step.args[0]
+    if type(fd) is Reg:
+        walk.procfs.discard(fd.number)
+        walk.files.discard(fd.number)
 
 
 def _close_range(walk: Walk, index: int, step: Step) -> None:
@@ -348,7 +359,7 @@ ORDER_CHECKS: dict[str, Check] = {
     "chdir": _leave,
     "chroot": _chroot,
     "clone3": _clone,
-    "close": None,
+    "close": _close,
     "close_range": _close_range,
     "dup3": _dup3,
     "execve": _execve,

@@ -6,6 +6,8 @@ from typing import Any
 
 from bad_values import case
 
+from ocirt.config.sysctl import pointer_of
+
 SCHEDULER = "/process/scheduler"
 DOMAIN = "/linux/personality"
 MEMORY = "/linux/memoryPolicy"
@@ -77,4 +79,42 @@ PROCESS = [
          at=MEMORY + "/flags"),
     case("a node too high", MEMORY, {"mode": "MPOL_BIND", "nodes": "0-1024"}, "memory nodes below 1024", "got 1024",
          at=MEMORY + "/nodes"),
+    *(
+        case(f"sysctl {key}", "/linux/sysctl", {"net.ipv4.ip_forward": "1", key: "1"}, *words, at=pointer_of(key))
+        for key, *words in (
+            ("kernel.hostname", "use the property hostname"),
+            ("kernel/hostname", "use the property hostname"),
+            ("kernel.panic", "kernel.panic is not of a namespace", "the whole host"),
+            ("kernel.shmmax.x", "is not of a namespace"),
+            ("vm/swappiness", "vm.swappiness is not of a namespace"),
+            ("fs.mqueue", "is not of a namespace"),
+            ("network.x", "is not of a namespace"),
+            ("net", "is not of a namespace"),
+            ("user.max_user_namespaces", "needs a user namespace of its own", 'add {"type": "user"}'),
+            ("net/../kernel/panic", "expected the name of a kernel parameter"),
+            ("net..core", "expected the name of a kernel parameter"),
+            (".net.core", "expected the name of a kernel parameter"),
+            ("net/", "expected the name of a kernel parameter"),
+            ("net/ipv4/ip_forward", "net/ipv4/ip_forward is set twice, also as net.ipv4.ip_forward"),
+            ("net.ipv4.no_such_parameter", "No such file or directory", "has no such parameter"),
+            ("net~ipv4", "is not of a namespace"),
+        )
+    ),
+    case("a sysctl a number", "/linux/sysctl", {"net.ipv4.ip_forward": 1}, "expected a string", "got 1",
+         at="/linux/sysctl/net.ipv4.ip_forward"),
+    case("a sysctl of the host's network", "/linux", {"namespaces": [{"type": "mount"}, {"type": "uts"}],
+         "sysctl": {"net.ipv4.ip_forward": "1"}}, "needs a network namespace of its own", 'add {"type": "network"}',
+         at="/linux/sysctl/net.ipv4.ip_forward"),
+    case("a sysctl of the host's System V", "/linux", {"namespaces": [{"type": "mount"}, {"type": "uts"}],
+         "sysctl": {"fs.mqueue.msg_max": "20"}}, "needs an ipc namespace of its own",
+         at="/linux/sysctl/fs.mqueue.msg_max"),
+    case("a sysctl of a joined network that is the host's", "/linux", {
+         "namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/net"}],
+         "sysctl": {"net.ipv4.ip_forward": "1"}}, "needs a network namespace of its own",
+         at="/linux/sysctl/net.ipv4.ip_forward"),
+    case("a sysctl's value", "/linux/sysctl", {"net.ipv4.ip_forward": "yes"},
+         "set net.ipv4.ip_forward to yes: Invalid argument (the parameter does not take this value)",
+         at="/linux/sysctl/net.ipv4.ip_forward"),
+    case("a sysctl of two values", "/linux/sysctl", {"net.ipv4.ip_forward": "1 1"},
+         "set net.ipv4.ip_forward to 1 1: Invalid argument", at="/linux/sysctl/net.ipv4.ip_forward"),
 ]  # fmt: skip

@@ -78,6 +78,7 @@ FULL: dict[str, Any] = {
         },
         "maskedPaths": ["/proc/kcore"],
         "readonlyPaths": ["/proc/sys"],
+        "sysctl": {"net.ipv4.ip_forward": "1"},
         "personality": {"domain": "LINUX", "flags": ["a"]},
         "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
     },
@@ -113,7 +114,7 @@ LATER = [
     "/process/selinuxLabel",
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
-    *(f"/linux/{name}" for name in ("devices", "netDevices", "sysctl")),
+    *(f"/linux/{name}" for name in ("devices", "netDevices")),
     *(f"/linux/{name}" for name in ("mountLabel", "intelRdt")),
     "/hooks",
 ]

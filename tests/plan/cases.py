@@ -194,6 +194,23 @@ def filtered_administrator(spec: dict[str, Any]) -> None:
         spec["process"]["capabilities"][name].append("CAP_SYS_ADMIN")
 
 
+def sysctls(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["sysctl"] = {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net/ipv4/conf/eth0.100/forwarding": "1",
+        "kernel.shm_rmid_forced": "",
+        "kernel/sem": "250 32000 32 128",
+    }
+
+
+def sysctls_of_a_user(spec: dict[str, Any]) -> None:
+    sysctls(spec)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    spec["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+
+
 def least(spec: dict[str, Any]) -> None:
     """All that can be absent is absent."""
     spec.clear()
@@ -227,6 +244,8 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "limits": (limits, ON_V1),
     "privileged": (privileged, ON_V1 | {"directories": {"/dev": True}}),
     "scheduling": (scheduling, ON_V1),
+    "sysctls": (sysctls, ON_V1),
+    "sysctls-of-a-user": (sysctls_of_a_user, ON_V1),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "seccomp": (filtered, ON_V1 | FILTER),
     "seccomp-with-privileges": (filtered_with_privileges, ON_V1 | FILTER),

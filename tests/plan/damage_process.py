@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from plan.damage import argument, breaks, find
+from plan.damage import argument, breaks, find, insert, like, tolerate
 
+from ocirt.plan.kernel import (
+    EACCES,
+    O_CLOEXEC,
+    O_RDWR,
+    O_WRONLY,
+    OPEN_HOW,
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+)
 from ocirt.plan.step import Plan
 
 
@@ -30,3 +41,74 @@ def _(plan: Plan) -> None:
 @breaks("buffers-bounded", "memory nodes at no address", "scheduling")
 def _(plan: Plan) -> None:
     argument(plan, find(plan, "set_mempolicy"), 1, 0)
+
+
+# Kernel parameters.
+
+PARAMETER = "/linux/sysctl/"
+SAFELY = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+
+
+def set_how(plan: Plan, flags: int, resolve: int) -> None:
+    argument(plan, find(plan, "openat2", pointer=PARAMETER), 2, OPEN_HOW.pack(flags, 0, resolve))
+
+
+@breaks("sysctls-own", "a parameter of the whole host", "sysctls")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2", pointer=PARAMETER), 1, "sys/kernel/core_pattern")
+
+
+@breaks("sysctls-own", "a parameter of a namespace that is not made", "sysctls")
+def _(plan: Plan) -> None:
+    at = find(plan, "clone3")
+    flags = plan.steps[at].args[0]
+    assert isinstance(flags, int)
+    argument(plan, at, 0, flags & ~0x40000000)
+
+
+@breaks("targets-by-descriptor", "a file of the private procfs that is no parameter", "sysctls")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2", pointer=PARAMETER), 1, "sysrq-trigger")
+
+
+@breaks("targets-by-descriptor", "a parameter's path may leave the procfs by ..", "sysctls")
+def _(plan: Plan) -> None:
+    set_how(plan, O_WRONLY | O_CLOEXEC, SAFELY & ~RESOLVE_BENEATH)
+
+
+@breaks("targets-by-descriptor", "a parameter's path may go through a mount", "sysctls")
+def _(plan: Plan) -> None:
+    set_how(plan, O_WRONLY | O_CLOEXEC, SAFELY & ~RESOLVE_NO_XDEV)
+
+
+@breaks("targets-by-descriptor", "a parameter's path may go through a symlink", "sysctls")
+def _(plan: Plan) -> None:
+    set_how(plan, O_WRONLY | O_CLOEXEC, SAFELY & ~RESOLVE_NO_SYMLINKS)
+
+
+@breaks("targets-by-descriptor", "a parameter is opened for more than writing", "sysctls")
+def _(plan: Plan) -> None:
+    set_how(plan, O_RDWR | O_CLOEXEC, SAFELY)
+
+
+@breaks("writes-inside", "a write to what is no file of the procfs", "sysctls")
+def _(plan: Plan) -> None:
+    at = find(plan, "write", pointer=PARAMETER)
+    argument(plan, at, 0, plan.steps[find(plan, "umask")].result)
+
+
+@breaks("buffers-bounded", "a write of more than the text", "sysctls")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "write", pointer=PARAMETER), 2, 4096)
+
+
+@breaks("failures-known", "a write that may fail", "sysctls")
+def _(plan: Plan) -> None:
+    tolerate(plan, find(plan, "write", pointer=PARAMETER), EACCES)
+
+
+@breaks("privileges-gone", "a write after the credentials have changed", "sysctls")
+def _(plan: Plan) -> None:
+    file = plan.steps[find(plan, "umask")].result
+    late = find(plan, "capset") + 1
+    insert(plan, late, like(plan, late - 1, "write", file, "1", 1))

@@ -161,3 +161,65 @@ def test_an_oom_score_that_may_not_be_set(runtime: Runtime, bundle: Bundle) -> N
         pytest.skip("this host has CAP_SYS_RESOURCE")
     assert "/process/oomScoreAdj: set oom_score_adj to -1000: Permission denied" in done.err
     assert "CAP_SYS_RESOURCE" in done.err
+
+
+def test_kernel_parameters_of_the_namespaces(runtime: Runtime, bundle: Bundle) -> None:
+    """In both spellings; the host's stay as they are. /dev/mqueue is a mount of the default configuration."""
+    here = {name: Path(f"/proc/sys/{name}").read_text() for name in ("net/ipv4/ip_forward", "kernel/shmmni")}
+    bundle.config["linux"]["sysctl"] = {
+        "net.ipv4.ip_forward": "1",
+        "net/ipv4/ping_group_range": "0 2147483647",
+        "net.ipv4.conf.lo/.forwarding": "1" if Path("/proc/sys/net/ipv4/conf/lo.").exists() else "",
+        "kernel/shmmni": "1234",
+        "kernel.sem": "250 32000 32 129",
+        "fs.mqueue.msg_max": "21",
+        "kernel.domainname": "of.sysctl",
+    }
+    names = "net/ipv4/ip_forward net/ipv4/ping_group_range kernel/shmmni kernel/sem fs/mqueue/msg_max kernel/domainname"
+    done = runtime.sh(bundle, f"cd /proc/sys; cat {names}")
+    assert (done.err, done.code) == ("", 0)
+    assert done.out.split("\n") == ["1", "0\t2147483647", "1234", "250\t32000\t32\t129", "21", "of.sysctl", ""]
+    assert here == {name: Path(f"/proc/sys/{name}").read_text() for name in here}
+
+
+def test_a_proc_of_the_image_s_is_never_written_to(runtime: Runtime, bundle: Bundle) -> None:
+    """Without a mount on /proc the image's own folder is there, with a symlink in the parameter's place."""
+    bundle.config["root"]["readonly"] = False
+    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if mount["destination"] != "/proc"]
+    bundle.config["linux"] |= {"sysctl": {"net.ipv4.ip_forward": "1"}, "maskedPaths": [], "readonlyPaths": []}
+    bundle.config["process"]["capabilities"] = {
+        name: ["CAP_SYS_ADMIN"] for name in ("bounding", "permitted", "effective")
+    }
+    (bundle.rootfs / "proc/sys/net/ipv4").mkdir(parents=True)
+    (bundle.rootfs / "proc/sys/net/ipv4/ip_forward").symlink_to("/etc/passwd")
+    before = (bundle.rootfs / "etc/passwd").read_text()
+    done = runtime.sh(
+        bundle, "cat /etc/passwd; mkdir /tmp/p && mount -t proc proc /tmp/p && cat /tmp/p/sys/net/ipv4/ip_forward"
+    )
+    assert (done.err, done.code) == ("", 0)
+    assert done.out == before + "1\n"
+    assert (bundle.rootfs / "etc/passwd").read_text() == before
+
+
+MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+def test_kernel_parameters_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"].append({"type": "user"})
+    bundle.config["linux"] |= {"uidMappings": MAPPING, "gidMappings": MAPPING}
+    os.chmod(bundle.path, 0o755)
+    for folder in (bundle.rootfs, *bundle.rootfs.rglob("*")):
+        os.chown(folder, 100000, 100000, follow_symlinks=False)
+    bundle.config["linux"]["sysctl"] = {
+        "net.ipv4.ip_forward": "1",
+        "kernel.domainname": "of.sysctl",
+        "user.max_cgroup_namespaces": "7",
+    }
+    files = "net/ipv4/ip_forward kernel/domainname user/max_cgroup_namespaces"
+    release = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    if release >= (6, 11):
+        bundle.config["linux"]["sysctl"] |= {"kernel.msgmax": "4321", "fs.mqueue.msg_max": "12"}
+        files += " kernel/msgmax fs/mqueue/msg_max"
+    done = runtime.sh(bundle, f"cd /proc/sys; cat {files}")
+    assert (done.err, done.code) == ("", 0)
+    assert done.out.split() == ["1", "of.sysctl", "7", "4321", "12"][: 3 if release < (6, 11) else 5]
