@@ -1,4 +1,4 @@
-"""The loader of a hot verb: executed with `modules`, `later` and `json`, as hot.py packs them; sys.argv[1] is its file."""
+"""The loader of a hot verb: executed with `modules`, `later` and `json`, as hot.py packs them; argv[1] is its file."""
 
 import _imp
 import gc

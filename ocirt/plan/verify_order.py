@@ -224,6 +224,8 @@ def _sync(walk: Walk, index: int, step: Step) -> None:
 
 
 def _unshare(walk: Walk, index: int, step: Step) -> None:
+    if type(step.args[0]) is int and walk.certain:
+        walk.entered |= step.args[0]
     if step.args[0] == CLONE_NEWTIME and not walk.cloned and walk.certain:
         return
     if step.args[0] == CLONE_NEWIPC and len(walk.roots) == len(_ROOTS) and walk.certain:
