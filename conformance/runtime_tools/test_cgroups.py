@@ -86,6 +86,7 @@ def test_linux_cgroups_relative_cpus(container: SuiteContainer) -> None:
 
 def rules_come_first(container: SuiteContainer, path: str) -> None:
     """After the initial denial of all, devices.list begins with the configured rules."""
+    v1_folder("devices")
     container.linux["cgroupsPath"] = path
     container.linux["resources"]["devices"] += [
         {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
@@ -107,6 +108,7 @@ def test_linux_cgroups_relative_devices(container: SuiteContainer) -> None:
 
 
 def limits_pids(container: SuiteContainer, path: str) -> None:
+    v1_folder("pids")
     container.linux["cgroupsPath"] = path
     container.linux["resources"]["pids"] = {"limit": 1000}
     container.created()
