@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 POINTER = "/linux/seccomp"
 EPERM, ENOSYS = 1, 38
-MAX_ERRNO = 4095
-"""The largest that the kernel lets a call return (include/linux/err.h)."""
+MAX_ERRNO = 4094
+"""The largest that libseccomp takes; the kernel's is one more (include/linux/err.h)."""
 
 ACTIONS = {
     "SCMP_ACT_KILL": 0,
@@ -66,8 +66,6 @@ ARCHITECTURES = (
     " PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB"
 ).split()
 """The specification's, without SCMP_ARCH_."""
-X32_BIT = 1 << 30
-"""Set in the number of each call of the x32 kind, whose architecture is x86_64's."""
 MACHINES = {
     "x86_64": {"X86_64": 0xC000003E, "X86": 0x40000003, "X32": 0x4000003E},
     "aarch64": {"AARCH64": 0xC00000B7, "ARM": 0x40000028},

@@ -2,9 +2,9 @@
 
 Only imported when a profile is not in the cache (host/filters.py), because ctypes alone costs 4 ms.
 
-What the specification leaves open is as runc has it. Rules for what is the default anyway are left out. Several
-conditions on one argument, which libseccomp does not take in one rule, become a rule each: any of them is enough. The
-program's own architecture is always there. A call that is newer than all that the profile names fails with ENOSYS, and
+What the specification leaves open is as runc has it: rules for what is the default anyway are left out; of several
+conditions on one argument any is enough; the machine's own architecture is always there. Of several rules that fit a
+call the first counts. A call that is newer than all that the profile names fails with ENOSYS, and
 not with the default errno: C libraries then fall back to an older call, as they do on an older kernel.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from struct import pack
 
 from ocirt.config.seccomp import (
     ACTIONS,
@@ -27,16 +26,16 @@ from ocirt.config.seccomp import (
     POINTER,
     TSYNC_ESRCH,
     WITH_ERRNO,
-    X32_BIT,
     check_seccomp,
     notifies,
 )
 from ocirt.errors import ConfigError, Error
+from ocirt.host import bpf
 from ocirt.plan.facts import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from typing import Any
 
 LIBRARY = "libseccomp.so.2"
@@ -49,9 +48,18 @@ BINARY_TREE = 2
 EEXIST = 17
 NOT_A_SYSCALL = -1  # __NR_SCMP_ERROR
 
-# Classic BPF (include/uapi/linux/filter.h), and struct seccomp_data.
-LOAD, JUMP_EQUAL, JUMP_GREATER, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NR_AT, ARCH_AT = 0, 4
+AUDIT = {"X32": MACHINES["x86_64"]["X86_64"]}
+"""The architecture as the kernel tells it to the filter, where that is not libseccomp's token."""
+WIDE = ("X86_64", "AARCH64", "RISCV64")
+"""Architectures whose arguments have 64 bits."""
+MULTIPLEXED = frozenset(
+    (
+        "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom shutdown"
+        " setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg semop semget semctl semtimedop msgsnd msgrcv"
+        " msgget msgctl shmat shmdt shmget shmctl"
+    ).split()
+)
+"""On x86 also reached by socketcall(2) and ipc(2), whose first argument says which is meant; libseccomp knows how."""
 
 
 class Condition(ctypes.Structure):
@@ -108,7 +116,7 @@ def compile_filter(seccomp: dict[str, Any], machine: str, *, lowers: bool, stric
     blocks = bool(warnings)
     lib = library()
     architectures = _architectures(seccomp, machine, warnings)
-    program = _newer(lib, seccomp, architectures) + Compiler(lib, seccomp, architectures, strict, warnings).program()
+    program = Compiler(lib, seccomp, architectures, strict, warnings).program()
     if len(program) > MOST_INSTRUCTIONS * 8:
         raise ConfigError(
             f"the profile has {len(program) // 8} instructions, the kernel takes {MOST_INSTRUCTIONS}",
@@ -146,7 +154,11 @@ def action_of(holder: dict[str, Any], action: str, name: str) -> int:
 
 
 class Compiler:
-    """One profile on its way through libseccomp."""
+    """One profile on its way to a program.
+
+    What has conditions is written out by `bpf`, the rest is libseccomp's: each architecture, and the calls of x86 that
+    share one number (socketcall(2), ipc(2)).
+    """
 
     def __init__(
         self,
@@ -161,90 +173,104 @@ class Compiler:
         self.architectures = architectures
         self.strict = strict
         self.warnings = warnings
+        self.default = action_of(seccomp, seccomp["defaultAction"], "defaultErrnoRet")
+        self.rules = self._rules()
+        self.conditional = {name for name, rules in self.rules.items() if any(conditions for conditions, _ in rules)}
+
+    def _rules(self) -> dict[str, list[bpf.Alternative]]:
+        """The rules for each name, up to one without conditions; those for what is the default anyway are left out."""
+        found: dict[str, list[bpf.Alternative]] = {}
+        for index, rule in enumerate(self.seccomp.get("syscalls") or ()):
+            action = action_of(rule, rule["action"], "errnoRet")
+            alternatives = _alternatives(rule.get("args") or ())
+            for place, name in enumerate(rule["names"]):
+                if self.lib.seccomp_syscall_resolve_name(name.encode()) == NOT_A_SYSCALL:
+                    self._unknown(name, f"{POINTER}/syscalls/{index}/names/{place}")
+                elif action != self.default:
+                    rules = found.setdefault(name, [])
+                    if all(conditions for conditions, _ in rules):
+                        rules += [(conditions, action) for conditions in alternatives]
+        return found
+
+    def _unknown(self, name: str, where: str) -> None:
+        if self.strict:
+            raise ConfigError(
+                f'unknown system call "{name}"',
+                pointer=where,
+                hint="libseccomp does not know it; the annotation run.oci.seccomp_fail_unknown_syscall is set",
+            )
+        self.warnings.append(f'{where}: unknown system call "{name}": ignored')
 
     def program(self) -> bytes:
         """struct sock_filter after struct sock_filter."""
-        lib, rules = self.lib, self.seccomp.get("syscalls") or ()
-        default = action_of(self.seccomp, self.seccomp["defaultAction"], "defaultErrnoRet")
-        context = lib.seccomp_init(default)
+        before = b""
+        for name, token in self.architectures.items():
+            body = self._newer(token) + self._conditional(name, token)
+            if body:
+                x32 = name == "X32" if name in ("X86_64", "X32") else None
+                before += bpf.for_architecture(AUDIT.get(name, token), body, x32=x32)
+        return before + self._libseccomp()
+
+    def _newer(self, token: int) -> bytes:
+        """ENOSYS for numbers above the highest that the profile names for an architecture.
+
+        Not where the default lets calls happen, or is ENOSYS anyway.
+        """
+        if self.seccomp["defaultAction"] in PERMISSIVE or self.seccomp.get("defaultErrnoRet") == ENOSYS:
+            return b""
+        names = {name for rule in self.seccomp.get("syscalls") or () for name in rule["names"]}
+        last = max((self._number(token, name) for name in names), default=0)
+        return bpf.when(bpf.GREATER, last, bpf.returning(ACTIONS["SCMP_ACT_ERRNO"] | ENOSYS)) if last > 0 else b""
+
+    def _conditional(self, architecture: str, token: int) -> bytes:
+        numbers = {self._number(token, name): self.rules[name] for name in sorted(self.conditional)}
+        rules = {number: alternatives for number, alternatives in numbers.items() if number >= 0}
+        return bpf.calls(rules, self.default, width=64 if architecture in WIDE else 32)
+
+    def _number(self, token: int, name: str) -> int:
+        """A call's number on an architecture; negative if there is none."""
+        number: int = self.lib.seccomp_syscall_resolve_name_arch(token, name.encode())
+        return number
+
+    def _libseccomp(self) -> bytes:
+        lib = self.lib
+        context = lib.seccomp_init(self.default)
         if not context:
             raise Error("libseccomp: seccomp_init failed", pointer=f"{POINTER}/defaultAction")
         try:
             for name, token in self.architectures.items():
-                self._done(lib.seccomp_arch_add(context, token), f"add the architecture {name}", POINTER)
-            if sum(len(rule["names"]) for rule in rules) > MANY_RULES:
-                self._done(lib.seccomp_attr_set(context, CTL_OPTIMIZE, BINARY_TREE), "ask for a binary tree", POINTER)
-            for index, rule in enumerate(rules):
-                action = action_of(rule, rule["action"], "errnoRet")
-                if action != default:
-                    self._add(context, rule, action, f"{POINTER}/syscalls/{index}")
+                self._done(lib.seccomp_arch_add(context, token), f"add the architecture {name}")
+            if len(self.rules) > MANY_RULES:
+                self._done(lib.seccomp_attr_set(context, CTL_OPTIMIZE, BINARY_TREE), "ask for a binary tree")
+            for name, alternatives in self.rules.items():
+                if name not in self.conditional or name in MULTIPLEXED:
+                    self._add(context, name, alternatives)
             fd = os.memfd_create("ocirt-filter")
             try:
-                self._done(lib.seccomp_export_bpf(context, fd), "export the filter", POINTER)
+                self._done(lib.seccomp_export_bpf(context, fd), "export the filter")
                 return os.pread(fd, os.fstat(fd).st_size, 0)
             finally:
                 os.close(fd)
         finally:
             lib.seccomp_release(context)
 
-    def _add(self, context: int, rule: dict[str, Any], action: int, pointer: str) -> None:
-        for index, name in enumerate(rule["names"]):
-            where = f"{pointer}/names/{index}"
-            number = self.lib.seccomp_syscall_resolve_name(name.encode())
-            if number == NOT_A_SYSCALL:
-                if self.strict:
-                    raise ConfigError(
-                        f'unknown system call "{name}"',
-                        pointer=where,
-                        hint="libseccomp does not know it; the annotation run.oci.seccomp_fail_unknown_syscall is set",
-                    )
-                self.warnings.append(f'{where}: unknown system call "{name}": ignored')
-                continue
-            for conditions in _alternatives(rule.get("args") or ()):
-                result = self.lib.seccomp_rule_add_array(context, action, number, len(conditions), conditions)
-                self._done(result, f"add a rule for {name}", where)
+    def _add(self, context: int, name: str, alternatives: list[bpf.Alternative]) -> None:
+        number = self.lib.seccomp_syscall_resolve_name(name.encode())
+        for conditions, action in alternatives:
+            array = (Condition * len(conditions))(*map(_condition, conditions))
+            result = self.lib.seccomp_rule_add_array(context, action, number, len(conditions), array)
+            self._done(result, f"add a rule for {name}")
 
-    def _done(self, result: int, doing: str, pointer: str) -> None:
+    def _done(self, result: int, doing: str) -> None:
         if result < 0 and result != -EEXIST:
-            raise Error(f"libseccomp: {doing}: {os.strerror(-result)}", pointer=pointer, errno=-result)
+            raise Error(f"libseccomp: {doing}: {os.strerror(-result)}", pointer=POINTER, errno=-result)
 
 
-def _alternatives(args: Any) -> Iterator[ctypes.Array[Condition]]:
-    """The conditions of each rule that an entry's `args` become: one rule with all, but where two are on one argument
-    a rule for each."""
-    conditions = [Condition(one["index"], OPERATORS[one["op"]], one["value"], one.get("valueTwo", 0)) for one in args]
-    if len({one.arg for one in conditions}) == len(conditions):
-        yield (Condition * len(conditions))(*conditions)
-    else:
-        for one in conditions:
-            yield (Condition * 1)(one)
+def _condition(one: dict[str, Any]) -> Condition:
+    return Condition(one["index"], OPERATORS[one["op"]], one["value"], one.get("valueTwo", 0))
 
 
-def _newer(lib: ctypes.CDLL, seccomp: dict[str, Any], architectures: dict[str, int]) -> bytes:
-    """What stands before the program: ENOSYS for numbers above the highest that the profile names.
-
-    For each architecture on its own. Not where the default lets calls happen, or is ENOSYS anyway.
-    """
-    if seccomp["defaultAction"] in PERMISSIVE or seccomp.get("defaultErrnoRet") == ENOSYS:
-        return b""
-    names = {name for rule in seccomp.get("syscalls") or () for name in rule["names"]}
-    fail = _instruction(RETURN, ACTIONS["SCMP_ACT_ERRNO"] | ENOSYS)
-    stub = b""
-    for name, token in architectures.items():
-        last = max((lib.seccomp_syscall_resolve_name_arch(token, one.encode()) for one in names), default=0)
-        if last <= 0:  # none of them exists there
-            continue
-        audit = MACHINES["x86_64"]["X86_64"] if name == "X32" else token
-        check = _instruction(JUMP_GREATER, last, no=1) + fail
-        if name == "X86_64":
-            check = _instruction(JUMP_IF_SET, X32_BIT, yes=2) + check
-        elif name == "X32":
-            check = _instruction(JUMP_IF_SET, X32_BIT, no=2) + check
-        check = _instruction(LOAD, NR_AT) + check
-        stub += _instruction(LOAD, ARCH_AT) + _instruction(JUMP_EQUAL, audit, no=len(check) // 8) + check
-    return stub
-
-
-def _instruction(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    """struct sock_filter; `yes` and `no`: how many instructions a jump passes over."""
-    return pack("<HBBI", code, yes, no, value)
+def _alternatives(args: Sequence[dict[str, Any]]) -> list[Sequence[dict[str, Any]]]:
+    """Conditions that have to hold together; where two are on one argument, each on its own (as runc and crun)."""
+    indices = {one["index"] for one in args}
+    return [args] if len(indices) == len(args) else [[one] for one in args]
