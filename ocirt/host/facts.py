@@ -121,6 +121,11 @@ def gather(
         from ocirt.host.filters import filter_of
 
         seccomp = filter_of(config.spec, machine, cached=cached)
+    modules: tuple[str, ...] = ()
+    if config.spec["process"].get("apparmorProfile") or config.spec["process"].get("selinuxLabel"):
+        from ocirt.host.lsm import security_modules
+
+        modules = security_modules()
     joined, shared = namespaces(config, descriptors)
     rootfs = root_path(config)
     directories, symlinks = bind_sources(config)
@@ -138,6 +143,7 @@ def gather(
         attached_late=not layout.pure_v2,
         joined=tuple(joined),
         shared=tuple(shared),
+        security_modules=modules,
         wait_for_start=wait_for_start,
         window=window,
         seccomp=seccomp,

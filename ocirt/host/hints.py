@@ -76,6 +76,10 @@ _HINTS = {
 
 _HINTS_AT = {
     ("/linux/sysctl/", "openat2", ENOENT): "this kernel, or this namespace, has no such parameter",
+    ("/process/apparmorProfile", "write", ENOENT): "no such profile is loaded: see apparmor_parser(8)",
+    ("/process/apparmorProfile", "write", EINVAL): "this is no name of a profile",
+    ("/process/selinuxLabel", "write", EINVAL): "the loaded policy has no such context",
+    ("/process/selinuxLabel", "write", EACCES): "the policy does not let the caller set it",
     ("/linux/sysctl/", "openat2", EACCES): "a user namespace's root may not set it: the System V ones since Linux 6.11",
     ("/linux/sysctl/", "write", EINVAL): "the parameter does not take this value",
     ("/linux/sysctl/", "expect", EINVAL): "the parameter takes fewer values",

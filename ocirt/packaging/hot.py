@@ -36,6 +36,8 @@ _CONFIGURED = (
     "ocirt.plan.seccomp",
     "ocirt.config.sysctl",
     "ocirt.plan.sysctl",
+    "ocirt.host.lsm",
+    "ocirt.plan.lsm",
 )
 LATER = {"create": _CONFIGURED, "run": _CONFIGURED}
 """Hot verb → what it may import while it is carried out."""

@@ -114,8 +114,17 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     namespaces.enter(scope)
     if scope.takes_first:
         plan.call("close", scope.inherited["plan"])
-    proc = open_proc(plan) if facts.wait_for_start else None
-    namespaces.enter_session(scope)
+    is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
+    proc = open_proc(plan) if facts.wait_for_start or is_labelled else None
+    if is_labelled and proc:
+        from ocirt.plan import lsm
+
+        lsm.check(scope)
+        lsm.label_keyring(scope, proc, begin=True)
+        namespaces.enter_session(scope)
+        lsm.label_keyring(scope, proc, begin=False)
+    else:
+        namespaces.enter_session(scope)
     namespaces.bring_up_loopback(scope)
     namespaces.set_names(scope)
     # In the namespaces that they belong to, and while the old root is there: in a user namespace a procfs can only be
@@ -154,6 +163,9 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     environment = process.environment(scope)
     process.send_passwd(scope)
     terminal.become_controlling(scope)
+    # Of what is init's alone; before no_new_privs, under which SELinux allows fewer transitions.
+    if is_labelled and proc:
+        lsm.confine(scope, proc)
     _close_all(scope)
 
     # From here on rights go away, in the one order in which each step still may what it has to.
@@ -172,7 +184,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
 
     plan.at("", "tell the host that all is ready")
     plan.sync(SYNC_READY)
-    if proc:
+    if proc and facts.wait_for_start:
         _wait_for_start(scope, proc)
     process.set_umask(scope)
     process.close_descriptors(scope)

@@ -60,6 +60,7 @@ class Facts:
     wait_for_start     create: wait at the FIFO for `start`. False: run at once
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
+    security_modules   of "apparmor" and "selinux" those that are enabled; looked up only for who names one of them
     user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
     seccomp            the compiled filter of linux.seccomp
@@ -78,6 +79,7 @@ class Facts:
         "pure_v2",
         "rootfs",
         "seccomp",
+        "security_modules",
         "shared",
         "symlinks",
         "user_maps",
@@ -101,6 +103,7 @@ class Facts:
         attached_late: bool = True,
         joined: tuple[str, ...] = (),
         shared: tuple[str, ...] = (),
+        security_modules: tuple[str, ...] = (),
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -119,6 +122,7 @@ class Facts:
         self.attached_late = attached_late
         self.joined = joined
         self.shared = shared
+        self.security_modules = security_modules
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

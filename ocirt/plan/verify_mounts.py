@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
 _NO_DETOUR = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _IN_PROCFS = ("self/fd/", "self/timens_offsets")
+_ATTRIBUTES = ("self/attr/apparmor/exec", "self/attr/exec", "self/attr/keycreate")
 _CUT_OFF = ((0, 0, MS_SLAVE, 0), (0, 0, MS_PRIVATE, 0))
 _ITSELF = OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW
 _FILE_SYSTEM_FLAGS = (
@@ -205,6 +206,9 @@ def _open_procfs(walk: Walk, index: int, step: Step, flags: int, resolve: int) -
     path, result = step.args[1], step.result
     if type(path) is not str or resolve & _NO_DETOUR != _NO_DETOUR or flags & ~O_CLOEXEC != O_WRONLY or result is None:
         raise broken("targets-by-descriptor", index, step, "something else could be in the file's place")
+    if path in _ATTRIBUTES:
+        walk.files.add(result.number)
+        return
     if not path.startswith("sys/") or not resolve & RESOLVE_NO_SYMLINKS:
         raise broken("targets-by-descriptor", index, step, "only known files of the private procfs are opened")
     from ocirt.config.sysctl import namespace_of

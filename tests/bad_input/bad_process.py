@@ -117,4 +117,6 @@ PROCESS = [
          at="/linux/sysctl/net.ipv4.ip_forward"),
     case("a sysctl of two values", "/linux/sysctl", {"net.ipv4.ip_forward": "1 1"},
          "set net.ipv4.ip_forward to 1 1: Invalid argument", at="/linux/sysctl/net.ipv4.ip_forward"),
+    case("a profile a list", "/process/apparmorProfile", ["a"], "expected a string", "got an array"),
+    case("a label a number", "/process/selinuxLabel", 1, "expected a string", "got 1"),
 ]  # fmt: skip

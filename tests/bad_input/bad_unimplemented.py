@@ -7,8 +7,6 @@ from bad_values import Case, put
 _LATER: list[tuple[str, object, object]] = [
     # pointer, a value that asks for something, one that does not
     ("/hooks", {"prestart": [{"path": "/bin/true"}]}, {}),
-    ("/process/apparmorProfile", "docker-default", ""),
-    ("/process/selinuxLabel", "system_u:system_r:container_t:s0", ""),
     ("/mounts/0/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
     ("/mounts/0/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], None),
     ("/linux/devices", [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}], []),

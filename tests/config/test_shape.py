@@ -32,6 +32,8 @@ FULL: dict[str, Any] = {
         "rlimits": [{"type": "RLIMIT_CORE", "hard": 1, "soft": 0}],
         "noNewPrivileges": True,
         "oomScoreAdj": 0,
+        "apparmorProfile": "a",
+        "selinuxLabel": "b",
         "scheduler": {
             "policy": "SCHED_DEADLINE",
             "nice": 0,
@@ -110,8 +112,6 @@ REQUIRED = {
     *(f"/linux/resources/network/priorities/0/{name}" for name in ("name", "priority")),
 }
 LATER = [
-    "/process/apparmorProfile",
-    "/process/selinuxLabel",
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
     *(f"/linux/{name}" for name in ("devices", "netDevices")),

@@ -194,6 +194,12 @@ def filtered_administrator(spec: dict[str, Any]) -> None:
         spec["process"]["capabilities"][name].append("CAP_SYS_ADMIN")
 
 
+def labelled(spec: dict[str, Any]) -> None:
+    """No kernel enforces both, but all that is written is here."""
+    no_terminal(spec)
+    spec["process"] |= {"apparmorProfile": "docker-default", "selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"}
+
+
 def sysctls(spec: dict[str, Any]) -> None:
     no_terminal(spec)
     spec["linux"]["sysctl"] = {
@@ -246,6 +252,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "scheduling": (scheduling, ON_V1),
     "sysctls": (sysctls, ON_V1),
     "sysctls-of-a-user": (sysctls_of_a_user, ON_V1),
+    "labelled": (labelled, ON_V1 | {"wait_for_start": False, "security_modules": ("apparmor", "selinux")}),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "seccomp": (filtered, ON_V1 | FILTER),
     "seccomp-with-privileges": (filtered_with_privileges, ON_V1 | FILTER),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from plan.damage import argument, breaks, find, insert, like, tolerate
+from plan.damage import argument, breaks, find, insert, jump, like, root_of, tolerate
 
 from ocirt.plan.kernel import (
     EACCES,
+    ENOENT,
     O_CLOEXEC,
     O_RDWR,
     O_WRONLY,
@@ -112,3 +113,27 @@ def _(plan: Plan) -> None:
     file = plan.steps[find(plan, "umask")].result
     late = find(plan, "capset") + 1
     insert(plan, late, like(plan, late - 1, "write", file, "1", 1))
+
+
+# AppArmor and SELinux.
+
+
+@breaks("targets-by-descriptor", "another file of a process than an attribute", "labelled")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2", pointer="/process/selinuxLabel"), 1, "self/mem")
+
+
+@breaks("devices-checked", "an attribute in the container's own /proc", "labelled")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2", pointer="/process/apparmorProfile"), 0, root_of(plan))
+
+
+@breaks("failures-known", "a profile that may not be there", "labelled")
+def _(plan: Plan) -> None:
+    tolerate(plan, find(plan, "write", pointer="/process/apparmorProfile"), ENOENT)
+
+
+@breaks("writes-inside", "a label that is written only sometimes", "labelled")
+def _(plan: Plan) -> None:
+    at = find(plan, "write", pointer="/process/apparmorProfile")
+    jump(plan, at - 2, at + 1)

@@ -320,3 +320,29 @@ def test_every_failure_has_something_to_say(name: str) -> None:
     for step in compile_case(name).plan.steps:
         assert step.doing, step.call
         assert step.pointer == "" or step.pointer.startswith("/")
+
+
+# Security modules.
+
+
+@pytest.mark.parametrize(("name", "module"), [("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")])
+def test_a_profile_that_nothing_would_enforce_is_refused(name: str, module: str) -> None:
+    others = tuple({"apparmor", "selinux"} - {module.lower()})
+    with pytest.raises(ConfigError) as refused:
+        compiled(spec(**{name: "one"}), security_modules=others)
+    assert refused.value.pointer == f"/process/{name}"
+    assert f"{module} is not enabled on this host" in refused.value.message
+
+
+def test_without_apparmor_everything_is_unconfined() -> None:
+    assert not steps(compiled(spec(apparmorProfile="unconfined")), "write")
+    plan = compiled(spec(apparmorProfile="unconfined"), security_modules=("apparmor",))
+    assert [step.args[1] for step in steps(plan, "write")] == ["exec unconfined"]
+
+
+def test_only_the_session_keyring_is_made_with_the_label() -> None:
+    """And not the keys that anything else makes."""
+    plan = compiled(spec(selinuxLabel="u:r:t:s0"), security_modules=("selinux",))
+    calls = [(step.call, step.args[1]) for step in plan.plan.steps if step.call in ("write", "keyctl")]
+    assert [text for call, text in calls if call == "write"] == ["u:r:t:s0", "\n", "u:r:t:s0"]
+    assert [call for call, _ in calls] == ["write", "keyctl", "write", "write"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ int main(void)
 @pytest.fixture(scope="session")
 def show(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A static program that prints its own scheduling, I/O priority and memory policy."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc here, as in the machines of tests/vm")
     source = tmp_path_factory.mktemp("show") / "show.c"
     source.write_text(SHOW)
     program = source.with_suffix("")
@@ -223,3 +226,52 @@ def test_kernel_parameters_in_a_user_namespace(runtime: Runtime, bundle: Bundle)
     done = runtime.sh(bundle, f"cd /proc/sys; cat {files}")
     assert (done.err, done.code) == ("", 0)
     assert done.out.split() == ["1", "of.sysctl", "7", "4321", "12"][: 3 if release < (6, 11) else 5]
+
+
+def apparmor() -> bool:
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    return enabled.exists() and enabled.read_text() == "Y\n"
+
+
+@pytest.mark.skipif(not apparmor(), reason="this kernel has no AppArmor (tests/vm has)")
+def test_an_apparmor_profile(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    """The kernel's own words for it, and its effect: /etc/passwd may not be read."""
+    profile = tmp_path / "profile"
+    profile.write_text("profile ocirt-test flags=(attach_disconnected) {\n  file,\n  deny /etc/passwd r,\n}\n")
+    subprocess.run(["apparmor_parser", "--replace", profile], check=True)
+    try:
+        bundle.config["process"]["apparmorProfile"] = "ocirt-test"
+        done = runtime.sh(bundle, "cat /proc/self/attr/current; cat /etc/passwd")
+        assert (done.code, done.out) == (1, "ocirt-test (enforce)\n")
+        assert "Permission denied" in done.err
+        bundle.config["process"]["apparmorProfile"] = "unconfined"
+        assert runtime.sh(bundle, "cat /proc/self/attr/current").out == "unconfined\n"
+    finally:
+        subprocess.run(["apparmor_parser", "--remove", profile], check=True)
+    bundle.config["process"]["apparmorProfile"] = "ocirt-test"
+    done = runtime.sh(bundle, "true")
+    assert done.code == 1
+    assert "/process/apparmorProfile: confine the program by the AppArmor profile ocirt-test" in done.err
+    assert "no such profile is loaded" in done.err
+
+
+@pytest.mark.skipif(apparmor(), reason="AppArmor is enabled")
+@pytest.mark.parametrize("verb", ["run", "create"])
+def test_a_profile_without_apparmor(runtime: Runtime, bundle: Bundle, verb: str) -> None:
+    bundle.config["process"]["apparmorProfile"] = "docker-default"
+    bundle.write()
+    done = runtime(verb, "--bundle", bundle.path, "confined")
+    assert done.code == 1
+    assert "/process/apparmorProfile: AppArmor is not enabled on this host" in done.err
+    bundle.config["process"]["apparmorProfile"] = "unconfined"
+    bundle.write()
+    assert runtime("run", "--bundle", bundle.path, "free").code == 0
+
+
+@pytest.mark.skipif(Path("/sys/fs/selinux/enforce").exists(), reason="SELinux is enabled")
+def test_a_label_without_selinux(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["process"]["selinuxLabel"] = "system_u:system_r:container_t:s0"
+    bundle.write()
+    done = runtime("run", "--bundle", bundle.path, "labelled")
+    assert done.code == 1
+    assert "/process/selinuxLabel: SELinux is not enabled on this host" in done.err
