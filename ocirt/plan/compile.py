@@ -90,6 +90,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     scope = Scope(config, facts, plan)
     plan.inherited = max(scope.inherited.values())
 
+    plan.section("beginning")
     # Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days.
     plan.at("", "close the descriptors that the caller leaked")
     plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)
@@ -105,12 +106,14 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     if scope.linux.get("timeOffsets"):
         namespaces.set_clocks(scope)
     if scope.takes_first:
+        plan.section("taken")
         plan.at("", "keep the plan's number free")
         plan.call("dup3", CONTROL, scope.inherited["plan"], O_CLOEXEC)
         rootfs.take(scope)
         mounts.take_all(scope)
         devices.take_all(scope)
         namespaces.join_user(scope)
+    plan.section("namespaces")
     namespaces.enter(scope)
     if scope.takes_first:
         plan.call("close", scope.inherited["plan"])
@@ -134,6 +137,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
 
         sysctl.set_all(scope, mapped=False)
 
+    plan.section("root")
     # Everything that is taken from the host is taken before the pivot: a copy of a mount can only be made of the
     # mount namespace that init is in, and the old root is in it until then.
     if (scope.linux.get("rootfsPropagation") or "").endswith("shared"):
@@ -147,14 +151,17 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         if scope.linux.get("sysctl"):
             sysctl.set_all(scope, mapped=True)
     mounts.mount_all(scope)
+    plan.section("devices")
     # After the mounts, which may bring /dev; before it may become readonly.
     devices.make_devices(scope)
     terminal.open_terminal(scope)
+    plan.section("hidden")
     mounts.finish_readonly(scope)
     # Readonly before masked, as runc and crun do: a mask below a readonly path then lies on top of it.
     masks.make_readonly(scope)
     masks.mask(scope)
     scope.meet_cgroups()
+    plan.section("pivot")
     rootfs.pivot(scope)
     rootfs.propagate(scope)
     process.enter_directory(scope)
@@ -168,6 +175,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         lsm.confine(scope, proc)
     _close_all(scope)
 
+    plan.section("rights")
     # From here on rights go away, in the one order in which each step still may what it has to.
     process.set_limits(scope)
     if not (RARE.isdisjoint(scope.process) and RARE.isdisjoint(scope.linux)):
@@ -179,6 +187,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     credentials.set_capabilities(scope)
     process.enter_directory_as_user(scope)
     credentials.forbid_new_privileges(scope)
+    plan.section("program")
     # With the program's own rights, and at create, so that `create` already says what is wrong.
     program = process.find_program(scope)
 

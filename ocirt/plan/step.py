@@ -127,9 +127,14 @@ class Plan:
         self.inherited = control  # the highest descriptor that init is given
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
+        self.sections: list[tuple[int, str]] = []
         self.pointer = ""
         self.doing = ""
         self._free = list(range(REGISTERS - 1, -1, -1))
+
+    def section(self, name: str) -> None:
+        """The steps from here on are about one concern, which `explain` has a heading for."""
+        self.sections.append((len(self.steps), name))
 
     def at(self, pointer: str, doing: str) -> None:
         """The steps from here on are due to the value at `pointer`; an error says that `doing` failed."""

@@ -6,21 +6,20 @@ import posix
 
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
-from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.load import load, placed
 from ocirt.errors import ConfigError, ContainerError, Error, UsageError, printable
 from ocirt.host.facts import gather
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
-from ocirt.plan.explain import Style, documents, plan_lines
+from ocirt.plan.explain import Style, documents, plan_lines, sections
 from ocirt.plan.verify import verify
+from ocirt.runtime.host_steps import host_steps, own_rules, rule_text
 from ocirt.state.store import check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.cgroups.rules import Rule
     from ocirt.cgroups.setting import Setting
     from ocirt.config.load import Config
     from ocirt.plan.compile import Compiled
@@ -86,6 +85,7 @@ class Explanation:
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.plan = prepared.compiled.plan
+        self.host = host_steps(prepared.config.spec, prepared.facts, prepared.cgroups, self.plan)
         self.warnings = prepared.config.warnings + prepared.compiled.warnings
         if not prepared.facts.permitted & CAP_SYS_ADMIN:
             self.warnings.append(
@@ -101,7 +101,9 @@ class Explanation:
             "rootfs": prepared.facts.rootfs,
             "machine": prepared.facts.machine,
             "bytes": prepared.size,
+            "sections": sections(self.plan),
             "steps": documents(self.plan),
+            "host": [step.document() for step in self.host],
             "warnings": self.warnings,
             "cgroups": [
                 {
@@ -115,58 +117,27 @@ class Explanation:
                 {"pointer": setting.pointer, "file": f"{setting.folder}/{setting.file}", "value": setting.value}
                 for setting in self._settings()
             ],
-            "devices": [rule_text(rule) for rule in self._rules()],
+            "devices": [rule_text(rule) for rule in own_rules(prepared.config.spec.get("linux") or {})],
         }
 
     def lines(self, *, everything: bool, colour: bool) -> list[str]:
-        """The text: a header, the plan, what the host does beside it, warnings."""
+        """The text: a header, the plan with what the host does in between, warnings."""
         prepared, style = self.prepared, Style(colour=colour)
         count = len(self.plan.steps)
         shown = [
             f"{style.bold}bundle{style.end}  {printable(prepared.config.bundle)}",
             f"{style.bold}rootfs{style.end}  {printable(prepared.facts.rootfs)}",
             f"{style.bold}plan{style.end}    {count} steps, {prepared.size} bytes, for {prepared.facts.machine}",
-            "",
-            *plan_lines(self.plan, everything=everything, colour=colour),
-            "",
-            f"{style.bold}meanwhile, on the host{style.end}",
-            *self._host_lines(),
+            *plan_lines(self.plan, everything=everything, colour=colour, host=self.host),
         ]
         if self.warnings:
             shown.append("")
             shown += [f"{style.warn}warning{style.end}: {printable(warning)}" for warning in self.warnings]
         return shown
 
-    def _host_lines(self) -> list[str]:
-        cgroups = self.prepared.cgroups
-        made = set(cgroups.made)
-        lines = [
-            f"  {'create and join' if path in made else 'join':15}  {printable(path)}"
-            for _, _, _, _, path in cgroups.places
-        ]
-        rules = ", ".join(rule_text(rule) for rule in self._rules())
-        lines += [
-            f"  {'set a limit':15}  {printable(f'{one.folder}/{one.file} = {one.value}')}  {printable(one.pointer)}"
-            for one in self._settings()
-        ]
-        lines.append(f"  {'device rules':15}  deny a *:* rwm{', ' + rules if rules else ''}, and the default devices")
-        return lines
-
     def _settings(self) -> list[Setting]:
         resources = self.prepared.cgroups.resources
         return [*resources.early, *resources.late, *resources.unified] if resources else []
-
-    def _rules(self) -> list[Rule]:
-        """The configuration's own, after the initial deny-all and before the defaults."""
-        linux = self.prepared.config.spec.get("linux") or {}
-        rules = container_rules((linux.get("resources") or {}).get("devices") or ())
-        return [rule for rule in rules[: len(rules) - len(DEFAULTS)] if rule.allow or not rule.everything]
-
-
-def rule_text(rule: Rule) -> str:
-    """As the kernel's devices.allow has it."""
-    major, minor = ("*" if number == ANY else str(number) for number in (rule.major, rule.minor))
-    return f"{'allow' if rule.allow else 'deny'} {rule.type} {major}:{minor} {rule.access}"
 
 
 def explain(bundle: str) -> Explanation:

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from support import Bundle, Runtime
 
+from ocirt.cgroups.layout import detect
 from ocirt.cgroups.rules import Rule
 from ocirt.errors import ConfigError
 from ocirt.plan.encode import encode
+from ocirt.plan.explain import AFTERWARDS, SECTIONS
 from ocirt.runtime.creation import Creation
-from ocirt.runtime.explain import explain, id_for, rule_text
+from ocirt.runtime.explain import explain, id_for
+from ocirt.runtime.host_steps import host_steps, rule_text
 
 
 def test_the_plan_that_is_explained_is_the_one_that_create_runs(
@@ -41,22 +44,121 @@ def test_the_document_has_what_tools_need(bundle: Bundle) -> None:
         assert cgroup["path"] in cgroup["create"]
 
 
-def test_the_text_has_a_header_the_plan_and_the_hosts_part(bundle: Bundle) -> None:
-    bundle.config["linux"]["resources"]["devices"] += [
-        {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"},
-        {"allow": False, "type": "b", "major": 8, "access": "w"},
-    ]
-    bundle.write()
+def test_the_text_has_a_header_and_the_plan_under_headings(bundle: Bundle) -> None:
     explanation = explain(str(bundle.path))
     lines = explanation.lines(everything=False, colour=False)
     assert lines[0] == f"bundle  {bundle.path}"
     assert lines[1] == f"rootfs  {bundle.rootfs}"
     assert lines[2].startswith(f"plan    {len(explanation.plan.steps)} steps, {explanation.prepared.size} bytes, for ")
-    at = lines.index("meanwhile, on the host")
-    assert any(line.startswith("  create and join  /sys/fs/cgroup/") for line in lines[at:])
-    rules = "deny a *:* rwm, allow c 10:200 rw, deny b 8:* w, and the default devices"
-    assert f"  device rules     {rules}" in lines
+    headings = [line.strip("─ ") for line in lines if line.startswith("── ")]
+    titles = [SECTIONS[name][0] for _, name in explanation.plan.sections]
+    assert headings == [*titles, AFTERWARDS[0]]
     assert len(lines) < len(explanation.lines(everything=True, colour=False))
+    assert all(name in SECTIONS for _, name in explanation.plan.sections)
+
+
+def place(lines: list[str], words: str) -> int:
+    """The one line that has these words."""
+    (found,) = [index for index, line in enumerate(lines) if words in line]
+    return found
+
+
+def test_what_the_host_does_stands_where_init_waits_for_it(bundle: Bundle) -> None:
+    bundle.config["process"]["oomScoreAdj"] = 0
+    bundle.config["linux"]["resources"] = {
+        "devices": [
+            {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"},
+            {"allow": False, "type": "b", "major": 8, "access": "w"},
+        ],
+        "pids": {"limit": 77},
+    }
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["chroot", "reboot"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    bundle.write()
+    lines = explain(str(bundle.path)).lines(everything=False, colour=False)
+    order = [
+        "on the host: note what is about to be made",
+        "on the host: compile the profile",
+        "SCMP_ACT_ALLOW but for 2 names in 1 rules: ",
+        "close the descriptors that the caller leaked",
+        "/proc/PID/oom_score_adj ← 0",
+        "on the host: look for user 0",
+        "pids.max ← 77",
+        "▸  deny a *:* rwm",
+        "▸  allow c 10:200 rw",
+        "▸  deny b 8:* w",
+        "▸  allow the default devices",
+        "sync(SYNC_READY)",
+        "on the host: write the pid file",
+        "report to($fifo)",
+        "on the host, at start: let init go on",
+        "  execve(",
+        "on the host, at delete: ",
+    ]
+    places = [place(lines, words) for words in order]
+    assert places == sorted(places)
+    assert lines[place(lines, "pids.max ← 77") - 1].startswith("/linux/resources/pids/limit ")
+    made = [line for line in lines if "mkdir /sys/fs/cgroup/" in line]
+    assert len([line for line in lines if "rmdir /sys/fs/cgroup/" in line]) == len(made) > 0
+    if not detect().pure_v2:
+        assert place(lines, "on the host: put init into the cgroups") < place(lines, "sync(SYNC_ATTACHED)")
+
+
+def test_in_a_user_namespace_the_host_makes_the_cgroups_first_and_writes_the_maps(bundle: Bundle) -> None:
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}, {"containerID": 70000, "hostID": 5, "size": 1}]
+    bundle.config["linux"]["namespaces"].append({"type": "user"})
+    bundle.config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping[:1]}
+    bundle.write()
+    lines = explain(str(bundle.path)).lines(everything=False, colour=False)
+    order = [
+        "on the host: make the cgroups",
+        "close the descriptors that the caller leaked",
+        "── What is the host's ",
+        "  clone3(",
+        "/proc/PID/uid_map ← 0 100000 65536; 70000 5 1",
+        "/proc/PID/gid_map ← 0 100000 65536",
+        "sync(SYNC_MAPPED)",
+    ]
+    places = [place(lines, words) for words in order]
+    assert places == sorted(places)
+
+
+def test_classes_of_service_and_network_devices_are_shown(bundle: Bundle) -> None:
+    """Made by hand: this host has neither."""
+    prepared = explain(str(bundle.path)).prepared
+    linux = prepared.config.spec["linux"] | {
+        "intelRdt": {"closID": "gold", "schemata": ["MB:0=5"], "enableMonitoring": True},
+        "netDevices": {"eth/7": {"name": "net0"}, "wlan0": {}},
+    }
+    steps = host_steps(
+        prepared.config.spec | {"linux": linux}, prepared.facts, prepared.cgroups, prepared.compiled.plan
+    )
+    found = {step.pointer: step.actions for step in steps if step.pointer.startswith(("/linux/i", "/linux/n"))}
+    assert found == {
+        "/linux/intelRdt": [
+            "gold/schemata ← MB:0=5",
+            "gold/tasks ← PID",
+            f"gold/mon_groups/{bundle.path.name}/tasks ← PID",
+        ],
+        "/linux/netDevices/eth~17": ["eth/7 → net0, up"],
+        "/linux/netDevices/wlan0": ["wlan0 → wlan0, up"],
+    }
+
+
+def test_the_document_has_the_hosts_steps_and_the_sections(bundle: Bundle) -> None:
+    explanation = explain(str(bundle.path))
+    found = json.loads(json.dumps(explanation.document()))
+    count = len(found["steps"])
+    assert [section["first"] for section in found["sections"]] == sorted({s["first"] for s in found["sections"]})
+    assert found["sections"][0]["first"] == 0
+    assert {step["operation"] for step in found["host"]} == {"create", "start", "delete"}
+    assert all(0 <= step["before"] <= count and step["doing"] for step in found["host"])
+    shown = explanation.lines(everything=True, colour=False)
+    for step in found["host"]:
+        assert any(step["doing"] in line for line in shown)
+        assert all(f"▸  {action}" in "\n".join(shown) for action in step["actions"])
 
 
 def test_warnings_stand_at_the_end(bundle: Bundle) -> None:
@@ -70,11 +172,11 @@ def test_warnings_stand_at_the_end(bundle: Bundle) -> None:
 
 
 def test_a_config_that_fails_to_compile_is_placed_in_its_file(bundle: Bundle) -> None:
-    bundle.config["mounts"].append({"destination": "/x", "type": "tmpfs", "options": ["lazytime"]})
+    bundle.config["mounts"].append({"destination": "/x", "source": "/", "options": ["bind", "size=1"]})
     bundle.write()
     with pytest.raises(ConfigError) as caught:
         explain(str(bundle.path))
-    assert caught.value.pointer == "/mounts/7/options/0"
+    assert caught.value.pointer == "/mounts/7/options/1"
     assert caught.value.place.startswith(f"{bundle.path}/config.json:")
 
 

@@ -1,0 +1,175 @@
+"""What the host does for a container, in order, for `explain`. Each step stands where init waits for it.
+
+Made from what `create` itself works with: cgroups, their settings and rules, the compiled filter, the plan's meetings.
+"""
+
+from __future__ import annotations
+
+from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
+from ocirt.plan.explain import HostStep
+from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_READY
+from ocirt.plan.wire import OP_CHANNEL, OP_CLONE, OP_SENDFD, OP_SYNC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ocirt.cgroups.manager import Cgroups
+    from ocirt.cgroups.rules import Rule
+    from ocirt.cgroups.setting import Setting
+    from ocirt.plan.facts import Facts
+    from ocirt.plan.step import Plan, Step
+
+
+def host_steps(spec: dict[str, Any], facts: Facts, cgroups: Cgroups, plan: Plan) -> list[HostStep]:
+    """All of them; of those at the same place the first comes first."""
+    return _HostSteps(spec, facts, cgroups, plan).steps
+
+
+class _HostSteps:
+    """The steps in the making."""
+
+    def __init__(self, spec: dict[str, Any], facts: Facts, cgroups: Cgroups, plan: Plan) -> None:
+        self.spec = spec
+        self.linux: dict[str, Any] = spec.get("linux") or {}
+        self.facts = facts
+        self.cgroups = cgroups
+        self.plan = plan
+        self.steps: list[HostStep] = []
+        self.clone = self._first(lambda step: step.op == OP_CLONE)
+        listed = {one["type"] for one in self.linux.get("namespaces") or ()}
+        self.maps_ids = "user" in listed.difference(facts.joined, facts.shared)
+        self._before_init()
+        self._while_it_goes_on()
+        self._where_it_waits()
+        self._afterwards()
+
+    def _first(self, wanted: Callable[[Step], bool]) -> int:
+        """The first such step; as many as there are, if there is none."""
+        return next((index for index, step in enumerate(self.plan.steps) if wanted(step)), len(self.plan.steps))
+
+    def _after(self, index: int) -> int:
+        """The first step after this one that is about something else."""
+        steps = self.plan.steps
+        here = steps[index].pointer, steps[index].doing
+        while index < len(steps) and (steps[index].pointer, steps[index].doing) == here:
+            index += 1
+        return index
+
+    def _add(
+        self, before: int, pointer: str, doing: str, actions: Sequence[str] = (), *, operation: str = "create"
+    ) -> None:
+        self.steps.append(HostStep(operation, before, pointer, doing, actions))
+
+    def _before_init(self) -> None:
+        self._add(0, "", "note what is about to be made, so that delete --force can undo it at any instant")
+        if self.facts.seccomp:
+            self._filter()
+        if not self.facts.attached_late or self.maps_ids:
+            self._make_cgroups(0)
+
+    def _filter(self) -> None:
+        assert self.facts.seccomp
+        seccomp = self.linux["seccomp"]
+        rules = seccomp.get("syscalls") or ()
+        names = sum(len(rule["names"]) for rule in rules)
+        count = len(self.facts.seccomp.program) // 8
+        self._add(
+            0,
+            "/linux/seccomp",
+            "compile the profile, unless a container before had the same",
+            [f"{seccomp['defaultAction']} but for {names} names in {len(rules)} rules: {count} instructions"],
+        )
+
+    def _make_cgroups(self, before: int) -> None:
+        if self.cgroups.made:
+            self._add(
+                before, "/linux/cgroupsPath", "make the cgroups", [f"mkdir {folder}" for folder in self.cgroups.made]
+            )
+        if self.cgroups.resources:
+            self._settings(before, self.cgroups.resources.early)
+
+    def _settings(self, before: int, settings: Sequence[Setting]) -> None:
+        for one in settings:
+            value = one.value.replace("\n", "; ")
+            self._add(before, one.pointer, "set a limit", [f"{one.folder}/{one.file} ← {value}"])
+
+    def _while_it_goes_on(self) -> None:
+        """As soon as there is a pid."""
+        at = self.clone + 1
+        if self.maps_ids:
+            for name, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
+                lines = "; ".join(
+                    f"{one['containerID']} {one['hostID']} {one['size']}" for one in self.linux.get(name) or ()
+                )
+                self._add(at, f"/linux/{name}", "map the ids of the user namespace", [f"/proc/PID/{file} ← {lines}"])
+        score = self.spec["process"].get("oomScoreAdj")
+        if score is not None:
+            self._add(at, "/process/oomScoreAdj", "set the OOM score", [f"/proc/PID/oom_score_adj ← {score}"])
+        if self.facts.attached_late:
+            if not self.maps_ids:
+                self._make_cgroups(at)
+            self._add(
+                at,
+                "/linux/cgroupsPath",
+                "put init into the cgroups, while it goes on",
+                [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places],
+            )
+        self._rare(at)
+
+    def _rare(self, at: int) -> None:
+        rdt = self.linux.get("intelRdt")
+        if rdt:
+            name = rdt.get("closID") or self.facts.container_id
+            lines = [rdt.get("l3CacheSchema"), rdt.get("memBwSchema"), *(rdt.get("schemata") or ())]
+            actions = [f"{name}/schemata ← {line}" for line in lines if line] + [f"{name}/tasks ← PID"]
+            if rdt.get("enableMonitoring"):
+                actions.append(f"{name}/mon_groups/{self.facts.container_id}/tasks ← PID")
+            self._add(at, "/linux/intelRdt", "put init into the class of service", actions)
+        for name, device in (self.linux.get("netDevices") or {}).items():
+            pointer = "/linux/netDevices/" + name.replace("~", "~0").replace("/", "~1")
+            inside = (device or {}).get("name") or name
+            self._add(at, pointer, "move the network device inside, with its addresses", [f"{name} → {inside}, up"])
+
+    def _where_it_waits(self) -> None:
+        for index, step in enumerate(self.plan.steps):
+            tag = step.args[-1] if step.op in (OP_SYNC, OP_SENDFD) else None
+            if step.op == OP_SYNC and isinstance(tag, int) and tag >= SYNC_COPY:
+                doing = "copy what the mount is going to hide into it"
+                self._add(index + 1, f"/mounts/{tag - SYNC_COPY}", doing)
+            elif step.op == OP_SENDFD and tag == FD_TERMINAL:
+                self._add(self._after(index), "/process/terminal", "keep the terminal's master, for the console socket")
+            elif step.op == OP_SENDFD and tag == FD_PASSWD:
+                uid = self.spec["process"]["user"]["uid"]
+                self._add(self._after(index), step.pointer, f"look for user {uid} in that file: HOME is what it says")
+
+    def _afterwards(self) -> None:
+        ready = self._first(lambda step: step.op == OP_SYNC and step.args[0] == SYNC_READY)
+        if self.cgroups.resources:
+            self._settings(ready, [*self.cgroups.resources.late, *self.cgroups.resources.unified])
+        rules = [rule_text(rule) for rule in own_rules(self.linux)]
+        self._add(
+            ready,
+            "/linux/resources/devices",
+            "put the device rules in force: init has made its nodes",
+            ["deny a *:* rwm", *rules, "allow the default devices"],
+        )
+        self._add(ready + 1, "", "write the pid file, send the terminal: create is done")
+        waits = self._first(lambda step: step.op == OP_CHANNEL)
+        self._add(self._after(waits), "", "let init go on", operation="start")
+        folders = [f"rmdir {folder}" for folder in reversed(self.cgroups.made)]
+        end = len(self.plan.steps)
+        self._add(end, "/linux/cgroupsPath", "end what is left, remove the cgroups", folders, operation="delete")
+
+
+def own_rules(linux: dict[str, Any]) -> list[Rule]:
+    """The configuration's device rules, after the initial deny-all and before the defaults."""
+    rules = container_rules((linux.get("resources") or {}).get("devices") or ())
+    return [rule for rule in rules[: len(rules) - len(DEFAULTS)] if rule.allow or not rule.everything]
+
+
+def rule_text(rule: Rule) -> str:
+    """As the kernel's devices.allow has it."""
+    major, minor = ("*" if number == ANY else str(number) for number in (rule.major, rule.minor))
+    return f"{'allow' if rule.allow else 'deny'} {rule.type} {major}:{minor} {rule.access}"
