@@ -97,7 +97,7 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         {"destination": "/a", "type": "tmpfs", "options": ["lazytime"]},
         {"destination": "/b", "source": "/does/not/exist", "options": ["bind"]},
         {"destination": "/c", "source": "/nor/does/this", "options": ["bind", "ro"]},
-        {"destination": "/d", "source": "/tmp", "options": ["bind", "size=1"]},
+        {"destination": "/d", "type": "ramfs", "options": ["ro", "tmpcopyup"]},
         {"destination": "/"},
     ]
     problems = found(bundle)

@@ -172,7 +172,7 @@ def test_warnings_stand_at_the_end(bundle: Bundle) -> None:
 
 
 def test_a_config_that_fails_to_compile_is_placed_in_its_file(bundle: Bundle) -> None:
-    bundle.config["mounts"].append({"destination": "/x", "source": "/", "options": ["bind", "size=1"]})
+    bundle.config["mounts"].append({"destination": "/x", "type": "ramfs", "options": ["ro", "tmpcopyup"]})
     bundle.write()
     with pytest.raises(ConfigError) as caught:
         explain(str(bundle.path))
