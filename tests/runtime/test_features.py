@@ -27,7 +27,7 @@ CLAIMS: dict[str, tuple[str, Any]] = {
     # what the document says → (the property of config.json that it is about, a value of it)
     "linux/seccomp/enabled": ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}),
     "linux/apparmor/enabled": ("/process/apparmorProfile", "unconfined"),
-    "linux/selinux/enabled": ("/process/selinuxLabel", "system_u:system_r:container_t:s0"),
+    "linux/selinux/enabled": ("/linux/mountLabel", "system_u:object_r:container_file_t:s0"),
     "linux/intelRdt/enabled": ("/linux/intelRdt", {"closID": "x"}),
     "linux/intelRdt/schemata": ("/linux/intelRdt", {"schemata": ["MB:0=5"]}),
     "linux/intelRdt/monitoring": ("/linux/intelRdt", {"enableMonitoring": True}),
