@@ -13,6 +13,7 @@ from ocirt.cgroups.layout import exists
 from ocirt.config.lists import bits_of
 from ocirt.config.names import NAMESPACES, RLIMITS
 from ocirt.config.schema import ERROR, WARNING, Problem, meant
+from ocirt.config.sysctl import path_of, pointer_of
 from ocirt.errors import ConfigError
 from ocirt.host.facts import permitted_capabilities
 from ocirt.host.offers import LOWEST_KERNEL, filesystems, found_in, kernel, namespaces, number_of, text_of
@@ -124,11 +125,8 @@ def _program(spec: dict[str, Any], rootfs: str) -> Iterator[Problem]:
 def _sysctl(settings: dict[str, str]) -> Iterator[Problem]:
     """The host's own network namespace stands for the container's: what it has not, that has not either."""
     for key in settings:
-        dots, slashes = key.find("."), key.find("/")
-        path = key if dots < 0 or 0 <= slashes < dots else key.translate({46: "/", 47: "."})
-        if not exists(f"/proc/sys/{path}"):
-            pointer = "/linux/sysctl/" + key.replace("~", "~0").replace("/", "~1")
-            yield _problem(WARNING, pointer, f"there is no /proc/sys/{path} on this host")
+        if not exists(f"/proc/sys/{path_of(key)}"):
+            yield _problem(WARNING, pointer_of(key), f"there is no /proc/sys/{path_of(key)} on this host")
 
 
 def _processors_and_nodes(linux: dict[str, Any]) -> Iterator[Problem]:
