@@ -29,14 +29,15 @@ def inode(pid: int | str, name: str) -> str:
 
 
 @contextmanager
-def unshared(name: str) -> Iterator[int]:
-    """A process that has a new namespace; of a pid namespace, it is the children's."""
-    child = "pid_for_children" if name == "pid" else name
+def unshared(name: str) -> Iterator[Path]:
+    """The path of a new namespace: a process in it lives as long as the block."""
     option = {"mnt": "mount"}.get(name, name)
     process = subprocess.Popen(["unshare", f"--{option}", "--fork", "sleep", "60"], start_new_session=True)
+    path = Path(f"/proc/{process.pid}/ns/{'pid_for_children' if name == 'pid' else name}")
     try:
-        wait_until(lambda: inode(process.pid, child) != inode("self", name))
-        yield process.pid
+        # A pid namespace has no path before its first process is there.
+        wait_until(lambda: path.exists() and os.readlink(path) != inode("self", name))
+        yield path
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -55,13 +56,12 @@ def test_linux_ns_itype(container: SuiteContainer) -> None:
     """
     container.linux["namespaces"] = []
     del container.config["hostname"]
-    with unshared("mnt") as pid:
-        container.prefix = ["nsenter", f"--target={pid}", "--mount"]
+    with unshared("mnt") as path:
+        container.prefix = ["nsenter", f"--mount={path}"]
         container.created()
-        init = container.state()["pid"]
-        assert {name: inode(init, name) for name in TYPES} == {
-            name: inode(pid if name == "mnt" else "self", name) for name in TYPES
-        }
+        pid = container.state()["pid"]
+        expected = {**{name: inode("self", name) for name in TYPES}, "mnt": os.readlink(path)}
+        assert {name: inode(pid, name) for name in TYPES} == expected
         assert container.delete("--force").code == 0
 
 
@@ -78,14 +78,10 @@ def test_linux_ns_nopath(container: SuiteContainer) -> None:
 @pytest.mark.parametrize("name", ["ipc", "mnt", "net", "pid", "uts"])
 def test_linux_ns_path(container: SuiteContainer, name: str) -> None:
     """The runtime MUST place the container process in the namespace that path names."""
-    with unshared(name) as pid:
-        path = f"/proc/{pid}/ns/{'pid_for_children' if name == 'pid' else name}"
-        if name == "pid":  # it has no inode before its first process is there
-            wait_until(Path(path).exists)
-        expected = os.readlink(path)
-        replace(container, name, path)
+    with unshared(name) as path:
+        replace(container, name, str(path))
         container.created()
-        assert inode(container.state()["pid"], name) == expected
+        assert inode(container.state()["pid"], name) == os.readlink(path)
         assert container.delete("--force").code == 0
 
 
