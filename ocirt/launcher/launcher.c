@@ -235,7 +235,7 @@ _Noreturn void run(long *stack)
     args[2] = "-c";
     args[3] = "import marshal,posix,sys\n"
               "f=posix.open(sys.argv[1],posix.O_CLOEXEC)\n"
-              "main,modules,later,json=marshal.loads(posix.read(f,1<<24))\n"
+              "main,modules,json=marshal.loads(posix.read(f,1<<24))\n"
               "posix.close(f)\n"
               "exec(main)";
     args[4] = package;

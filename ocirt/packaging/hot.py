@@ -3,8 +3,8 @@
 The file is a marshalled tuple: the code of a small loader (hot_main.py), which the launcher has Python execute, and the
 modules. What a verb imports at the top of its modules is known here, at build time, so the import system (40 µs a
 module, and 300 for one that it has to find and read) is not asked. What engines' configurations use and the smallest
-does not is carried along as bytes, and becomes a module when it is imported. All other modules come from the package's
-folder, as usual.
+does not is in one more file, later.bin, which is read when the first of them is imported. All other modules come from
+the package's folder, as usual.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOTS = {
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
 
 
-_CONFIGURED = (
+LATER = (
     "ocirt.config.check_process",
     "ocirt.config.check_resources",
     "ocirt.cgroups.resources",
@@ -39,8 +39,7 @@ _CONFIGURED = (
     "ocirt.host.lsm",
     "ocirt.plan.lsm",
 )
-LATER = {"create": _CONFIGURED, "run": _CONFIGURED}
-"""Hot verb → what it may import while it is carried out."""
+"""What hot verbs import while they are carried out, if the configuration asks for it."""
 
 
 class Modules:
@@ -139,13 +138,19 @@ def bundle(source: Path, verb: str) -> bytes:
         path = modules.path(name)
         assert path
         entries.append((name, path.name == "__init__.py", modules.code(name)))
-    later = {
-        name: marshal.dumps(modules.code(name)) for name in modules.order(LATER.get(verb, ())) if name not in order
-    }
     main = (Path(__file__).parent / "hot_main.py").read_bytes()
     json = importlib.util.find_spec("_json")
     origin = json.origin if json and json.origin != "built-in" else None
-    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], later, origin))
+    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], origin))
+
+
+def later(source: Path) -> bytes:
+    """The bytes of hot/later.bin: name → code, marshalled once more, so that only what is imported is unpacked."""
+    modules = Modules(source)
+    known = modules.order(("ocirt.cli.main",))
+    return marshal.dumps(
+        {name: marshal.dumps(modules.code(name)) for name in modules.order(LATER) if name not in known}
+    )
 
 
 def bundles(source: Path, target: Path) -> None:
@@ -153,3 +158,4 @@ def bundles(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for verb in ("main", *ROOTS):
         (target / f"{verb}.bin").write_bytes(bundle(source, verb))
+    (target / "later.bin").write_bytes(later(source))

@@ -1,8 +1,9 @@
-"""The loader of a hot verb: executed with `modules`, `later` and `json`, as hot.py packs them; argv[1] is its file."""
+"""The loader of a hot verb: executed with `modules` and `json`, as hot.py packs them; argv[1] is its file."""
 
 import _imp
 import gc
 import marshal
+import posix
 import sys
 
 gc.disable()  # a command is over before a collection would pay
@@ -31,11 +32,19 @@ def load_all():
 
 
 class Later:
-    """Finds and loads the modules that are carried along: their code is unpacked when they are imported."""
+    """Finds and loads the modules in later.bin: their code is unpacked when they are imported."""
+
+    codes = None
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in later:  # noqa: F821
+        if name[:6] != "ocirt.":
+            return None
+        if Later.codes is None:
+            file = posix.open(base + "/ocirt/hot/later.bin", posix.O_RDONLY | posix.O_CLOEXEC)
+            Later.codes = marshal.loads(posix.read(file, 1 << 24))
+            posix.close(file)
+        if name in Later.codes:
             return sys.modules["_frozen_importlib"].ModuleSpec(
                 name, Later, origin=f"{base}/{name.replace('.', '/')}.py"
             )
@@ -47,7 +56,7 @@ class Later:
 
     @staticmethod
     def exec_module(module):
-        exec(marshal.loads(later.pop(module.__name__)), module.__dict__)  # noqa: F821
+        exec(marshal.loads(Later.codes.pop(module.__name__)), module.__dict__)
 
 
 class Place:
@@ -66,7 +75,6 @@ if json:  # noqa: F821
         _imp.exec_dynamic(sys.modules["_json"])
     except ImportError:
         sys.modules.pop("_json", None)
-if later:  # noqa: F821
-    sys.meta_path.insert(0, Later)
+sys.meta_path.insert(0, Later)
 load_all()
 sys.modules["ocirt.cli.main"].entry()
