@@ -147,10 +147,10 @@ def bundle(source: Path, verb: str) -> bytes:
 def later(source: Path) -> bytes:
     """The bytes of hot/later.bin: name → code, marshalled once more, so that only what is imported is unpacked."""
     modules = Modules(source)
-    known = modules.order(("ocirt.cli.main",))
-    return marshal.dumps(
-        {name: marshal.dumps(modules.code(name)) for name in modules.order(LATER) if name not in known}
-    )
+    names = set(modules.order(LATER)).difference(modules.order(("ocirt.cli.main",)))
+    # A package has a place, which only the import system gives it; all are small, and most are there already.
+    plain = sorted(name for name in names if (path := modules.path(name)) and path.name != "__init__.py")
+    return marshal.dumps({name: marshal.dumps(modules.code(name)) for name in plain})
 
 
 def bundles(source: Path, target: Path) -> None:

@@ -61,6 +61,7 @@ class Scope:
         # In a user namespace the host's files are out of reach: what is theirs is taken before it is entered.
         self.takes_first = "user" in self.namespaces
         self.taken: dict[str, Reg] = {}
+        self.parameters: Reg | None = None  # a whole procfs that was mounted before the clone
         self.warnings: list[str] = []
         self.home: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str, bool]] = []
@@ -103,22 +104,23 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     scope.umask = plan.open("umask", "umask", 0)
 
     namespaces.join(scope)
+    proc: Reg | None = None
     if scope.linux.get("timeOffsets"):
         namespaces.set_clocks(scope)
     if scope.takes_first:
         plan.section("taken")
-        plan.at("", "keep the plan's number free")
-        plan.call("dup3", CONTROL, scope.inherited["plan"], O_CLOEXEC)
+        proc = _take_procfs(scope)
         rootfs.take(scope)
         mounts.take_all(scope)
         devices.take_all(scope)
         namespaces.join_user(scope)
     plan.section("namespaces")
     namespaces.enter(scope)
-    if scope.takes_first:
-        plan.call("close", scope.inherited["plan"])
     is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
-    proc = open_proc(plan) if facts.wait_for_start or is_labelled else None
+    if not proc:
+        if scope.takes_first:
+            plan.call("close", scope.inherited["plan"])
+        proc = open_proc(plan) if facts.wait_for_start or is_labelled else None
     if is_labelled and proc:
         from ocirt.plan import lsm
 
@@ -150,6 +152,8 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         namespaces.become_root(scope)
         if scope.linux.get("sysctl"):
             sysctl.set_all(scope, mapped=True)
+            if scope.parameters:
+                plan.close(scope.parameters)
     mounts.mount_all(scope)
     plan.section("devices")
     # After the mounts, which may bring /dev; before it may become readonly.
@@ -204,6 +208,25 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         seccomp.load(scope)
     process.execute(scope, program, environment)
     return Compiled(plan, scope.home, scope.warnings)
+
+
+def _take_procfs(scope: Scope) -> Reg | None:
+    """A user namespace can mount the procfs of a pid namespace that it owns, and no other: that is mounted before.
+
+    The private procfs, or else something in its place, gets the plan's number: what is opened next has to lie above it.
+    """
+    plan = scope.plan
+    proc = None
+    is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
+    if "pid" in scope.new or not (scope.facts.wait_for_start or is_labelled):
+        plan.at("", "keep the plan's number free")
+        plan.call("dup3", CONTROL, scope.inherited["plan"], O_CLOEXEC)
+    else:
+        proc = open_proc(plan)
+    if scope.linux.get("sysctl") and "pid" not in scope.new:
+        plan.at("/linux/sysctl", "make a private procfs with all kernel parameters")
+        scope.parameters = open_proc(plan, whole=True)
+    return proc
 
 
 def _close_all(scope: Scope) -> None:

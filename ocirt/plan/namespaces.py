@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # Of the namespaces that are joined, these come before the clone: pid and time act on children alone. The user
 # namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined
-# when the root is built.
-_JOINED_FIRST = ("cgroup", "uts", "ipc", "network", "pid", "time")
+# when the root is built, and the cgroup namespace when we are in our cgroup: from inside, others cannot be reached.
+_JOINED_FIRST = ("uts", "ipc", "network", "pid", "time")
 
 
 def join(scope: Scope) -> None:
@@ -157,7 +157,7 @@ def set_names(scope: Scope) -> None:
 
 def meet_cgroups(scope: Scope) -> None:
     """Wait until the host has made the cgroups and put us into them; then make the cgroup namespace, whose root is
-    the cgroup of the moment."""
+    the cgroup of the moment, or join one."""
     plan = scope.plan
     if scope.facts.attached_late:
         plan.at("/linux/cgroupsPath", "wait for the host to join the cgroups")
@@ -165,3 +165,5 @@ def meet_cgroups(scope: Scope) -> None:
     if "cgroup" in scope.new:
         plan.at(scope.new["cgroup"], "make the cgroup namespace")
         plan.call("unshare", CLONE_NEWCGROUP)
+    elif "cgroup" in scope.joined:
+        _join(scope, "cgroup")

@@ -48,7 +48,7 @@ def set_all(scope: Scope, *, mapped: bool) -> None:
     if not due:
         return
     plan.at("/linux/sysctl", "make a private procfs with all kernel parameters")
-    proc = open_proc(plan, whole=True)
+    proc = scope.parameters or open_proc(plan, whole=True)
     written = plan.register("written")
     for key, path in due:
         value = sysctl[key]
@@ -58,4 +58,5 @@ def set_all(scope: Scope, *, mapped: bool) -> None:
         plan.open(written, "write", file, value, size)
         plan.expect(written, size, errno=EINVAL)
         plan.close(file)
-    plan.close(proc)
+    if not scope.parameters:
+        plan.close(proc)

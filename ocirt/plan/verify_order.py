@@ -170,11 +170,14 @@ def _chroot(walk: Walk, index: int, step: Step) -> None:
 
 
 def _setns(walk: Walk, index: int, step: Step) -> None:
-    """Of descriptors that the host has checked; before the clone, as pid and time act on children alone."""
+    """Of descriptors that the host has checked; pid, time and user before the clone, which they act on."""
     fd, kind = step.args
     if type(fd) is not int or not walk.certain:
         raise broken("host-met", index, step, "an inherited descriptor that the host has checked")
-    if kind == CLONE_NEWNS:
+    if kind == CLONE_NEWCGROUP:
+        if not (walk.attached or walk.into_cgroup) or not walk.cloned:
+            raise broken("host-met", index, step, "the host has not joined the cgroups yet")
+    elif kind == CLONE_NEWNS:
         if not walk.cloned or walk.own_mounts:
             raise broken("mounts-private", index, step, "the mounts were made elsewhere")
     elif walk.cloned:

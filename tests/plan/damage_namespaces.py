@@ -92,6 +92,11 @@ def _(plan: Plan) -> None:
     move(plan, find(plan, "setns"), find(plan, "clone3") + 3)
 
 
+@breaks("host-met", "the cgroup namespace before the cgroups", "joined")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "sync", pointer="/linux/cgroupsPath"))
+
+
 @breaks("credentials-order", "the caller's groups are kept", "joined")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "setgroups"))

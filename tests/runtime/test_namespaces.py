@@ -137,6 +137,37 @@ def test_a_user_of_a_user_namespace_and_its_groups(runtime: Runtime, bundle: Bun
     assert done.out.split() == f"Uid: {'1000 ' * 4}Gid: {'1001 ' * 4}Groups: 5".split(), done.err
 
 
+@pytest.mark.parametrize("pids", ["the host's", "joined"])
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_a_user_namespace_without_a_pid_namespace_of_its_own(
+    runtime: Runtime, bundle: Bundle, neighbour: Callable[..., int], verb: str, pids: str
+) -> None:
+    """It cannot mount that pid namespace's procfs, which init needs for itself and for the kernel's parameters."""
+    in_user_namespace(bundle)
+    if pids == "joined":
+        join(bundle, neighbour("--fork", "--pid"), "pid")
+    else:
+        without(bundle, "pid")
+    config = bundle.config
+    config["mounts"] = [one for one in config["mounts"] if one["type"] == "tmpfs"]
+    config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = None
+    config["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "7", "kernel.shm_rmid_forced": "1"}
+    config["process"]["args"] = ["sleep", "600"]
+    bundle.write()
+    made = runtime(*(["create"] if verb == "create" else ["run", "--detach"]), "--bundle", bundle.path, "one")
+    assert made.code == 0, made.err
+    try:
+        if verb == "create":
+            started = runtime("start", "one")
+            assert started.code == 0, started.err
+        pid = runtime.state("one")["pid"]
+        shown = ["nsenter", "--net", "--ipc", "--target", str(pid), "cat"]
+        files = ["/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shm_rmid_forced"]
+        assert subprocess.run([*shown, *files], check=True, capture_output=True).stdout == b"7\n1\n"
+    finally:
+        runtime("delete", "--force", "one")
+
+
 def test_bind_sources_that_the_mapped_root_could_not_reach(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """CVE-free, but what runc and crun once failed at: the parents of a source are closed to the container's root."""
     closed = tmp_path / "closed"
