@@ -31,7 +31,16 @@ def check_meaning(config: Config) -> None:
     _process(spec.get("process"), config)
     for index, mount in enumerate(spec.get("mounts") or ()):
         _mount(mount, f"/mounts/{index}", config)
-    _linux(spec.get("linux") or {}, spec)
+    linux = spec.get("linux") or {}
+    _linux(linux, spec)
+    if linux.get("netDevices"):
+        from ocirt.config.check_net_devices import check_net_devices
+
+        check_net_devices(linux["netDevices"], {one["type"] for one in linux.get("namespaces") or ()})
+    if linux.get("intelRdt"):
+        from ocirt.config.check_intel_rdt import check_intel_rdt
+
+        check_intel_rdt(linux["intelRdt"], config)
     process, linux = spec["process"], spec.get("linux") or {}
     if not (_RARE.isdisjoint(process) and _RARE.isdisjoint(linux)):
         from ocirt.config.check_process import check_rare

@@ -260,6 +260,18 @@ _RESOURCES = record(
 
 _MAPPINGS = array(record({"containerID": U32, "hostID": U32, "size": U32}, ("containerID", "hostID", "size")))
 
+_INTEL_RDT = record(
+    {
+        "closID": string,
+        "schemata": array(string),
+        "l3CacheSchema": string,
+        "memBwSchema": string,
+        "enableMonitoring": boolean,
+        "enableCMT": boolean,
+        "enableMBM": boolean,
+    }
+)
+
 _LINUX = record(
     {
         "namespaces": array(record({"type": string, "path": string}, ("type",))),
@@ -271,12 +283,12 @@ _LINUX = record(
         "gidMappings": _MAPPINGS,
         "timeOffsets": mapping(record({"secs": I64, "nanosecs": U32})),
         "devices": later,
-        "netDevices": later,
+        "netDevices": mapping(record({"name": string})),
         "sysctl": mapping(string),
         "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile
         "rootfsPropagation": string,
         "mountLabel": later,
-        "intelRdt": later,
+        "intelRdt": _INTEL_RDT,
         "personality": record({"domain": string, "flags": array(string)}, ("domain",)),
         "memoryPolicy": record({"mode": string, "nodes": string, "flags": array(string)}, ("mode",)),
     }

@@ -33,7 +33,5 @@ def create(
             committed()
     except BaseException as error:
         raise creation.undone(error) from None
-    creation.init.close()
-    assert creation.entry
-    creation.entry.close()
+    creation.done()
     return creation.warnings

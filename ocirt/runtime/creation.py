@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from ocirt.host.netdevices import NetDevices
+    from ocirt.host.resctrl import Resctrl
     from ocirt.plan.step import Slot
     from ocirt.state.store import Entry
 
@@ -75,6 +77,8 @@ class Creation:
         self._filling: list[int] = []
         self._pid_file_written = False
         self._descriptors: dict[str, int] = {}
+        self.resctrl: Resctrl | None = None
+        self.net_devices: NetDevices | None = None
         self._check_terminal(console_socket, terminal_is_ours)
         try:
             layout = detect()
@@ -91,6 +95,14 @@ class Creation:
                 descriptors=self._descriptors,
             )
             self.compiled = compile_plan(self.config, self.facts)
+            if linux.get("intelRdt"):
+                from ocirt.host.resctrl import Resctrl, mount_point
+
+                self.resctrl = Resctrl(linux["intelRdt"], container_id, mount_point())
+            if linux.get("netDevices"):
+                from ocirt.host.netdevices import NetDevices
+
+                self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
         except Error as error:
             self._close_descriptors()
             raise _counted(self._placed(error), self.config.bundle) from None
@@ -174,6 +186,8 @@ class Creation:
             "ociVersion": spec["ociVersion"],
             "annotations": spec.get("annotations") or {},
             "cgroups": self.cgroups.to_state(),
+            "resctrl": self.resctrl.makes if self.resctrl else [],
+            "netDevices": self.net_devices.records if self.net_devices else [],
             "privatePids": "pid" in self._new_namespaces(),
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
@@ -232,6 +246,12 @@ class Creation:
             if not self._cgroups_made:
                 self.cgroups.create()
             self.cgroups.attach(pid)
+        if self.resctrl:
+            self.resctrl.create()
+            self.resctrl.attach(pid)
+        if self.net_devices:
+            self.net_devices.enter(pid)
+            self.net_devices.move()
 
     def received(self, tag: int, fd: int) -> None:
         if tag == FD_TERMINAL:
@@ -285,10 +305,24 @@ class Creation:
             except OSError as error:
                 raise from_os_error(error, f"finish {self.entry.folder}") from None
 
+        if self.resctrl or self.net_devices:
+            # From now on the class of service that others may share stays, and devices belong to the container.
+            self.state["resctrl"] = self.resctrl.removes if self.resctrl else []
+            self.state["netDevices"] = []
+            self.entry.write_state(self.state)
+
     def release(self) -> None:
         """Let init go on."""
         home = self.compiled.home
         self.init.answer({home: self._home or b"/"} if home else {})
+
+    def done(self) -> None:
+        """Let go of what was only there to undo it all."""
+        self.init.close()
+        if self.net_devices:
+            self.net_devices.close()
+        assert self.entry
+        self.entry.close()
 
     def undone(self, error: BaseException) -> BaseException:
         """Undo everything after `error`; returns what to raise: the same, with its place in config.json."""
@@ -313,6 +347,15 @@ class Creation:
             self.init.restore_mask()
 
     def _undo(self) -> None:
+        try:
+            if self.net_devices:
+                self.net_devices.back()
+        finally:
+            self._undo_rest()
+
+    def _undo_rest(self) -> None:
+        if self.net_devices:
+            self.net_devices.close()
         self.init.kill()
         if self._pid_file_written and self.pid_file:
             try:
@@ -327,6 +370,10 @@ class Creation:
         if self.entry:
             try:
                 self.cgroups.remove()
+                if self.resctrl:
+                    from ocirt.host.resctrl import remove
+
+                    remove(self.resctrl.makes, self.id)
                 self.entry.remove()
             finally:
                 self.entry.close()

@@ -41,9 +41,17 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
             raise ContainerError(
                 f'cannot delete "{container_id}": it is {status}, not stopped', hint="--force kills it first"
             )
+        if known["netDevices"]:  # its creation was killed
+            from ocirt.host.netdevices import recover
+
+            recover(known["netDevices"], known["pid"] if status != STOPPED else 0)
         if status != STOPPED:
             end(known)
         Cgroups.from_state(known["cgroups"]).remove(kill=force or not known["privatePids"])
+        if known["resctrl"]:
+            from ocirt.host.resctrl import remove
+
+            remove(known["resctrl"], container_id)
         entry.remove()
 
 

@@ -60,6 +60,7 @@ def prepare(config: Config) -> Prepared:
         for fd in descriptors.values():
             posix.close(fd)
     compiled = compile_plan(config, facts)
+    _look_at_rare(linux, container_id, facts)
     compiled.warnings[:0] = warnings
     verify(compiled.plan)
     try:
@@ -67,6 +68,18 @@ def prepare(config: Config) -> Prepared:
     except ContainerError as error:  # this very container may be running: the plan is worth reading all the same
         compiled.warnings.append(str(error))
     return Prepared(config, facts, cgroups, compiled, len(encode(compiled.plan).content))
+
+
+def _look_at_rare(linux: dict[str, Any], container_id: str, facts: Facts) -> None:
+    """Raise what `create` would for network devices and classes of service."""
+    if linux.get("intelRdt"):
+        from ocirt.host.resctrl import Resctrl, mount_point
+
+        Resctrl(linux["intelRdt"], container_id, mount_point())
+    if linux.get("netDevices"):
+        from ocirt.host.netdevices import NetDevices
+
+        NetDevices(linux["netDevices"], facts.shared).close()
 
 
 def id_for(bundle: str) -> str:

@@ -51,8 +51,7 @@ def run(
             committed()
     except BaseException as error:
         raise creation.undone(error) from None
-    assert creation.entry
-    creation.entry.close()
+    creation.done()
     if detach:
         return 0
     if creation.has_terminal:
@@ -79,6 +78,10 @@ def _remove(creation: Creation) -> None:
     try:
         with creation.store.lock(creation.id) as entry:
             creation.cgroups.remove(kill=not creation.state["privatePids"])
+            if creation.resctrl:
+                from ocirt.host.resctrl import remove
+
+                remove(creation.resctrl.removes, creation.id)
             entry.remove()
     except NotFoundError:
         return  # another `delete` was faster

@@ -227,6 +227,8 @@ def unfinished(container_id: str) -> dict[str, Any]:
         "ociVersion": "",
         "annotations": {},
         "cgroups": {"places": [], "made": []},
+        "resctrl": [],
+        "netDevices": [],
         "privatePids": False,
         "last": [],
     }
@@ -260,7 +262,8 @@ def _is_state(value: Any) -> bool:
         and all(type(number) is int for number in value["creator"])
         and type(value["cgroups"].get("places")) is list
         and type(value["cgroups"].get("made")) is list
-        and all(type(folder) is str for folder in value["cgroups"]["made"])
+        and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
+        and all(type(device) is dict for device in value["netDevices"])
         and all(
             type(place) is list and list(map(type, place)) == [str, list, bool, str, str]
             for place in value["cgroups"]["places"]

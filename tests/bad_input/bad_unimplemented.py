@@ -10,9 +10,7 @@ _LATER: list[tuple[str, object, object]] = [
     ("/mounts/0/uidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], []),
     ("/mounts/0/gidMappings", [{"containerID": 0, "hostID": 1000, "size": 1}], None),
     ("/linux/devices", [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}], []),
-    ("/linux/netDevices", {"eth0": {}}, {}),
     ("/linux/mountLabel", "system_u:object_r:container_file_t:s0", ""),
-    ("/linux/intelRdt", {"closID": "guaranteed"}, {}),
 ]
 _OPTIONS = ("idmap", "ridmap")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bad_checks import VERBS, one_line, one_log_entry, refused, same
+from bad_net_and_rdt import NET_AND_RDT
 from bad_process import PROCESS
 from bad_resources import RESOURCES
 from bad_texts import TEXTS, Text
@@ -39,8 +40,10 @@ def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: 
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
 
 
-@cases(RESOURCES)
-def test_a_limit_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case) -> None:
+@cases(RESOURCES + NET_AND_RDT)
+def test_what_few_configurations_have_is_refused_if_it_makes_no_sense(
+    runtime: Runtime, light_bundle: Bundle, case: Case
+) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), "create", case.pointer, case.words)
 

@@ -78,6 +78,12 @@ FULL: dict[str, Any] = {
             "rdma": {"mlx5_1": {"hcaHandles": 1, "hcaObjects": 1}},
             "unified": {"memory.high": "1"},
         },
+        "netDevices": {"eth0": {"name": "eth1"}},
+        "intelRdt": {
+            **dict.fromkeys(("closID", "l3CacheSchema", "memBwSchema"), "a"),
+            **dict.fromkeys(("enableMonitoring", "enableCMT", "enableMBM"), True),
+            "schemata": ["L3:0=f"],
+        },
         "maskedPaths": ["/proc/kcore"],
         "readonlyPaths": ["/proc/sys"],
         "sysctl": {"net.ipv4.ip_forward": "1"},
@@ -114,8 +120,7 @@ REQUIRED = {
 LATER = [
     "/mounts/0/uidMappings",
     "/mounts/0/gidMappings",
-    *(f"/linux/{name}" for name in ("devices", "netDevices")),
-    *(f"/linux/{name}" for name in ("mountLabel", "intelRdt")),
+    *(f"/linux/{name}" for name in ("devices", "mountLabel")),
     "/hooks",
 ]
 """What a later issue brings. Whoever implements one removes its line here."""
