@@ -91,7 +91,23 @@ static PyObject *clone_paused(PyObject *self, PyObject *args)
     return pid < 0 ? failed("clone") : PyLong_FromLong(pid);
 }
 
+PyDoc_STRVAR(pidfd_getfd_doc,
+             "pidfd_getfd(pidfd, number) -> descriptor\n\n"
+             "A copy of another process's descriptor, close-on-exec (pidfd_getfd(2)).");
+
+static PyObject *pidfd_getfd(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int pidfd, number;
+
+    if (!PyArg_ParseTuple(args, "ii", &pidfd, &number))
+        return NULL;
+    long fd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    return fd < 0 ? failed("pidfd_getfd") : PyLong_FromLong(fd);
+}
+
 static PyMethodDef methods[] = {
+    { "pidfd_getfd", pidfd_getfd, METH_VARARGS, pidfd_getfd_doc },
     { "bpf_prog_load", bpf_prog_load, METH_VARARGS, bpf_prog_load_doc },
     { "bpf_prog_attach", bpf_prog_attach, METH_VARARGS, bpf_prog_attach_doc },
     { "clone_paused", clone_paused, METH_VARARGS, clone_paused_doc },

@@ -121,6 +121,10 @@ def gather(
         from ocirt.host.filters import filter_of
 
         seccomp = filter_of(config.spec, machine, cached=cached)
+        if seccomp.listens:
+            from ocirt.host.listener import make_words
+
+            descriptors["words"] = make_words()
     modules: tuple[str, ...] = ()
     if config.spec["process"].get("apparmorProfile") or config.spec["process"].get("selinuxLabel"):
         from ocirt.host.lsm import security_modules

@@ -14,7 +14,7 @@ from ocirt.errors import Error, KernelError
 from ocirt.host.memfd import sealed
 from ocirt.plan.inherited import inherited
 from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, OP_CLONE, PATCH, REPLY
-from ocirt.state.process import INIT_NAME
+from ocirt.state.process import INIT_NAME, has_executed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ ENDING = (1, 2, 15)
 HIGH = 64
 """Where descriptors are moved before init gets them, so that none is in another's place."""
 ALL_SIGNALS = tuple(number for number in range(1, 65) if number not in (9, 19, 32, 33))
+BEFORE_READY = "before it was ready"
+BEFORE_PROGRAM = "before the program was executed"
 _NO_SIGNALS: tuple[int, ...] = ()
 
 
@@ -139,7 +141,14 @@ class Init:
             kind, index, value, length = MESSAGE.unpack_from(content)
             if kind == MSG_ERROR:
                 raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+        elif has_executed(self.pid) is False:
+            raise self._vanished(BEFORE_PROGRAM)
         self.close()
+
+    @property
+    def channel(self) -> int:
+        """Readable when init has something to say, or is gone."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
@@ -164,7 +173,7 @@ class Init:
                     continue
         self._spawned = self.pid = 0
 
-    def _vanished(self) -> Error:
+    def _vanished(self, when: str = BEFORE_READY) -> Error:
         pid = self.pid or self._spawned
         _, status = posix.waitpid(pid, 0)
         self.pid = self._spawned = 0
@@ -172,7 +181,14 @@ class Init:
             how = f"was killed by signal {posix.WTERMSIG(status)}"
         else:
             how = f"ended with status {posix.WEXITSTATUS(status)}"
-        return Error(f"the container's init {how} before it was ready", hint="out of memory? see dmesg")
+        filtered = when == BEFORE_PROGRAM and any(step.call == "seccomp" for step in self.plan.steps)
+        return ended_early(how, when, filtered=filtered)
+
+
+def ended_early(how: str, when: str, *, filtered: bool = False) -> Error:
+    """init is gone, and left no word."""
+    hint = "does the seccomp profile let execve happen?" if filtered else "out of memory? see dmesg"
+    return Error(f"the container's init {how} {when}", pointer="/linux/seccomp" if filtered else None, hint=hint)
 
 
 def failure(step: Step, errno: int, log: bytes) -> KernelError:

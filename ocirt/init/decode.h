@@ -22,7 +22,7 @@ static inline int step_is_sound(const struct plan *p, u32 index)
 {
     const struct step *s = &p->steps[index];
 
-    if (s->op < OP_CALL || s->op > OP_CHANNEL || s->reserved || s->flags & ~FLAG_FSLOG)
+    if (s->op < OP_CALL || s->op > OP_WAIT || s->reserved || s->flags & ~FLAG_FSLOG)
         return 0;
     if (s->result >= REGISTERS && s->result != NO_REGISTER)
         return 0;
@@ -41,6 +41,8 @@ static inline int step_is_sound(const struct plan *p, u32 index)
         if (kind == KIND_REG && s->args[i] >= REGISTERS)
             return 0;
     }
+    if (s->op == OP_WAIT && (s->kinds & 3) != KIND_REG)
+        return 0;
     if (s->op == OP_EXPECT) {
         /* The width is read from memory only when the value is in data. */
         u64 width = s->args[3];

@@ -47,8 +47,8 @@ static long call(long nr, long a, long b, long c)
 
 _Noreturn static void end(int status)
 {
-    for (;;)
-        call(NR_exit_group, status, 0, 0);
+    call(NR_exit_group, status, 0, 0);
+    __builtin_trap(); /* a filter forbids even that */
 }
 
 /* Send one packet; with fd >= 0 the descriptor rides along (unix(7), SCM_RIGHTS). */
@@ -166,6 +166,19 @@ static i64 do_expect(u32 index)
     return (value & s->args[1]) == s->args[2] ? 0 : -(i64)s->args[4];
 }
 
+static i64 do_wait(u32 index)
+{
+    u32 *words = (u32 *)(unsigned long)argument(index, 0);
+
+    __atomic_store_n(&words[0], (u32)argument(index, 1) + 1, __ATOMIC_RELEASE);
+    for (u64 left = plan.steps[index].args[2]; left; left--) {
+        if (__atomic_load_n(&words[1], __ATOMIC_ACQUIRE))
+            return 0;
+        RELAX();
+    }
+    end(1); /* the host is gone: so is the reason to go on */
+}
+
 static i64 carry_out(u32 index)
 {
     const struct step *s = &plan.steps[index];
@@ -195,6 +208,8 @@ static i64 carry_out(u32 index)
     case OP_CHANNEL:
         channel = argument(index, 0);
         return 0;
+    case OP_WAIT:
+        return do_wait(index);
     }
     return -EINVAL_;
 }

@@ -47,6 +47,9 @@ enum { /* step.op */
     OP_EXPECT = 6, /* fail unless (value & mask) == want: value, mask, want, width, errno. A call's
                       result in memory has to be checked before it is trusted */
     OP_CHANNEL = 7, /* report failures to this descriptor from now on */
+    OP_WAIT = 8, /* words shared with the host (a register with their address), a value, how often to look:
+                    tell it the value, plus 1, by the first word, and go on once the second is set. No plain
+                    call, because a filter is loaded by then that may forbid every call */
 };
 
 enum { /* step.kinds: two bits an argument */

@@ -358,6 +358,10 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "mkdirat": (*_PATH, mode),
     "mknodat": (*_PATH, mode, device),
     "mount_setattr": (*_PATH, _word(_AT_FLAGS), mount_attr, plain),
+    "mmap": (
+        *(plain, plain, _word({kernel.PROT_READ: "PROT_READ", kernel.PROT_WRITE: "PROT_WRITE"})),
+        *(_word({kernel.MAP_SHARED: "MAP_SHARED"}), plain, plain),
+    ),
     "move_mount": (*_PATH, *_PATH, _word(_constants("MOVE_MOUNT_", without=("MOVE_MOUNT_BY_",)))),
     "open_tree": (*_PATH, _word(_constants("OPEN_TREE_") | _AT_FLAGS)),
     "openat": (*_PATH, open_flags, mode),
@@ -399,6 +403,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "umask": (mode,),
     "umount2": (plain, _word(_constants("MNT_"))),
     "unlinkat": (*_PATH, _word(_AT_FLAGS)),
+    "wait": (plain, plain, plain),
     "unshare": (_word(_CLONE),),
     "write": (plain, plain, plain),
 }

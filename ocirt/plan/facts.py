@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ocirt.plan.kernel import SECCOMP_FILTER_FLAG_NEW_LISTENER
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +31,7 @@ class Filter:
     """A compiled seccomp filter.
 
     program    classic BPF: 8 bytes an instruction
-    flags      of seccomp(2); NEW_LISTENER (config/seccomp.py) if a rule asks a listener
+    flags      of seccomp(2); with NEW_LISTENER, if a rule asks a listener
     warnings   "POINTER: words"
     blocks     may it forbid what the program's start needs?
     """
@@ -41,6 +43,11 @@ class Filter:
         self.flags = flags
         self.warnings = warnings
         self.blocks = blocks
+
+    @property
+    def listens(self) -> bool:
+        """Does loading it open a listener, which the host hands on?"""
+        return bool(self.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)
 
 
 class Facts:

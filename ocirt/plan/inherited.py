@@ -25,6 +25,8 @@ def inherited(facts: Facts) -> dict[str, int]:
         names.append("fifo")
     if facts.into_cgroup:
         names.append("cgroup")
+    if facts.seccomp and facts.seccomp.listens:
+        names.append("words")
     names += [f"{kind} namespace" for kind in facts.joined]
     names += [f"user map {index}" for index in range(facts.user_maps)]
     names.append("plan")

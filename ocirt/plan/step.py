@@ -9,7 +9,7 @@ turns them into bytes, `explain` into words, `verify` proves rules about them.
 from __future__ import annotations
 
 from ocirt.errors import PlanError
-from ocirt.plan.wire import OP_CALL, OP_CHANNEL, OP_CLONE, OP_EXPECT, OP_LOAD, OP_SENDFD, OP_SYNC, REGISTERS
+from ocirt.plan.wire import OP_CALL, OP_CHANNEL, OP_CLONE, OP_EXPECT, OP_LOAD, OP_SENDFD, OP_SYNC, OP_WAIT, REGISTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,6 +187,10 @@ class Plan:
 
     def send_descriptor(self, reg: Reg, tag: int) -> None:
         self._special(OP_SENDFD, "send descriptor", (reg, tag))
+
+    def wait(self, words: Reg, value: Reg, looks: int) -> None:
+        """Without a system call: tell the host `value` by memory that it shares, and wait until it answers so."""
+        self._special(OP_WAIT, "wait", (words, value, looks))
 
     def channel(self, reg: Reg) -> None:
         self._special(OP_CHANNEL, "report to", (reg,))

@@ -3,6 +3,7 @@
 _X86_64 = {
     "write": 1,
     "close": 3,
+    "mmap": 9,
     "rt_sigaction": 13,
     "ioctl": 16,
     "socket": 41,
@@ -83,6 +84,7 @@ _GENERIC = {
     "socket": 198,
     "keyctl": 219,
     "execve": 221,
+    "mmap": 222,
     "set_mempolicy": 237,
     "prlimit64": 261,
     "setns": 268,

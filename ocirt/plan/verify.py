@@ -26,6 +26,7 @@ from ocirt.plan.wire import (
     OP_LOAD,
     OP_SENDFD,
     OP_SYNC,
+    OP_WAIT,
     REGISTERS,
 )
 
@@ -55,7 +56,8 @@ RULES = {
     "privileges-gone": "nothing but what the program's start needs follows the first credentials step",
     "host-met": "the host has joined the cgroups before their namespace is made, and has set all up before execve",
     "descriptors-closed": "no descriptor that is opened survives execve",
-    "seccomp-last": "the filter is loaded with the right to, and only capset (if need be) and execve follow",
+    "seccomp-last": "the filter is loaded with the right to; only the wait for the host, capset (each if need be) and"
+    " execve follow",
     "execve-last": "execve is the last step, and the only one of its kind",
 }
 
@@ -66,11 +68,12 @@ _SPECIAL = {
     "load": OP_LOAD,
     "expect": OP_EXPECT,
     "report to": OP_CHANNEL,
+    "wait": OP_WAIT,
 }
 # What may follow the first credentials step.
 _LATE = {
     *"prctl setgroups setresgid setresuid capset chdir getcwd faccessat2 load expect sync close openat".split(),
-    *("report to", "umask", "close_range", "seccomp", "execve"),
+    *("report to", "umask", "close_range", "mmap", "seccomp", "wait", "execve"),
 }
 # call → the errnos that a plan may tolerate; () stands for any.
 _HARMLESS: dict[str, tuple[int, ...]] = {
@@ -90,6 +93,8 @@ _CALLS = {
     call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check)
     for call, check in (ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS).items()
 }
+_NO_LEAK = ("mmap", "seccomp")
+"""Calls whose results do not survive execve: an address, and a listener that the kernel makes close-on-exec."""
 _UNKNOWN = (0, False, None)
 
 
@@ -117,7 +122,7 @@ def verify(plan: Plan) -> None:
         if not late and walk.stage:
             raise broken("privileges-gone", index, step, f"it has no place after {walk.reached}")
         ok, fail = step.ok, step.fail
-        if step.result is not None and op == OP_CALL and step.call != "seccomp":  # its listener is close-on-exec
+        if step.result is not None and op == OP_CALL and step.call not in _NO_LEAK:
             walk.closed = False
         if check is not None:
             walk.certain = index >= passed_over and fail is None and not step.errnos

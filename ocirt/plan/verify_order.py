@@ -68,6 +68,7 @@ class Walk:
     entered   CLONE_NEW* flags of the namespaces that were made or joined
     stage     how far the credentials have come
     rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
+    words     the register with the address of the memory that is shared with the host
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     """
 
@@ -86,6 +87,7 @@ class Walk:
         self.reached = ""
         self.rights = (0, 0, 0)
         self.raised = self.filtered = False
+        self.words = -1
         self.seen: set[str] = set()
         self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
     from ocirt.plan.step import Slot
+    from ocirt.runtime.agent import Agent
     from ocirt.state.store import Entry
 
 FIFO_MODE = 0o622
@@ -103,6 +104,7 @@ class Creation:
                 from ocirt.host.netdevices import NetDevices
 
                 self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
+            self._agent = self._find_agent()
         except Error as error:
             self._close_descriptors()
             raise _counted(self._placed(error), self.config.bundle) from None
@@ -136,6 +138,15 @@ class Creation:
                     hint="it needs process.terminal true, and create or run --detach",
                 )
             )
+
+    def _find_agent(self) -> Agent | None:
+        """Who answers SCMP_ACT_NOTIFY: `start` connects to it, or `run` at once."""
+        if not (self.facts.seccomp and self.facts.seccomp.listens):
+            return None
+        from ocirt.runtime.agent import Agent
+
+        seccomp, words = self.config.spec["linux"]["seccomp"], self._descriptors["words"]
+        return Agent(seccomp, words, connected=not self.facts.wait_for_start)
 
     def _new_namespaces(self) -> set[str]:
         listed = {one["type"] for one in self.config.spec["linux"].get("namespaces") or ()}
@@ -192,9 +203,13 @@ class Creation:
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
                 [index, steps[index].pointer, steps[index].doing, steps[index].call]
-                for index in range(len(steps) - 8, len(steps))
+                for index in range(len(steps) - 12, len(steps))
             ],
         }
+        if self.facts.seccomp and (self.facts.seccomp.listens or self.facts.seccomp.blocks):
+            from ocirt.runtime.agent import remembered
+
+            self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
@@ -315,6 +330,8 @@ class Creation:
         """Let init go on."""
         home = self.compiled.home
         self.init.answer({home: self._home or b"/"} if home else {})
+        if self._agent:
+            self._agent.serve(self.state, (self.init.channel,))
 
     def done(self) -> None:
         """Let go of what was only there to undo it all."""
@@ -347,6 +364,8 @@ class Creation:
             self.init.restore_mask()
 
     def _undo(self) -> None:
+        if self._agent:
+            self._agent.close()
         try:
             if self.net_devices:
                 self.net_devices.back()

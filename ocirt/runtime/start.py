@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import posix
 import select
+from _signal import pidfd_send_signal
 
 from ocirt.errors import ContainerError, Error, from_os_error
-from ocirt.host.launch import failure_of
+from ocirt.host.launch import BEFORE_PROGRAM, ended_early, failure_of
 from ocirt.plan.wire import MAX_LOG, MESSAGE, MSG_ERROR
-from ocirt.state.process import start_time
+from ocirt.state.process import has_executed, start_time
 from ocirt.state.status import CREATED, status_of
 from ocirt.state.store import CONFIG, START, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def start(root: str, container_id: str) -> None:
@@ -27,12 +32,15 @@ def start(root: str, container_id: str) -> None:
         except OSError as error:
             raise from_os_error(error, "open the container's first process") from None
         try:
-            record = _let_go(fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
+            record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
         finally:
             posix.close(pidfd)
         if record is None:
             raise ContainerError(f'the first process of "{container_id}" ended before it was started')
         posix.unlink(fifo)
+        if not record and not _was_executed(state):
+            early = ended_early("ended", BEFORE_PROGRAM, filtered="seccomp" in state)
+            raise _placed(early, state["bundle"], entry.folder)
         if record:
             kind, index, errno, length = MESSAGE.unpack_from(record)
             if kind == MSG_ERROR:
@@ -54,13 +62,30 @@ def _placed(error: Error, bundle: str, folder: str) -> Error:
     return placed(error, f"{bundle}/config.json", text)
 
 
-def _let_go(fifo: str, pidfd: int) -> bytes | None:
+def _was_executed(state: dict[str, Any]) -> bool:
+    """After end-of-file. Who has ended and is reaped since was the program, unless a filter may have forbidden it."""
+    executed = has_executed(state["pid"])
+    return executed if executed is not None else "seccomp" not in state
+
+
+def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
     """Open the FIFO, which init is opening for writing; then its end-of-file is the execve, and bytes are its failure.
 
     None if init ended before it came so far.
     """
+    agent = None
+    if (state.get("seccomp") or {}).get("listenerPath"):
+        from ocirt.runtime.agent import started
+
+        agent = started(state, pidfd)  # before init goes on: what fails here can be tried again
     reader = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
+        if agent:
+            try:
+                agent.serve(state, (reader, pidfd))
+            except BaseException:
+                pidfd_send_signal(pidfd, 9)  # it waits for what will not come
+                raise
         poller = select.poll()
         poller.register(reader, select.POLLIN | select.POLLHUP)
         poller.register(pidfd, select.POLLIN)

@@ -22,6 +22,25 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] in b"ZX" else int(fields[19])
 
 
+PF_FORKNOEXEC = 0x40
+"""proc(5), stat field 9: cloned, and nothing executed since (include/linux/sched.h)."""
+
+
+def has_executed(pid: int) -> bool | None:
+    """Has the process, which may be a zombie by now, executed a program since it was cloned? None: nobody knows any
+    more. End-of-file on a close-on-exec descriptor says that it has, or that it died first."""
+    try:
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            content = posix.read(fd, 4096)
+        finally:
+            posix.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = content[content.rindex(b")") + 2 :].split()
+    return not int(fields[6]) & PF_FORKNOEXEC
+
+
 def is_alive(pid: int, started: int) -> bool:
     return pid > 0 and started > 0 and start_time(pid) == started
 

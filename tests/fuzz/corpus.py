@@ -29,6 +29,7 @@ def small_plan() -> Plan:
     plan.expect(Field(where, 2), 47, width=1, errno=2)
     plan.place(done)
     plan.sync(1)
+    plan.wait(plan.open("words", "mmap", 0, 4096, 3, 1, 4, 0), plan.load("number", 1), 5)
     plan.channel(plan.load("value", "x"))
     plan.call("execve", "/x", Vector(["x"]), Vector(["A=1", Slot("H=", 8)]))
     return plan

@@ -230,6 +230,8 @@ def least(spec: dict[str, Any]) -> None:
 
 FILTER: dict[str, Any] = {"seccomp": Filter(bytes.fromhex("06000000 0000ff7f"), 4)}  # ret SECCOMP_RET_ALLOW
 
+LISTENER: dict[str, Any] = {"seccomp": Filter(FILTER["seccomp"].program, 8)}
+
 CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "default": (no_terminal, ON_V1),
     "run": (no_terminal, ON_V1 | {"wait_for_start": False}),
@@ -256,6 +258,8 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "seccomp": (filtered, ON_V1 | FILTER),
     "seccomp-with-privileges": (filtered_with_privileges, ON_V1 | FILTER),
+    "seccomp-listener": (filtered, ON_V1 | LISTENER),
+    "seccomp-listener-with-privileges": (filtered_with_privileges, ON_V1 | LISTENER | {"wait_for_start": False}),
     "seccomp-administrator": (filtered_administrator, ON_V1 | FILTER),
     "user-namespace": (user_namespace, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
     "user-namespace-without-cgroup": (

@@ -341,3 +341,45 @@ def _(plan: Plan) -> None:
 @breaks("credentials-order", "CAP_SYS_ADMIN is raised for something else", "seccomp-with-privileges")
 def _(plan: Plan) -> None:
     move(plan, find(plan, "seccomp") - 1, find_last(plan, "close_range"))
+
+
+@breaks("seccomp-last", "the listener is handed to nobody", "seccomp-listener")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "wait"))
+
+
+@breaks("seccomp-last", "a listener, and no register for it", "seccomp-listener")
+def _(plan: Plan) -> None:
+    at = find(plan, "seccomp")
+    plan.steps[at].result = None
+    argument(plan, at + 1, 1, plan.steps[find(plan, "mmap")].result)
+
+
+@breaks("seccomp-last", "a register, and no listener", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "seccomp"), 1, 4)
+
+
+@breaks("seccomp-last", "another descriptor is handed over", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "wait"), 1, plan.steps[find(plan, "mmap")].result)
+
+
+@breaks("buffers-bounded", "init writes to a descriptor's number", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "wait"), 0, plan.steps[find(plan, "seccomp")].result)
+
+
+@breaks("buffers-bounded", "other memory is mapped", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mmap"), 1, 1 << 20)
+
+
+@breaks("buffers-bounded", "memory is mapped to be executed", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mmap"), 2, 7)
+
+
+@breaks("buffers-bounded", "the program's stdin is mapped", "seccomp-listener")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mmap"), 4, 0)

@@ -1,6 +1,7 @@
 /* aarch64: entry and the system call instruction (syscall(2), "Architecture calling conventions"). */
 #include "generic.h"
 #define MACHINE MACHINE_AARCH64
+#define RELAX() __asm__ volatile("yield")
 
 __asm__(".globl _start\n"
         "_start:\n"

@@ -1,6 +1,7 @@
 /* riscv64: entry and the system call instruction (syscall(2), "Architecture calling conventions"). */
 #include "generic.h"
 #define MACHINE MACHINE_RISCV64
+#define RELAX() __asm__ volatile(".insn i 0x0F, 0, x0, x0, 0x010") /* pause, of Zihintpause; else a hint */
 
 __asm__(".globl _start\n"
         "_start:\n"

@@ -1,5 +1,6 @@
 /* x86_64: entry and the system call instruction (syscall(2), "Architecture calling conventions"). */
 #define MACHINE MACHINE_X86_64
+#define RELAX() __asm__ volatile("pause")
 
 __asm__(".globl _start\n"
         "_start:\n"
