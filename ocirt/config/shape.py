@@ -180,14 +180,16 @@ _PROCESS = record(
     ("cwd", "user"),
 )
 
+_MAPPINGS = array(record({"containerID": U32, "hostID": U32, "size": U32}, ("containerID", "hostID", "size")))
+
 _MOUNT = record(
     {
         "destination": string,
         "type": string,
         "source": string,
         "options": array(string),
-        "uidMappings": later,
-        "gidMappings": later,
+        "uidMappings": _MAPPINGS,
+        "gidMappings": _MAPPINGS,
     },
     ("destination",),
 )
@@ -257,8 +259,6 @@ _RESOURCES = record(
         "unified": mapping(string),
     }
 )
-
-_MAPPINGS = array(record({"containerID": U32, "hostID": U32, "size": U32}, ("containerID", "hostID", "size")))
 
 _INTEL_RDT = record(
     {

@@ -99,6 +99,23 @@ def namespaces(config: Config, descriptors: dict[str, int]) -> tuple[Sequence[st
     return joined, shared
 
 
+def user_maps(config: Config, descriptors: dict[str, int]) -> int:
+    """How many id maps mounts have: each is a user namespace, put into `descriptors`."""
+    for mount in config.spec.get("mounts") or ():
+        options = mount.get("options") or ()
+        if mount.get("uidMappings") or mount.get("gidMappings") or any("idmap" in option for option in options):
+            break
+    else:
+        return 0
+    from ocirt.host.namespaces import open_user_namespace
+    from ocirt.plan.idmaps import distinct
+
+    maps = distinct(config.spec)
+    for number, (pointer, (uids, gids)) in enumerate(maps):
+        descriptors[f"user map {number}"] = open_user_namespace(uids, gids, pointer)
+    return len(maps)
+
+
 def gather(
     config: Config,
     container_id: str,
@@ -148,6 +165,7 @@ def gather(
         joined=tuple(joined),
         shared=tuple(shared),
         security_modules=modules,
+        user_maps=user_maps(config, descriptors),
         wait_for_start=wait_for_start,
         window=window,
         seccomp=seccomp,

@@ -36,7 +36,7 @@ _HINTS = {
     ("fsconfig", EBUSY): "the file system or the cgroup hierarchy is mounted with other options",
     ("mount", EINVAL): "the file system does not take these options: see dmesg",
     ("mount", ENODEV): "the kernel does not know this file system: is its module loaded?",
-    ("mount_setattr", EINVAL): "nothing is mounted there, or the kernel does not know such a change",
+    ("mount_setattr", EINVAL): "nothing is mounted there, or its file system has no such thing as an id map",
     ("fspick", EINVAL): "nothing is mounted there",
     ("open_tree", ENOENT): "it has to exist: the source of a bind mount, and with dest-nofollow the destination",
     ("readlinkat", EINVAL): "what is there is no symlink",

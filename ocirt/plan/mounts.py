@@ -42,12 +42,21 @@ PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "t
 def mount_all(scope: Scope) -> None:
     for index, mount in enumerate(scope.spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
-        options = parse_options(mount.get("options") or (), pointer)
+        options = _options(mount, pointer)
         if not parts_of(mount["destination"]):
             raise ConfigError(
                 'expected a path below "/"', pointer=pointer + "/destination", hint="the root is /root/path"
             )
         _mount(scope, mount, options, pointer)
+    if scope.facts.user_maps and not scope.takes_first:
+        _close_maps(scope)
+
+
+def _options(mount: dict[str, Any], pointer: str) -> Options:
+    options = parse_options(mount.get("options") or (), pointer)
+    if mount.get("uidMappings") or mount.get("gidMappings"):
+        options.idmap = True
+    return options
 
 
 def _warn_of_data(scope: Scope, listed: list[str], pointer: str) -> None:
@@ -96,16 +105,7 @@ def _file_system(scope: Scope, kind: str, source: str, destination: str, options
     late_readonly = kind == "tmpfs" and options.set & MOUNT_ATTR_RDONLY
     if late_readonly:
         options.set &= ~MOUNT_ATTR_RDONLY
-    if options.needs_mount2(source):
-        from ocirt.plan.rare_mounts import create_by_mount2
-
-        mount = create_by_mount2(scope, kind, source, options, pointer)
-        change(plan, mount, options)
-    else:
-        data = options.parameters()
-        if options.set & MOUNT_ATTR_RDONLY and kind not in PSEUDO:
-            data = [*data, ("ro", None)]
-        mount = create(scope, kind, source, data, options.set)
+    mount = scope.taken.pop(pointer, None) or _new(scope, kind, source, options, pointer)
     if kind == "tmpfs" and (options.copy_up or not any(key == "mode" for key, _ in options.data)):
         from ocirt.plan.rare_mounts import fill
 
@@ -115,6 +115,29 @@ def _file_system(scope: Scope, kind: str, source: str, destination: str, options
         scope.late_readonly.append((mount, plan.pointer, plan.doing, False))
     else:
         plan.close(mount)
+
+
+def _new(scope: Scope, kind: str, source: str, options: Options, pointer: str) -> Reg:
+    """A detached mount of a new file system, with all its flags, and its id map if it has one."""
+    if options.needs_mount2(source):
+        from ocirt.plan.rare_mounts import create_by_mount2
+
+        mount = create_by_mount2(scope, kind, source, options, pointer)
+        change(scope.plan, mount, options)
+    else:
+        data = options.parameters()
+        if options.set & MOUNT_ATTR_RDONLY and kind not in PSEUDO:
+            data = [*data, ("ro", None)]
+        mount = create(scope, kind, source, data, options.set)
+    _map_ids(scope, mount, options, pointer)
+    return mount
+
+
+def _map_ids(scope: Scope, tree: Reg, options: Options, pointer: str) -> None:
+    if options.idmap:
+        from ocirt.plan.idmaps import apply
+
+        apply(scope, tree, pointer, below=options.idmap_below)
 
 
 def create(scope: Scope, kind: str, source: str, data: list[tuple[str, str | None]], flags: int) -> Reg:
@@ -156,21 +179,43 @@ def change(plan: Plan, mount: Reg, options: Options) -> None:
 
 
 def take_all(scope: Scope) -> None:
-    """The sources of all bind mounts, before the user namespace is entered: the rights of its root do not reach them,
-    and a copy of some other mount namespace's mount could not be made later."""
+    """What is the host's, before the user namespace is entered: the rights of its root do not reach the sources of bind
+    mounts, and a copy of some other mount namespace's mount could not be made later. File systems that get an id map,
+    too, because those of a user namespace's own cannot have one."""
     plan = scope.plan
     for index, mount in enumerate(scope.spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
-        options = parse_options(mount.get("options") or (), pointer)
-        if options.bind and not options.remount and not _is_link(scope, mount, options):
+        options = _options(mount, pointer)
+        kind = mount.get("type") or ""
+        if options.remount or _is_link(scope, mount, options):
+            continue
+        if options.bind:
             plan.at(pointer, f"take {mount['source']} from the host")
-            scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
+            _take(scope, mount, options, pointer)
             cut_off(plan, scope.taken[pointer])
-        elif mount.get("type") == "cgroup" and "cgroup" not in scope.namespaces:
+        elif kind == "cgroup" and "cgroup" not in scope.namespaces:
             for hierarchy in scope.facts.hierarchies:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
                 taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
                 cut_off(plan, taken)
+        elif options.idmap:
+            plan.at(pointer, f"make {kind} with an id map")
+            if kind == "tmpfs":
+                options.set &= ~MOUNT_ATTR_RDONLY  # later
+            scope.taken[pointer] = _new(scope, kind, mount.get("source") or kind, options, pointer)
+    _close_maps(scope)
+
+
+def _take(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
+    taken = scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
+    _map_ids(scope, taken, options, pointer)
+
+
+def _close_maps(scope: Scope) -> None:
+    """Once, when every mount has its map."""
+    scope.plan.at("/mounts", "close the id maps")
+    for number in range(scope.facts.user_maps):
+        scope.plan.call("close", scope.inherited[f"user map {number}"])
 
 
 def take_shared(scope: Scope) -> None:
@@ -183,11 +228,11 @@ def take_shared(scope: Scope) -> None:
         return
     for index, mount in enumerate(scope.spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
-        options = parse_options(mount.get("options") or (), pointer)
+        options = _options(mount, pointer)
         if options.bind and not options.remount and any(flag == MS_SHARED for flag, _ in options.propagation):
             scope.plan.at(pointer, f"take {mount['source']} from the host, shared")
             scope.plan.shared.add(pointer)
-            scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
+            _take(scope, mount, options, pointer)
 
 
 def _on_host(scope: Scope, source: str) -> str:
@@ -202,7 +247,10 @@ def _bind(scope: Scope, source: str, destination: str, options: Options, pointer
         copy_symlink(scope, link, destination)
         return
     directory = not (link is not None and options.source_nofollow) and scope.facts.directories[source]
-    mount = scope.taken.pop(pointer, None) or copy(scope, _on_host(scope, source), options)
+    mount = scope.taken.pop(pointer, None)
+    if mount is None:
+        mount = copy(scope, _on_host(scope, source), options)
+        _map_ids(scope, mount, options, pointer)
     _put(scope, mount, destination, options, directory=directory)
     scope.plan.close(mount)
 

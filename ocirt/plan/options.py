@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.errors import ConfigError
 from ocirt.plan.kernel import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
@@ -93,6 +93,7 @@ _SWITCHES = {
     "dest-nofollow": "target_nofollow",
 }
 """option → the attribute of Options that it makes true"""
+_IDMAPS = ("idmap", "ridmap")
 MAX_VALUE = 255
 """fsconfig(2) takes no longer string; mount(2) takes MAX_DATA bytes of all options together."""
 MAX_DATA = 4095
@@ -101,7 +102,7 @@ MAX_DATA = 4095
 def recognized() -> list[str]:
     """The options that are ours, and not a file system's own."""
     below = [f"r{name}" for name in _ATTRIBUTES]
-    return [*_ATTRIBUTES, *below, *_SUPERBLOCK, *PROPAGATION, *_SWITCHES, "defaults"]
+    return [*_ATTRIBUTES, *below, *_SUPERBLOCK, *PROPAGATION, *_SWITCHES, *_IDMAPS, "defaults"]
 
 
 class Options:
@@ -125,6 +126,8 @@ class Options:
         "data",
         "flags",
         "flags_clear",
+        "idmap",
+        "idmap_below",
         "propagation",
         "recursive",
         "remount",
@@ -136,7 +139,7 @@ class Options:
     def __init__(self) -> None:
         self.set = self.clear = self.below_set = self.below_clear = self.flags = self.flags_clear = 0
         self.bind = self.recursive = self.remount = self.copy_up = False
-        self.copy_symlink = self.source_nofollow = self.target_nofollow = False
+        self.copy_symlink = self.source_nofollow = self.target_nofollow = self.idmap = self.idmap_below = False
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[tuple[str, str | None]] = []
 
@@ -184,8 +187,9 @@ def parse_options(options: Sequence[str], pointer: str) -> Options:
             put, clear = _SUPERBLOCK[option]
             parsed.flags = parsed.flags & ~clear | put
             parsed.flags_clear = parsed.flags_clear & ~put | clear
-        elif option in ("idmap", "ridmap"):
-            raise UnsupportedError(f'the mount option "{option}" is not implemented yet', pointer=pointer + "/options")
+        elif option.startswith(("idmap", "ridmap")) and option.partition("=")[0] in _IDMAPS:
+            parsed.idmap = True
+            parsed.idmap_below = option[0] == "r"
         elif option != "defaults" and option:
             parsed.data += _file_systems(option)
     if not parsed.bind and not parsed.remount:  # a new mount has nothing below it
@@ -205,7 +209,11 @@ def parse_options(options: Sequence[str], pointer: str) -> Options:
 def for_file_system(options: Sequence[str]) -> list[int]:
     """The places of those that only a file system can have, as it is mounted: a bind mount ignores them."""
     known = {*recognized()} - {name for name, (put, _) in _SUPERBLOCK.items() if put & ~MS_SILENT}
-    return [index for index, option in enumerate(options) if option and option not in known]
+    return [
+        index
+        for index, option in enumerate(options)
+        if option and option not in known and option.partition("=")[0] not in _IDMAPS
+    ]
 
 
 def _file_systems(option: str) -> list[tuple[str, str | None]]:

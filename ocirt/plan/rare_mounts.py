@@ -53,9 +53,11 @@ def create_by_mount2(scope: Scope, kind: str, source: str, options: Options, poi
         )
     if len(source.encode()) > MAX_DATA:
         raise ConfigError(f"expected at most {MAX_DATA} bytes, got more", pointer=pointer + "/source")
-    if "mount" not in scope.new:
+    if "mount" not in scope.new or (scope.takes_first and options.idmap):
         raise UnsupportedError(
-            "options that only mount(2) takes need a mount namespace of the container's own", pointer=pointer
+            "options that only mount(2) takes need a mount namespace of the container's own, and cannot be had with an"
+            " id map in a user namespace",
+            pointer=pointer,
         )
     flags = options.flags
     if options.set & MOUNT_ATTR_RDONLY and kind not in PSEUDO:

@@ -112,7 +112,7 @@ def verify(plan: Plan) -> None:
     ):
         raise broken("first-act", 0, first, "init has to close the caller's descriptors first")
     _verify_flow(steps)
-    walk = Walk(steps, plan.shared)
+    walk = Walk(plan)
     calls = _CALLS
     passed_over = 0  # steps below this one may be jumped over
     for index, step in enumerate(steps):

@@ -16,6 +16,7 @@ from ocirt.plan.kernel import (
     ENOTDIR,
     MNT_DETACH,
     MOUNT_ATTR,
+    MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_BY_DESCRIPTOR,
     MS_DIRSYNC,
@@ -168,6 +169,11 @@ def _mount_setattr(walk: Walk, index: int, step: Step) -> None:
         number = start.number
         if not walk.own_mounts and number not in walk.trees:
             raise broken("mounts-private", index, step, "a mount of the host would change")
+        put, _, _, user_namespace = MOUNT_ATTR.unpack(attributes)
+        if put & MOUNT_ATTR_IDMAP and (number not in walk.trees or not 0 < user_namespace <= walk.inherited):
+            raise broken(
+                "mounts-private", index, step, "an id map is for a tree that is mounted nowhere, and inherited"
+            )
         if flags == AT_EMPTY_PATH | AT_RECURSIVE and MOUNT_ATTR.unpack(attributes) in _CUT_OFF:
             walk.peers.discard(number)
             if number == walk.root and walk.cloned and not walk.own_mounts:

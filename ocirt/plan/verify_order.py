@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from ocirt.plan.step import Step
+    from ocirt.plan.step import Plan, Step
 
     Check: TypeAlias = "Callable[[Walk, int, Step], None] | None"
 
@@ -72,9 +72,10 @@ class Walk:
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     """
 
-    def __init__(self, steps: list[Step], shared: set[str]) -> None:
-        self.steps = steps
-        self.shared = shared
+    def __init__(self, plan: Plan) -> None:
+        self.steps = plan.steps
+        self.shared = plan.shared
+        self.inherited = plan.inherited
         self.certain = False
         self.inside: set[int] = set()
         self.procfs: set[int] = set()

@@ -44,6 +44,9 @@ def both(*spoils: Spoil) -> Spoil:
     return lambda config: [spoil(config) for spoil in spoils]
 
 
+MAP = [{"containerID": 0, "hostID": 1000, "size": 10}]
+
+
 def case(name: str, pointer: str, value: Any, *words: str, at: str | None = None) -> Case:
     """The value at `pointer` is wrong; the message points to `at`, or there."""
     return Case(name, put(pointer, value), at or pointer, words)
@@ -156,6 +159,21 @@ MEANING = [
          'the mount option "tmpcopyup" is for tmpfs', at="/mounts/7/options/0"),
     case("options of more than a page", "/mounts/-", {"destination": "/m", "type": "tmpfs", "options": ["x" * 4096]},
          "at most 4095 bytes of options, got 4096", at="/mounts/7/options"),
+    case("an id map of users alone", "/mounts/-", {"destination": "/m", "type": "tmpfs", "uidMappings": MAP},
+         "uidMappings without gidMappings", at="/mounts/7/uidMappings"),
+    case("an id map of no ids", "/mounts/-",
+         {"destination": "/m", "type": "tmpfs", "gidMappings": MAP, "uidMappings": [MAP[0] | {"size": 0}]},
+         "a mapping of no ids", at="/mounts/7/uidMappings/0/size"),
+    case("idmap without a map", "/mounts/-", {"destination": "/m", "type": "tmpfs", "options": ["ro", "idmap"]},
+         'the mount option "idmap" needs a map', "user namespace", at="/mounts/7/options/1"),
+    case("idmap with a map that is none", "/mounts/-",
+         {"destination": "/m", "type": "tmpfs", "options": ["ridmap=uids=0-1;gids=0-1-1"]},
+         "expected uids=FIRST-", at="/mounts/7/options/0"),
+    case("idmap of users alone", "/mounts/-", {"destination": "/m", "type": "tmpfs", "options": ["idmap=uids=0-1-1"]},
+         "expected both uids and gids", at="/mounts/7/options/0"),
+    case("idmap relative to no user namespace", "/mounts/-",
+         {"destination": "/m", "type": "tmpfs", "options": ["idmap=uids=@0-1-1;gids=0-1-1"]},
+         "is not one range of the container's uidMappings", at="/mounts/7/options/0"),
     case("a propagation that is none", "/linux/rootfsPropagation", "master", 'unknown propagation "master"',
          "one of shared"),
     case("a propagation that is no string", "/linux/rootfsPropagation", True, "expected a string"),

@@ -48,7 +48,16 @@ FULL: dict[str, Any] = {
     },
     "hostname": "a",
     "domainname": "b",
-    "mounts": [{"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}],
+    "mounts": [
+        {
+            "destination": "/a",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["ro"],
+            "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        }
+    ],
     "annotations": {"key": "value"},
     "linux": {
         "namespaces": [{"type": "pid", "path": "/proc/1/ns/pid"}],
@@ -105,6 +114,7 @@ REQUIRED = {
     "/process/rlimits/0/soft",
     "/mounts/0/destination",
     "/linux/namespaces/0/type",
+    *(f"/mounts/0/{kind}Mappings/0/{name}" for kind in ("uid", "gid") for name in ("containerID", "hostID", "size")),
     *(f"/linux/{kind}Mappings/0/{name}" for kind in ("uid", "gid") for name in ("containerID", "hostID", "size")),
     "/linux/resources/devices/0/allow",
     "/process/scheduler/policy",
@@ -118,8 +128,6 @@ REQUIRED = {
     *(f"/linux/resources/network/priorities/0/{name}" for name in ("name", "priority")),
 }
 LATER = [
-    "/mounts/0/uidMappings",
-    "/mounts/0/gidMappings",
     *(f"/linux/{name}" for name in ("devices", "mountLabel")),
     "/hooks",
 ]

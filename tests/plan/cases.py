@@ -83,6 +83,28 @@ def rare_mounts(spec: dict[str, Any]) -> None:
     ]
 
 
+MAPPED = [{"containerID": 0, "hostID": 1000, "size": 10}]
+
+
+def idmapped(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    maps = {"uidMappings": MAPPED, "gidMappings": MAPPED}
+    spec["mounts"] += [
+        {"destination": "/one", "source": "/data", "options": ["rbind", "idmap"]} | maps,
+        {"destination": "/all", "source": "/data", "options": ["rbind", "ridmap"]} | maps,
+        {"destination": "/own", "type": "tmpfs", "options": ["idmap=uids=0-5-1;gids=0-5-1", "mode=700", "ro"]},
+    ]
+
+
+def idmapped_in_a_user_namespace(spec: dict[str, Any]) -> None:
+    idmapped(spec)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    spec["linux"] |= {
+        name: [{"containerID": 0, "hostID": 100000, "size": 65536}] for name in ("uidMappings", "gidMappings")
+    }
+    spec["mounts"].append({"destination": "/containers", "source": "/data", "options": ["bind", "idmap"]})
+
+
 def without_cgroup_namespace(spec: dict[str, Any]) -> None:
     no_terminal(spec)
     spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "cgroup"]
@@ -241,6 +263,11 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "writable-root": (writable_root, ON_V1),
     "binds": (binds, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
     "rare-mounts": (rare_mounts, ON_V1 | {"directories": {"/data": True}, "symlinks": {"/link": "../elsewhere"}}),
+    "idmapped": (idmapped, ON_V1 | {"directories": {"/data": True}, "user_maps": 2}),
+    "idmapped-in-a-user-namespace": (
+        idmapped_in_a_user_namespace,
+        ON_V1 | {"directories": {"/data": True}, "user_maps": 3},
+    ),
     "hybrid": (no_terminal, ON_HYBRID),
     "hybrid-without-cgroup-namespace": (without_cgroup_namespace, ON_HYBRID),
     "v1-without-cgroup-namespace": (without_cgroup_namespace, ON_V1),

@@ -14,6 +14,7 @@ from ocirt.plan.kernel import (
     ELOOP,
     ENOENT,
     MOUNT_ATTR,
+    MOUNT_ATTR_IDMAP,
     MS_SHARED,
     O_CLOEXEC,
     O_PATH,
@@ -171,6 +172,17 @@ def _(plan: Plan) -> None:
 @breaks("mounts-private", "a bind mount stays a peer of the host's without the configuration's word", "rare-mounts")
 def _(plan: Plan) -> None:
     plan.shared.clear()
+
+
+@breaks("mounts-private", "an id map of what is mounted already", "idmapped")
+def _(plan: Plan) -> None:
+    at = find(plan, "mount_setattr", pointer="/mounts/7")
+    move(plan, at, find(plan, "move_mount", pointer="/mounts/7"))
+
+
+@breaks("mounts-private", "an id map from a descriptor that nobody has given", "idmapped")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mount_setattr", pointer="/mounts/7"), 3, MOUNT_ATTR.pack(MOUNT_ATTR_IDMAP, 0, 0, 99))
 
 
 @breaks("buffers-bounded", "a symlink's content is read beyond the buffer", "rare-mounts")

@@ -94,7 +94,7 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
     ]
     config["linux"]["resources"]["pids"] = {"limit": -7}
     config["mounts"] += [
-        {"destination": "/a", "type": "tmpfs", "options": ["lazytime"]},
+        {"destination": "/a", "type": "tmpfs", "options": ["idmap"]},
         {"destination": "/b", "source": "/does/not/exist", "options": ["bind"]},
         {"destination": "/c", "source": "/nor/does/this", "options": ["bind", "ro"]},
         {"destination": "/d", "type": "ramfs", "options": ["ro", "tmpcopyup"]},
@@ -106,6 +106,7 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
         "/process/rlimits/0/soft": "config",
         "/process/rlimits/2/type": "config",
         "/linux/resources/pids/limit": "config",
+        "/mounts/7/options/0": "config",
         "/mounts/8/source": "config",
         "/mounts/9/source": "config",
         "/mounts/10/options/1": "config",
