@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ocirt.errors import UsageError, printable
+from ocirt.errors import Error, UsageError, printable
 from ocirt.state.document import dumps
 
 TYPE_CHECKING = False
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Action: TypeAlias = Callable[[Out, dict[str, Any], list[str]], int]
 
+NOT_CHECKED = 2
+"""Exit code of `check` when it is not the bundle that is wrong: CI can tell the two apart."""
 _COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
 _MIN_WIDTH = 12
 _GAP = 3
@@ -66,9 +68,14 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.config.schema import ERROR
     from ocirt.runtime.check import check
 
-    report = check(bundle_of(options, args))
+    try:
+        report = check(bundle_of(options, args))
+    except Error as error:  # of ours: what is wrong with the bundle is in the report
+        error.exit_code = NOT_CHECKED
+        raise
     if options["json"]:
-        out.print(dumps({"ok": report.ok, "problems": [problem.document() for problem in report.problems]}, indent=2))
+        problems = [problem.document() for problem in report.problems]
+        out.print(dumps({"path": report.path, "ok": report.ok, "problems": problems}, indent=2))
     else:
         colours = {ERROR: "\033[31m", "": "\033[33m"} if has_colour() else {}
         end = "\033[0m" if colours else ""

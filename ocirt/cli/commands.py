@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from ocirt.cli import actions, cold_actions
+from ocirt.cli.help import details
 from ocirt.cli.main import carry_out
 from ocirt.cli.output import Out
 from ocirt.cli.verbs import GLOBAL_FLAGS, VERBS
@@ -95,7 +96,10 @@ def explained(error: click.UsageError, program: str) -> UsageError:
         message = f"{error.param.opts[-1]}: {error.message}"
     else:
         message = error.message.rstrip(".")
-    return UsageError(message, hint=hint)
+    usage = UsageError(message, hint=hint)
+    if verb == "check":
+        usage.exit_code = cold_actions.NOT_CHECKED
+    return usage
 
 
 def _meant(name: str, verb: str | None) -> str:
@@ -187,7 +191,7 @@ class Command(click.Command):
         super().__init__(
             verb.name,
             params=[*map(option, verb.flags), arguments],
-            help=verb.help,
+            help=f"{verb.help}\n\n{details(verb.name)}",
             short_help=verb.help if len(verb.help) <= _LINE else re.split("[:,] ", verb.help)[0] + ".",
             context_settings=_HELP_NAMES,
         )

@@ -241,7 +241,9 @@ def test_check_exits_with_0_for_warnings_and_1_for_errors(bundle: Bundle) -> Non
 
 
 def test_check_prints_json_for_tools(bundle: Bundle) -> None:
-    assert json.loads(command(OCIRT, "check", "--json", bundle.path).out) == {"ok": True, "problems": []}
+    path = f"{bundle.path}/config.json"
+    good = {"path": path, "ok": True, "problems": []}
+    assert json.loads(command(OCIRT, "check", "--json", bundle.path).out) == good
     bundle.config["root"]["readonly"] = "yes"
     bundle.write()
     done = command(OCIRT, "check", "--json", bundle.path)
@@ -249,9 +251,25 @@ def test_check_prints_json_for_tools(bundle: Bundle) -> None:
     report = json.loads(done.out)
     assert report["ok"] is False
     (problem,) = report["problems"]
-    assert {"level", "pointer", "line", "message", "expected", "got", "hint"} <= problem.keys()
-    assert problem["pointer"] == "/root/readonly"
-    assert '"readonly": "yes"' in (bundle.path / "config.json").read_text().splitlines()[problem["line"] - 1]
+    text = Path(path).read_text().splitlines()[problem["line"] - 1]
+    assert text[problem["column"] - 1 :].startswith('"readonly": "yes"')
+    del problem["line"], problem["column"]
+    assert problem == {
+        "level": "error",
+        "code": "schema",
+        "pointer": "/root/readonly",
+        "message": 'expected true or false, got "yes"',
+        "expected": "true or false",
+        "got": '"yes"',
+        "hint": "",
+    }
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["a", "b"], ["-b", "a", "b"], ["--json=x"]], ids=" ".join)
+def test_what_could_not_be_checked_is_no_bad_bundle(words: list[str]) -> None:
+    done = command(OCIRT, "check", *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("ocirt: ")
 
 
 def test_check_of_no_bundle_is_one_problem(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from support import OCIRT, Done, command
 
 from ocirt.cli import commands
 from ocirt.cli.argv import parse
+from ocirt.cli.help import DETAILS, details
 from ocirt.cli.verbs import GLOBAL_FLAGS, VERBS, Flag, Verb
 from ocirt.runtime.version import libseccomp_version
 
@@ -116,6 +117,15 @@ def test_every_verb_has_help(verb: Verb) -> None:
         for one in verb.flags:
             assert f"--{one.name}" in done.out
         assert all(argument in done.out for argument in verb.arguments)
+
+
+def test_every_verb_has_details_and_their_margin_is_gone() -> None:
+    assert DETAILS.keys() == VERBS.keys()
+    for name in VERBS:
+        text = details(name)
+        assert text and "\n        " not in text and not text.startswith(" "), name
+        shown = " ".join(command(OCIRT, name, "--help").out.split())
+        assert " ".join(text.replace("\b", "").split()) in shown
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)], ids=str)

@@ -1,0 +1,77 @@
+"""What `ocirt VERB --help` says beyond the verb table's sentence. A paragraph that begins with \\b stays as it is."""
+
+from __future__ import annotations
+
+DETAILS = {
+    "create": """
+        Everything is made but the program is not started: namespaces, mounts, cgroups, rights. What is wrong with the
+        bundle is said here, with its line in config.json, and then nothing is left behind.
+
+        A bundle with a terminal needs --console-socket.
+        """,
+    "start": """
+        Returns when the program is executed, or with the reason why it could not be.
+        """,
+    "run": """
+        The exit status is the program's, 128 and the signal's number if a signal ended it, or 1 if it could not be
+        started.
+
+        \b
+        ocirt run bundle/             the folder's name is the id
+        ocirt run bundle/ mine        another id
+        ocirt run -d -b bundle mine   as engines call it; it goes on in the background
+        """,
+    "state": """
+        \b
+        creating   create is at work
+        created    it waits for start
+        running    its program is executed
+        stopped    its program has ended; delete removes what is left
+        """,
+    "kill": """
+        SIGNAL is a name, with or without SIG, or a number.
+        """,
+    "delete": """
+        With --strict (before the verb) only a stopped container; engines count on it that a created one goes as well.
+        """,
+    "list": """
+        A container whose state cannot be read is a warning, and hides no other.
+        """,
+    "spec": """
+        What is there already is never overwritten. With --rootless the caller becomes root in a user namespace; the
+        network is the host's.
+        """,
+    "explain": """
+        Nothing is made. The steps are those that create would run on this host, under headings, each group below the
+        JSON pointer of the value that it is due to ("always": of none). What the host does stands where init waits for
+        it, marked with a triangle. Branches that are only taken when something is missing are folded.
+
+        --json has the same as one object: sections, steps (with call, args, pointer), host, cgroups, limits, devices,
+        warnings.
+
+        \b
+        ocirt explain bundle/ | grep -A9 ^/mounts/1    what the second mount becomes
+        """,
+    "features": """
+        The document is the one of the OCI runtime specification (features.md), made from the tables that ocirt itself
+        works with. --host adds what kernel, cgroups, namespaces, security modules, seccomp and file systems here
+        offer; id-mapped mounts are tried, on copies that nobody sees.
+        """,
+    "check": """
+        The configuration is compared with the specification's schema and rules, compiled and verified as create would
+        do it, and compared with this host. Every problem is a line: FILE:LINE:COLUMN: error: POINTER: what was
+        expected, what is there (what was probably meant). Warnings are what would be ignored, or may still come right.
+
+        --json: {"path", "ok", "problems": [{"level", "code", "pointer", "line", "column", "message", "expected",
+        "got", "hint"}]}.
+
+        \b
+        Exit status: 0 no errors (there may be warnings), 1 errors, 2 it could not be checked.
+        """,
+}
+"""Verb → text."""
+
+
+def details(verb: str) -> str:
+    """The text, without the margin that it has here."""
+    return "\n".join(line.removeprefix("        ") for line in DETAILS.get(verb, "").strip().split("\n"))
