@@ -47,8 +47,8 @@ class Agent:
 
 
 def remembered(seccomp: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """What `start` has to know of a filter that listens, or that may forbid the program's start: the agent's path ("" if
-    there is none), and the number of the words in init."""
+    """What `start` has to know of a filter that listens, or that may forbid the program's start: the agent's path, ""
+    if there is none, and the number of the words in init."""
     listens = facts.seccomp is not None and facts.seccomp.listens
     return {
         "listenerPath": seccomp["listenerPath"] if listens else "",
