@@ -27,7 +27,7 @@ def check_meaning(config: Config) -> None:
         _other_platform(spec)
     if not spec.get("root"):
         raise ConfigError("expected an object, got nothing", pointer="/root", hint="it names the root file system")
-    _path(spec["root"]["path"], "/root/path")
+    check_path(spec["root"]["path"], "/root/path")
     _process(spec.get("process"), config)
     for index, mount in enumerate(spec.get("mounts") or ()):
         _mount(mount, f"/mounts/{index}", config)
@@ -71,7 +71,7 @@ def _other_platform(spec: dict[str, Any]) -> None:
     )
 
 
-def _path(path: str, pointer: str) -> None:
+def check_path(path: str, pointer: str) -> None:
     if not path:
         raise ConfigError("expected a path, got an empty string", pointer=pointer)
     if len(path.encode()) > 4095:
@@ -85,7 +85,7 @@ def _process(process: dict[str, Any] | None, config: Config) -> None:
         raise ConfigError("expected an object, got nothing", pointer="/process", hint="it names the program to run")
     if not process["cwd"].startswith("/"):
         raise ConfigError(f'expected an absolute path, got "{process["cwd"]}"', pointer="/process/cwd")
-    _path(process["cwd"], "/process/cwd")
+    check_path(process["cwd"], "/process/cwd")
     args = process.get("args") or ()
     if not args:
         raise ConfigError("args must not be empty", pointer="/process/args", hint="its first entry is the program")
@@ -132,7 +132,7 @@ def _capabilities(sets: dict[str, list[str] | None], config: Config) -> None:
 
 def _mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
     destination = mount["destination"]
-    _path(destination, pointer + "/destination")
+    check_path(destination, pointer + "/destination")
     if not destination.startswith("/"):
         config.warnings.append(f"{pointer}/destination: relative paths are deprecated: taken as /{destination}")
     options = mount.get("options") or ()
@@ -141,7 +141,7 @@ def _mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
     if "bind" in options or "rbind" in options:
         if not mount.get("source"):
             raise ConfigError("a bind mount needs a source", pointer=pointer + "/source")
-        _path(mount["source"], pointer + "/source")
+        check_path(mount["source"], pointer + "/source")
     elif not mount.get("type"):
         raise ConfigError(
             "a mount needs a type", pointer=pointer + "/type", hint='or the option "bind", if a bind mount is meant'
@@ -200,15 +200,19 @@ def _linux(linux: dict[str, Any], spec: dict[str, Any]) -> None:
         for index, path in enumerate(linux.get(name) or ()):
             if not path.startswith("/"):
                 raise ConfigError(f'expected an absolute path, got "{path}"', pointer=f"/linux/{name}/{index}")
-            _path(path, f"/linux/{name}/{index}")
+            check_path(path, f"/linux/{name}/{index}")
     if linux.get("sysctl"):
         from ocirt.config.sysctl import check_sysctl
 
         check_sysctl(linux["sysctl"], kinds)
+    if linux.get("devices"):
+        from ocirt.config.check_devices import check_devices
+
+        check_devices(linux["devices"])
     cgroups_path = linux.get("cgroupsPath") or ""
     if ".." in cgroups_path.split("/"):
         raise ConfigError(f'".." has no place in a cgroup path, got "{cgroups_path}"', pointer="/linux/cgroupsPath")
-    _path(cgroups_path or "/", "/linux/cgroupsPath")
+    check_path(cgroups_path or "/", "/linux/cgroupsPath")
     resources = linux.get("resources") or {}
     for index, rule in enumerate(resources.get("devices") or ()):
         _device_rule(rule, f"/linux/resources/devices/{index}")

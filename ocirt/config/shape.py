@@ -194,6 +194,11 @@ _MOUNT = record(
     ("destination",),
 )
 
+_DEVICE = record(
+    {"path": string, "type": string, "major": I64, "minor": I64, "fileMode": U32, "uid": ID, "gid": ID},
+    ("path", "type"),
+)
+
 _DEVICE_RULE = record(
     {"allow": boolean, "type": string, "major": I64, "minor": I64, "access": string},
     ("allow",),
@@ -282,7 +287,7 @@ _LINUX = record(
         "uidMappings": _MAPPINGS,
         "gidMappings": _MAPPINGS,
         "timeOffsets": mapping(record({"secs": I64, "nanosecs": U32})),
-        "devices": later,
+        "devices": array(_DEVICE),
         "netDevices": mapping(record({"name": string})),
         "sysctl": mapping(string),
         "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile

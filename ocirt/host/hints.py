@@ -80,6 +80,12 @@ _HINTS_AT = {
     ("/process/apparmorProfile", "write", EINVAL): "this is no name of a profile",
     ("/process/selinuxLabel", "write", EINVAL): "the loaded policy has no such context",
     ("/process/selinuxLabel", "write", EACCES): "the policy does not let the caller set it",
+    ("/linux/devices", "expect", ENODEV): "something else is at this path already",
+    (
+        "/linux/devices/",
+        "open_tree",
+        ENOENT,
+    ): "in a user namespace devices are taken from the host, which has none there",
     ("/linux/sysctl/", "openat2", EACCES): "a user namespace's root may not set it: the System V ones since Linux 6.11",
     ("/linux/sysctl/", "write", EINVAL): "the parameter does not take this value",
     ("/linux/sysctl/", "expect", EINVAL): "the parameter takes fewer values",

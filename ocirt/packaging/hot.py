@@ -38,6 +38,8 @@ LATER = (
     "ocirt.plan.sysctl",
     "ocirt.host.lsm",
     "ocirt.plan.lsm",
+    "ocirt.config.check_devices",
+    "ocirt.plan.device_nodes",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""
 

@@ -343,6 +343,7 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "faccessat2": (*_PATH, _one({kernel.F_OK: "F_OK", kernel.X_OK: "X_OK"}), _word({kernel.AT_EACCESS: "AT_EACCESS"})),
     "fchdir": (plain,),
     "fchown": (plain, plain, plain),
+    "fchownat": (*_PATH, plain, plain, _word(_AT_FLAGS)),
     "fcntl": (plain, plain, plain),
     "fsconfig": (plain, _one(_constants("FSCONFIG_")), pointer, pointer, plain),
     "fsmount": (plain, _word(_constants("FSMOUNT_")), mount_flags),

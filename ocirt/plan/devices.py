@@ -27,7 +27,10 @@ from ocirt.plan.step import Buffer, Label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
     from ocirt.plan.compile import Scope
+    from ocirt.plan.step import Reg
 
 DEFAULT_DEVICES = (
     ("null", 1, 3),
@@ -55,10 +58,9 @@ def shows_host_devices(scope: Scope) -> bool:
     return bound
 
 
-def _is_fresh(scope: Scope) -> bool:
-    """Is /dev a tmpfs of this plan, with nothing of the user's in it that could be in a node's place?"""
+def is_fresh(scope: Scope, names: Container[str]) -> bool:
+    """Is /dev a tmpfs of this plan, with nothing of the user's in it that could be in the place of one of these?"""
     fresh = False
-    names = {name for name, _, _ in DEFAULT_DEVICES}
     for mount in scope.spec.get("mounts") or ():
         parts = parts_of(mount["destination"])
         if parts == ["dev"]:
@@ -71,22 +73,42 @@ def _is_fresh(scope: Scope) -> bool:
 def take_all(scope: Scope) -> None:
     """mknod(2) is not for a user namespace's root: there the nodes are binds of the host's own, checked to be these."""
     plan = scope.plan
+    if scope.linux.get("devices"):
+        from ocirt.plan.device_nodes import take_listed
+
+        take_listed(scope)
     if shows_host_devices(scope):
         return
-    for name, major, minor in DEFAULT_DEVICES:
+    for name, major, minor in _defaults(scope):
         plan.at("/linux/devices", f"take /dev/{name} from the host, character device {major}:{minor}")
-        node = plan.open(name, "open_tree", AT_FDCWD, f"/dev/{name}", CLONE_TREE)
-        status = Buffer(STATX_SIZE)
-        plan.call("statx", node, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status)
-        expect_device(plan, status, major, minor)
-        cut_off(plan, node)
-        scope.taken[name] = node
+        scope.taken[f"/dev/{name}"] = take(scope, f"/dev/{name}", major, minor)
 
 
-def _bind(scope: Scope, name: str) -> None:
-    plan, node = scope.plan, scope.taken.pop(name)
-    plan.call("mknodat", scope.dev, name, S_IFREG | 0o666, 0, ignore=(EEXIST,))
-    target = plan.open("target", "openat2", scope.dev, name, IN_ROOT_NO_SYMLINKS, HOW_SIZE)
+def _defaults(scope: Scope) -> Sequence[tuple[str, int, int]]:
+    """The default devices that are not listed with a mode and an owner of their own."""
+    devices = scope.linux.get("devices")
+    if not devices:
+        return DEFAULT_DEVICES
+    listed = {"/".join(parts_of(device["path"])) for device in devices}
+    return [device for device in DEFAULT_DEVICES if f"dev/{device[0]}" not in listed]
+
+
+def take(scope: Scope, path: str, major: int, minor: int, kind: int = S_IFCHR) -> Reg:
+    """A mount of the host's node alone."""
+    plan = scope.plan
+    node = plan.open(path[1:], "open_tree", AT_FDCWD, path, CLONE_TREE)
+    status = Buffer(STATX_SIZE)
+    plan.call("statx", node, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status)
+    expect_device(plan, status, major, minor, kind)
+    cut_off(plan, node)
+    return node
+
+
+def bind(scope: Scope, parent: Reg, name: str, node: Reg) -> None:
+    """Mount what was taken, over a new file or what is there."""
+    plan = scope.plan
+    plan.call("mknodat", parent, name, S_IFREG | 0o666, 0, ignore=(EEXIST,))
+    target = plan.open("target", "openat2", parent, name, IN_ROOT_NO_SYMLINKS, HOW_SIZE)
     plan.call("move_mount", node, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)
     plan.close(target, node)
 
@@ -96,13 +118,18 @@ def make_devices(scope: Scope) -> None:
     plan = scope.plan
     plan.at("/linux/devices", "open /dev")
     scope.dev = make_target(plan, scope.root, "/dev", directory=True)
+    if scope.linux.get("devices"):
+        from ocirt.plan.device_nodes import make_listed
+
+        make_listed(scope)
     if shows_host_devices(scope):
         return
-    empty = _is_fresh(scope)
-    for name, major, minor in DEFAULT_DEVICES:
+    defaults = _defaults(scope)
+    empty = is_fresh(scope, {name for name, _, _ in defaults})
+    for name, major, minor in defaults:
         plan.at("/linux/devices", f"make /dev/{name}, character device {major}:{minor}")
-        if name in scope.taken:
-            _bind(scope, name)
+        if f"/dev/{name}" in scope.taken:
+            bind(scope, scope.dev, name, scope.taken.pop(f"/dev/{name}"))
             continue
         if empty:
             plan.call("mknodat", scope.dev, name, S_IFCHR | 0o666, makedev(major, minor))

@@ -36,9 +36,9 @@ OTHER_KIND = (EINVAL, ENOTDIR)
 """What move_mount(2) answers to a file over a directory (do_move_mount: EINVAL; mount(2) has ENOTDIR for it)."""
 
 
-def expect_device(plan: Plan, status: Buffer, major: int, minor: int) -> None:
-    """Fail unless the statx(2) result in `status` is of this character device."""
-    plan.expect(Field(status, STATX_MODE_AT), S_IFCHR, mask=S_IFMT, width=2, errno=ENODEV)
+def expect_device(plan: Plan, status: Buffer, major: int, minor: int, kind: int = S_IFCHR) -> None:
+    """Fail unless the statx(2) result in `status` is of this device, a character device unless `kind` is another."""
+    plan.expect(Field(status, STATX_MODE_AT), kind, mask=S_IFMT, width=2, errno=ENODEV)
     plan.expect(Field(status, STATX_RDEV_MAJOR_AT), major, width=4, errno=ENODEV)
     plan.expect(Field(status, STATX_RDEV_MINOR_AT), minor, width=4, errno=ENODEV)
 

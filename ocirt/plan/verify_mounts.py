@@ -267,6 +267,13 @@ def _is_name(name: object) -> bool:
     return type(name) is str and "/" not in name and name not in ("", ".", "..")
 
 
+def _fchownat(walk: Walk, index: int, step: Step) -> None:
+    """By a descriptor alone, and of what is inside the root."""
+    start, name, _, _, flags = step.args
+    if type(start) is not Reg or start.number not in walk.inside or name != "" or flags != AT_EMPTY_PATH:
+        raise broken("writes-inside", index, step, "it could be a file of the host")
+
+
 def _symlinkat(walk: Walk, index: int, step: Step) -> None:
     _write(walk, index, step, 1)
 
@@ -347,6 +354,7 @@ def _only(errnos: tuple[int, ...], one: int, other: int) -> bool:
 
 
 MOUNT_CHECKS: dict[str, Check] = {
+    "fchownat": _fchownat,
     "fsconfig": _mounting,
     "fsmount": _fsmount,
     "fsopen": _fsopen,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bad_checks import VERBS, one_line, one_log_entry, refused, same
+from bad_devices import DEVICES
 from bad_net_and_rdt import NET_AND_RDT
 from bad_process import PROCESS
 from bad_resources import RESOURCES
@@ -34,7 +35,7 @@ def test_a_value_of_the_wrong_type_is_refused(runtime: Runtime, light_bundle: Bu
 
 
 @all_verbs
-@cases(MEANING + PROCESS)
+@cases(MEANING + DEVICES + PROCESS)
 def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)

@@ -216,6 +216,24 @@ def filtered_administrator(spec: dict[str, Any]) -> None:
         spec["process"]["capabilities"][name].append("CAP_SYS_ADMIN")
 
 
+def listed_devices(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["linux"]["devices"] = [
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 0, "gid": 0},
+        {"path": "/dev/net/tun", "type": "u", "major": 10, "minor": 200, "fileMode": 0o20660, "uid": 7, "gid": 8},
+        {"path": "/disk", "type": "b", "major": 259, "minor": 700, "fileMode": 0},
+        {"path": "/dev/pipe", "type": "p", "gid": 5},
+    ]
+
+
+def listed_devices_of_a_user(spec: dict[str, Any]) -> None:
+    listed_devices(spec)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    spec["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+
+
 def labelled(spec: dict[str, Any]) -> None:
     """No kernel enforces both, but all that is written is here."""
     no_terminal(spec)
@@ -281,6 +299,8 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "scheduling": (scheduling, ON_V1),
     "sysctls": (sysctls, ON_V1),
     "sysctls-of-a-user": (sysctls_of_a_user, ON_V1),
+    "devices": (listed_devices, ON_V1),
+    "devices-of-a-user": (listed_devices_of_a_user, ON_V1),
     "labelled": (labelled, ON_V1 | {"wait_for_start": False, "security_modules": ("apparmor", "selinux")}),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "seccomp": (filtered, ON_V1 | FILTER),
