@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 POINTER = "/linux/resources/cpu"
-MIN_SHARES, MAX_SHARES = 2, 262144
+MIN_SHARES, USUAL_SHARES, MAX_SHARES = 2, 1024, 262144
 
 
 def cpuset(cpu: dict[str, Any]) -> list[Setting]:
@@ -37,7 +37,7 @@ def v1(cpu: dict[str, Any]) -> list[Setting]:
     if shares and cpu.get("idle") != 1:  # an idle cgroup's cannot be changed
         if not MIN_SHARES <= shares <= MAX_SHARES:
             raise refuse(POINTER + "/shares", f"expected {MIN_SHARES} to {MAX_SHARES} (0: unset), got {shares}")
-        settings.append(Setting(POINTER + "/shares", "cpu.shares", shares))
+        settings.append(Setting(POINTER + "/shares", "cpu.shares", shares, default=shares == USUAL_SHARES))
     if period := cpu.get("period"):
         settings.append(Setting(POINTER + "/period", "cpu.cfs_period_us", period))
     if quota:
@@ -49,7 +49,7 @@ def v2(cpu: dict[str, Any]) -> list[Setting]:
     settings = []
     shares, quota, period = cpu.get("shares"), cpu.get("quota") or 0, cpu.get("period") or 0
     if shares and cpu.get("idle") != 1:
-        settings.append(Setting(POINTER + "/shares", "cpu.weight", weight(shares)))
+        settings.append(Setting(POINTER + "/shares", "cpu.weight", weight(shares), default=shares == USUAL_SHARES))
     if quota or period:
         value = f"{quota if quota > 0 else 'max'} {period or 100000}"
         settings.append(Setting(f"{POINTER}/{'quota' if quota else 'period'}", "cpu.max", value))

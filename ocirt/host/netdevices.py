@@ -11,11 +11,16 @@ from __future__ import annotations
 import posix
 from errno import EBUSY, EEXIST, EINVAL, ENODEV, EPERM
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netns import setns
+from ocirt.errors import ConfigError, Error, KernelError, UnsupportedError, from_os_error
 
-from ocirt.errors import ConfigError, Error, KernelError, from_os_error
+try:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netns import setns
+except ImportError:
+    raise UnsupportedError(
+        "network devices need the Python package pyroute2", pointer="/linux/netDevices", hint="pip install pyroute2"
+    ) from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -265,8 +265,13 @@ class Creation:
             self.resctrl.create()
             self.resctrl.attach(pid)
         if self.net_devices:
-            self.net_devices.enter(pid)
-            self.net_devices.move()
+            # A signal that asks us to end must not come in the middle of a conversation with the kernel.
+            before = pthread_sigmask(SIG_BLOCK, ENDING)
+            try:
+                self.net_devices.enter(pid)
+                self.net_devices.move()
+            finally:
+                pthread_sigmask(SIG_SETMASK, before)
 
     def received(self, tag: int, fd: int) -> None:
         if tag == FD_TERMINAL:

@@ -219,7 +219,7 @@ def test_a_controller_that_the_host_has_not_is_refused(hybrid: Compile, wanted: 
 
 def test_values_that_are_the_kernels_own_need_no_controller(hybrid: Compile) -> None:
     nothing = {
-        "cpu": {"shares": 0, "burst": 0, "idle": 0, "quota": -1},
+        "cpu": {"shares": 1024, "burst": 0, "idle": 0, "quota": -1},
         "pids": {"limit": -1},
         "blockIO": {"weight": 0},
     }

@@ -88,7 +88,7 @@ def wanting(bundle: Bundle, devices: dict[str, Any]) -> Bundle:
 def create(runtime: Networked, bundle: Bundle, devices: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The devices of the container that is created."""
     done = runtime("create", "-b", wanting(bundle, devices).path, "c")
-    assert done.code == 0, done.err
+    assert (done.code, done.err) == (0, "")
     return inside(runtime.state("c")["pid"])
 
 

@@ -27,7 +27,7 @@ export PYTHONPATH
 export OCIRT=$PWD/bin/ocirt RUNTIME=$PWD/bin/ocirt OCIRT_ISOLATED=1 CI=true
 "$OCIRT" --version || fail "ocirt does not start"
 if [ $# -eq 0 ]; then
-    for name in lifecycle run process devices locks cgroups v2 security hygiene terminal; do
+    for name in lifecycle run process devices locks cgroups v2 resources security hygiene terminal; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
 fi
