@@ -96,6 +96,12 @@ class KernelError(Error):
     code = "kernel"
 
 
+class HookError(Error):
+    """A hook could not be run, failed, or took too long."""
+
+    code = "hook"
+
+
 class PlanError(Error):
     """A plan breaks a safety rule or cannot be encoded: a defect in ocirt, never run."""
 

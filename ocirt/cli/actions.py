@@ -23,6 +23,7 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             options["bundle"] or ".",
             console_socket=options["console_socket"],
             pid_file=options["pid_file"],
+            strict=bool(options["strict"]),
             committed=ignore_endings,
         )
     )
@@ -32,7 +33,7 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def start(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.start import start
 
-    start(out.root, args[0])
+    out.warn(start(out.root, args[0]))
     return 0
 
 
@@ -47,6 +48,7 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         detach=options["detach"],
         console_socket=options["console_socket"],
         pid_file=options["pid_file"],
+        strict=bool(options["strict"]),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
     )
@@ -111,5 +113,5 @@ def kill(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def delete(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.delete import delete
 
-    delete(out.root, args[0], force=options["force"], strict=options["strict"])
+    out.warn(delete(out.root, args[0], force=options["force"], strict=options["strict"]))
     return 0

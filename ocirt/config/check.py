@@ -46,6 +46,10 @@ def check_meaning(config: Config) -> None:
         from ocirt.config.check_process import check_rare
 
         check_rare(config, process, linux)
+    if spec.get("hooks"):
+        from ocirt.config.hooks import check_hooks
+
+        check_hooks(spec["hooks"])
 
 
 def _version(version: str) -> None:

@@ -130,6 +130,14 @@ def later(value: object) -> None:
     raise Mismatch("", value, unsupported=True)
 
 
+def hooks(value: object) -> None:
+    """Of most configurations there are none: their shape is elsewhere."""
+    if value is not None and value != {}:
+        from ocirt.config.hooks import HOOKS
+
+        HOOKS(value)
+
+
 U16 = integer(0, 2**16 - 1)
 U32 = integer(0, 2**32 - 1)
 U64 = integer(0, 2**64 - 1)
@@ -308,7 +316,7 @@ CONFIG = record(
         "domainname": string,
         "mounts": array(_MOUNT),
         "annotations": mapping(string),
-        "hooks": later,
+        "hooks": hooks,
         "linux": _LINUX,
     },
     ("ociVersion",),

@@ -12,7 +12,6 @@ from fcntl import fcntl
 
 from ocirt.errors import Error, KernelError
 from ocirt.host.memfd import sealed
-from ocirt.plan.inherited import inherited
 from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, OP_CLONE, PATCH, REPLY
 from ocirt.state.process import INIT_NAME, has_executed
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ocirt.plan.encode import Encoded
-    from ocirt.plan.facts import Facts
     from ocirt.plan.step import Plan, Slot, Step
 
     class Host(Protocol):
@@ -56,9 +54,11 @@ class Init:
         self._clone = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
         self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
 
-    def spawn(self, image: bytes, facts: Facts, descriptors: Mapping[str, int], stdio: Sequence[int]) -> None:
-        """Start it. `descriptors` has what `inherited` names besides control and plan; `stdio` what becomes 0, 1, 2."""
-        numbers = inherited(facts)
+    def spawn(
+        self, image: bytes, numbers: Mapping[str, int], descriptors: Mapping[str, int], stdio: Sequence[int]
+    ) -> None:
+        """Start it. `numbers` (of plan.inherited) says which descriptors it has, `descriptors` what those besides
+        control and plan are; `stdio` becomes 0, 1, 2."""
         program = sealed(INIT_NAME, image, executable=True)
         plan = sealed("ocirt-plan", self.encoded.content)
         sources = {**descriptors, "control": self._theirs.fileno(), "plan": plan}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocirt.errors import UnsupportedError
 from ocirt.plan import credentials, devices, masks, mounts, namespaces, process, rootfs, terminal
 from ocirt.plan.inherited import CONTROL, inherited
 from ocirt.plan.kernel import (
@@ -14,7 +15,7 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.procfs import open_proc
 from ocirt.plan.step import Plan
-from ocirt.plan.tags import SYNC_READY
+from ocirt.plan.tags import SYNC_HOOKS, SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,16 +90,8 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
     plan = Plan(facts.machine, control=CONTROL)
     scope = Scope(config, facts, plan)
-    plan.inherited = max(scope.inherited.values())
-
     plan.section("beginning")
-    # Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days.
-    plan.at("", "close the descriptors that the caller leaked")
-    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)
-    # glibc's posix_spawn(3) leaves the two signals that its threads use ignored; the program would inherit that.
-    plan.at("", "reset the C library's own signals")
-    for number in THREAD_SIGNALS:
-        plan.call("rt_sigaction", number, bytes(SIGACTION_SIZE), 0, SIGSET_SIZE)
+    reset(scope)
     # Modes of what is created are exact; the caller's mask is put back for the program.
     plan.at("", "clear the umask")
     scope.umask = plan.open("umask", "umask", 0)
@@ -159,6 +152,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # After the mounts, which may bring /dev; before it may become readonly.
     devices.make_devices(scope)
     terminal.open_terminal(scope)
+    _meet_hooks(scope)
     plan.section("hidden")
     mounts.finish_readonly(scope)
     # Readonly before masked, as runc and crun do: a mask below a readonly path then lies on top of it.
@@ -180,17 +174,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     _close_all(scope)
 
     plan.section("rights")
-    # From here on rights go away, in the one order in which each step still may what it has to.
-    process.set_limits(scope)
-    if not (RARE.isdisjoint(scope.process) and RARE.isdisjoint(scope.linux)):
-        from ocirt.plan.scheduling import set_rare
-
-        set_rare(scope)
-    credentials.drop_bounding(scope)
-    credentials.change_user(scope)
-    credentials.set_capabilities(scope)
-    process.enter_directory_as_user(scope)
-    credentials.forbid_new_privileges(scope)
+    drop_rights(scope)
     plan.section("program")
     # With the program's own rights, and at create, so that `create` already says what is wrong.
     program = process.find_program(scope)
@@ -227,6 +211,50 @@ def _take_procfs(scope: Scope) -> Reg | None:
         plan.at("/linux/sysctl", "make a private procfs with all kernel parameters")
         scope.parameters = open_proc(plan, whole=True)
     return proc
+
+
+def reset(scope: Scope) -> None:
+    """Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days."""
+    plan = scope.plan
+    plan.inherited = max(scope.inherited.values())
+    plan.at("", "close the descriptors that the caller leaked")
+    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)
+    # glibc's posix_spawn(3) leaves the two signals that its threads use ignored; the program would inherit that.
+    plan.at("", "reset the C library's own signals")
+    for number in THREAD_SIGNALS:
+        plan.call("rt_sigaction", number, bytes(SIGACTION_SIZE), 0, SIGSET_SIZE)
+
+
+def drop_rights(scope: Scope) -> None:
+    """From here on rights go away, in the one order in which each step still may what it has to. Of whatever runs in
+    the container with the program's rights: the program, and a startContainer hook."""
+    process.set_limits(scope)
+    if not (RARE.isdisjoint(scope.process) and RARE.isdisjoint(scope.linux)):
+        from ocirt.plan.scheduling import set_rare
+
+        set_rare(scope)
+    credentials.drop_bounding(scope)
+    credentials.change_user(scope)
+    credentials.set_capabilities(scope)
+    process.enter_directory_as_user(scope)
+    credentials.forbid_new_privileges(scope)
+
+
+def _meet_hooks(scope: Scope) -> None:
+    """Where runc has them: after the mounts and in the cgroups, before anything turns readonly or is masked, so that
+    a hook can still change the root file system; the old root is there, with the hooks in it."""
+    hooks = scope.spec.get("hooks") or {}
+    if hooks.get("startContainer") and scope.facts.seccomp and scope.facts.seccomp.listens:
+        raise UnsupportedError(
+            "a hook under a seccomp profile that asks a listener is not implemented",
+            pointer="/hooks/startContainer",
+            hint="it would need a listener of its own",
+        )
+    if not any(hooks.get(kind) for kind in ("prestart", "createRuntime", "createContainer")):
+        return
+    scope.meet_cgroups()
+    scope.plan.at("/hooks", "wait for the host to run the hooks")
+    scope.plan.sync(SYNC_HOOKS)
 
 
 def _close_all(scope: Scope) -> None:

@@ -80,6 +80,7 @@ MS_LAZYTIME = 1 << 25
 MNT_DETACH = 2
 
 # prctl(2), capabilities(7), setresuid(2)
+PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38

@@ -115,13 +115,18 @@ def become_root(scope: Scope) -> None:
     if "user" in scope.new:
         plan.at("/linux/uidMappings", "wait for the host to map the ids")
         plan.sync(SYNC_MAPPED)
-    plan.at(scope.namespaces["user"], "become root in the user namespace")
-    plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
-    plan.call("setresgid", 0, 0, 0)
-    plan.call("setresuid", 0, 0, 0)
+    be_root(scope, scope.namespaces["user"])
     if "ipc" in scope.new:
         plan.at(scope.new["ipc"], "make the ipc namespace")
         plan.call("unshare", CLONE_NEWIPC)
+
+
+def be_root(scope: Scope, pointer: str) -> None:
+    plan = scope.plan
+    plan.at(pointer, "become root in the user namespace")
+    plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
+    plan.call("setresgid", 0, 0, 0)
+    plan.call("setresuid", 0, 0, 0)
 
 
 def enter_session(scope: Scope) -> None:

@@ -4,9 +4,10 @@ SYNC_ATTACHED = 1
 """init needs the host to have put it into its cgroups."""
 SYNC_READY = 2
 """Everything is done but the program's start; the answer fills the slots."""
-
 SYNC_MAPPED = 3
 """init needs the host to have written the maps of its user namespace."""
+SYNC_HOOKS = 4
+"""All is mounted, and the old root still there: the host runs the hooks of `create`."""
 SYNC_COPY = 1000
 """And more: the index of a mount, whose tmpfs the host has to fill."""
 

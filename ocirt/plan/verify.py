@@ -32,7 +32,12 @@ from ocirt.plan.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from ocirt.plan.step import Plan, Step
+    from ocirt.plan.verify_order import Check
+
+    Calls: TypeAlias = "dict[str, tuple[int, bool, Check]]"
 
 RULES = {
     "first-act": "init closes what the caller leaked before anything else",
@@ -89,17 +94,26 @@ _HARMLESS: dict[str, tuple[int, ...]] = {
     "faccessat2": (),
     "expect": (),
 }
-_CALLS = {
-    call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check)
-    for call, check in (ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS).items()
-}
+
+
+def calls_of(checks: dict[str, Check]) -> Calls:
+    """call → (its operation, whether it may follow the first credentials step, its check)."""
+    return {call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check) for call, check in checks.items()}
+
+
+_CALLS = calls_of(ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS)
 _NO_LEAK = ("mmap", "seccomp")
 """Calls whose results do not survive execve: an address, and a listener that the kernel makes close-on-exec."""
 _UNKNOWN = (0, False, None)
 
 
 def verify(plan: Plan) -> None:
-    """Raise PlanError, naming rule and step, for the first rule that the plan breaks."""
+    """Raise PlanError, naming rule and step, for the first rule that a container's plan breaks."""
+    prove(plan, Walk(plan), _CALLS)
+
+
+def prove(plan: Plan, walk: Walk, calls: Calls) -> None:
+    """The two passes: how steps follow each other, and what each of `calls` may do where it stands."""
     steps = plan.steps
     if not steps:
         raise PlanError("safety rule execve-last: the plan is empty")
@@ -112,8 +126,6 @@ def verify(plan: Plan) -> None:
     ):
         raise broken("first-act", 0, first, "init has to close the caller's descriptors first")
     _verify_flow(steps)
-    walk = Walk(plan)
-    calls = _CALLS
     passed_over = 0  # steps below this one may be jumped over
     for index, step in enumerate(steps):
         op, late, check = calls.get(step.call, _UNKNOWN)

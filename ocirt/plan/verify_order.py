@@ -28,7 +28,7 @@ from ocirt.plan.kernel import (
     SIGSET_SIZE,
 )
 from ocirt.plan.step import Buffer, Field, Reg
-from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED, SYNC_READY
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_HOOKS, SYNC_MAPPED, SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,15 +104,18 @@ class Walk:
             raise broken("pivot-before-code", index, last, "the old root is still there")
         if not self.checked:
             raise broken("pivot-before-code", index, last, "the working directory was not checked")
-        for name in _NEEDED:
-            if name not in self.seen:
-                raise broken("credentials-order", index, last, f"{name} is missing")
-        if self.raised:
-            raise broken("credentials-order", index, last, "CAP_SYS_ADMIN was not given up")
+        self.check_rights(index, last, "credentials-order")
         if not self.ready:
             raise broken("host-met", index, last, "the host was not asked whether all is ready")
         if not self.closed:
             raise broken("descriptors-closed", index, last, "descriptors may survive execve")
+
+    def check_rights(self, index: int, last: Step, rule: str) -> None:
+        for name in _NEEDED:
+            if name not in self.seen:
+                raise broken(rule, index, last, f"{name} is missing")
+        if self.raised:
+            raise broken(rule, index, last, "CAP_SYS_ADMIN was not given up")
 
 
 def _clone(walk: Walk, index: int, step: Step) -> None:
@@ -227,6 +230,8 @@ def _sync(walk: Walk, index: int, step: Step) -> None:
         walk.maps_due = walk.maps_due and not walk.certain
     elif step.args[0] == SYNC_READY:
         walk.ready = walk.certain
+    elif step.args[0] == SYNC_HOOKS and (walk.detached or not (walk.attached or walk.into_cgroup)):
+        raise broken("host-met", index, step, "hooks run in the container's cgroups, before the old root goes")
 
 
 def _unshare(walk: Walk, index: int, step: Step) -> None:

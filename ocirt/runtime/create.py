@@ -16,15 +16,24 @@ def create(
     *,
     console_socket: str | None = None,
     pid_file: str | None = None,
+    strict: bool = False,
     committed: Callable[[], object] | None = None,
 ) -> list[str]:
     """Returns warnings. Raises Error; then nothing of the container is left.
+
+    strict: prestart hooks of a bundle of spec 1.0 wait for `start`, as that version has it.
 
     committed: is called when the container is made for good. An exception that a signal handler raises undoes
     everything before, and nothing after.
     """
     creation = Creation(
-        root, container_id, bundle, wait_for_start=True, console_socket=console_socket, pid_file=pid_file
+        root,
+        container_id,
+        bundle,
+        wait_for_start=True,
+        console_socket=console_socket,
+        pid_file=pid_file,
+        strict=strict,
     )
     try:
         creation.launch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
-from errno import EACCES
 from time import gmtime, time_ns
 
 from ocirt.cgroups.layout import detect
@@ -17,7 +16,8 @@ from ocirt.host.launch import ENDING, Init
 from ocirt.host.passwd import home_of
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
-from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_READY
+from ocirt.plan.inherited import inherited
+from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_READY
 from ocirt.plan.verify import verify
 from ocirt.state.process import start_time
 from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from ocirt.host.hooks import Hooks
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
     from ocirt.plan.step import Slot
@@ -60,6 +61,7 @@ class Creation:
         terminal_is_ours: bool = False,
         window: tuple[int, int] | None = None,
         pid_file: str | None = None,
+        strict: bool = False,
     ) -> None:
         check_id(container_id)
         self.id = container_id
@@ -80,6 +82,12 @@ class Creation:
         self._descriptors: dict[str, int] = {}
         self.resctrl: Resctrl | None = None
         self.net_devices: NetDevices | None = None
+        self._hooks: dict[str, list[str]] = {}
+        self._poststop_due = False
+        if self.config.spec.get("hooks"):
+            from ocirt.config.hooks import kinds_of
+
+            self._hooks = kinds_of(self.config.spec, strict=strict)
         self._check_terminal(console_socket, terminal_is_ours)
         try:
             layout = detect()
@@ -175,6 +183,7 @@ class Creation:
         self._prepare()
         self._spawn()
         self.init.follow(self, until=SYNC_READY)
+        self._poststop_due = True
         self._finish()
 
     def _prepare(self) -> None:
@@ -200,6 +209,7 @@ class Creation:
             "resctrl": self.resctrl.makes if self.resctrl else [],
             "netDevices": self.net_devices.records if self.net_devices else [],
             "privatePids": "pid" in self._new_namespaces(),
+            "hooks": [kind for operation in ("start", "delete") for kind in self._hooks.get(operation, ())],
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
                 [index, steps[index].pointer, steps[index].doing, steps[index].call]
@@ -229,7 +239,7 @@ class Creation:
                 descriptors["cgroup"] = posix.open(
                     self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 )
-            self.init.spawn(init_image(), self.facts, descriptors, (0, 1, 2))
+            self.init.spawn(init_image(), inherited(self.facts), descriptors, (0, 1, 2))
         except OSError as error:
             hint = (
                 "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC" if error.errno == 11 else ""
@@ -256,6 +266,8 @@ class Creation:
             write_maps(pid, self.config.spec["linux"])
         score = self.config.spec["process"].get("oomScoreAdj")
         if score is not None:  # 0 is a value
+            from ocirt.host.oom import set_oom_score
+
             set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
@@ -284,6 +296,10 @@ class Creation:
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
         """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
+        if tag == SYNC_HOOKS:
+            self._poststop_due = True
+            for kind in self._hooks["create"]:
+                self.hooks().run(kind)
         if tag >= SYNC_COPY:
             from ocirt.host.copyup import fill
 
@@ -294,6 +310,30 @@ class Creation:
                 while self._filling:
                     posix.close(self._filling.pop())
         return {}
+
+    def hooks(self) -> Hooks:
+        from ocirt.host.hooks import Hooks
+
+        return Hooks(self.config.spec, self.state, self.cgroups)
+
+    def before_program(self) -> None:
+        """The hooks that run while init waits to be let go."""
+        if self._hooks.get("start"):
+            from ocirt.runtime.hooks import before_program
+
+            before_program(self.hooks())
+
+    def after_program(self) -> list[str]:
+        """The hooks that run when the program has been executed; returns warnings."""
+        if not self._hooks.get("start"):
+            return []
+        from ocirt.runtime.hooks import after_program
+
+        return after_program(self.hooks())
+
+    def after_removal(self) -> list[str]:
+        """The hooks that run when all but the container's state is gone; returns warnings."""
+        return self.hooks().run_all("poststop") if self._hooks.get("delete") and self._poststop_due else []
 
     def _set_limits(self) -> None:
         """After init has made its nodes, which the device rules could forbid, and has done what a limit would hinder;
@@ -350,7 +390,7 @@ class Creation:
         """Undo everything after `error`; returns what to raise: the same, with its place in config.json."""
         hint = ""
         try:
-            self.undo()
+            hint = "; ".join(f"and then: {warning}" for warning in self.undo())
         except Error as second:
             hint = f"and then: {second}; `ocirt delete --force {self.id}` tries again"
         if isinstance(error, Error):
@@ -359,25 +399,27 @@ class Creation:
             return self._placed(error)
         return error
 
-    def undo(self) -> None:
-        """Remove every trace, in the reverse order; no signal may cut that short."""
+    def undo(self) -> list[str]:
+        """Remove every trace, in the reverse order; no signal may cut that short but where a hook runs. Returns
+        warnings."""
         before = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
-            self._undo()
+            return self._undo()
         finally:
             pthread_sigmask(SIG_SETMASK, before)
             self.init.restore_mask()
 
-    def _undo(self) -> None:
+    def _undo(self) -> list[str]:
         if self._agent:
             self._agent.close()
         try:
             if self.net_devices:
                 self.net_devices.back()
         finally:
-            self._undo_rest()
+            warnings = self._undo_rest()
+        return warnings
 
-    def _undo_rest(self) -> None:
+    def _undo_rest(self) -> list[str]:
         if self.net_devices:
             self.net_devices.close()
         self.init.kill()
@@ -398,24 +440,13 @@ class Creation:
                     from ocirt.host.resctrl import remove
 
                     remove(self.resctrl.makes, self.id)
-                self.entry.remove()
+                try:
+                    return self.after_removal()
+                finally:
+                    self.entry.remove()
             finally:
                 self.entry.close()
-
-
-def set_oom_score(pid: int, score: int) -> None:
-    """proc(5), oom_score_adj. By the host, because lowering it needs CAP_SYS_RESOURCE in the initial user namespace."""
-    try:
-        fd = posix.open(f"/proc/{pid}/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
-        try:
-            posix.write(fd, str(score).encode())
-        finally:
-            posix.close(fd)
-    except OSError as error:
-        error.filename = None
-        hint = "to lower it below ocirt's own needs CAP_SYS_RESOURCE" if error.errno == EACCES else ""
-        pointer = "/process/oomScoreAdj"
-        raise from_os_error(error, f"set oom_score_adj to {score}", pointer=pointer, hint=hint) from None
+        return []
 
 
 def _counted(error: Error, bundle: str) -> Error:

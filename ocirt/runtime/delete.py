@@ -16,12 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ocirt.state.store import Entry
+
 SIGKILL = 9
 KILL_PATIENCE_MS = 10_000
 
 
-def delete(root: str, container_id: str, *, force: bool = False, strict: bool = False) -> None:
-    """Raises ContainerError for a running container without `force`, which kills it.
+def delete(root: str, container_id: str, *, force: bool = False, strict: bool = False) -> list[str]:
+    """Returns warnings. Raises ContainerError for a running container without `force`, which kills it.
 
     A created one may be deleted without `force`, because engines do that; `strict` is the specification's word
     ("MUST generate an error if the container is not stopped"). With `force` an unknown id is no error, and a container
@@ -32,7 +34,7 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
         entry = store.lock(container_id)
     except NotFoundError:
         if force:
-            return
+            return []
         raise
     with entry:
         known = _known(store, container_id, force)
@@ -47,12 +49,28 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
             recover(known["netDevices"], known["pid"] if status != STOPPED else 0)
         if status != STOPPED:
             end(known)
-        Cgroups.from_state(known["cgroups"]).remove(kill=force or not known["privatePids"])
-        if known["resctrl"]:
-            from ocirt.host.resctrl import remove
+        return destroy(known, entry, kill=force or not known["privatePids"])
 
-            remove(known["resctrl"], container_id)
-        entry.remove()
+
+def destroy(known: dict[str, Any], entry: Entry, *, kill: bool) -> list[str]:
+    """Remove what a container whose first process is gone holds, run its poststop hooks, and forget it. Returns
+    warnings: a hook that fails keeps nothing."""
+    cgroups = Cgroups.from_state(known["cgroups"])
+    cgroups.remove(kill=kill)
+    if known["resctrl"]:
+        from ocirt.host.resctrl import remove
+
+        remove(known["resctrl"], known["id"])
+    warnings: list[str] = []
+    if "poststop" in known["hooks"] and known["pid"]:
+        from ocirt.runtime.hooks import hooks_of
+
+        try:
+            warnings = hooks_of(entry.folder, known, cgroups).run_all("poststop")
+        except Error as error:  # the copy of the configuration cannot be read
+            warnings.append(str(error))
+    entry.remove()
+    return warnings
 
 
 def _known(store: Store, container_id: str, force: bool) -> dict[str, Any]:

@@ -21,12 +21,14 @@ def run(
     detach: bool = False,
     console_socket: str | None = None,
     pid_file: str | None = None,
+    strict: bool = False,
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made.
+    committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
+    and those of hooks when they have run.
     """
     window = _window() if not detach else None
     creation = Creation(
@@ -38,20 +40,25 @@ def run(
         terminal_is_ours=not detach,
         window=window,
         pid_file=pid_file,
+        strict=strict,
     )
     if warn:
         warn(creation.warnings)
     try:
         creation.launch()
+        creation.before_program()
         if not detach:
             block_signals()
         creation.release()
         creation.init.wait_for_program()
+        warnings = creation.after_program()
         if committed:
             committed()
     except BaseException as error:
         raise creation.undone(error) from None
     creation.done()
+    if warn:
+        warn(warnings)
     if detach:
         return 0
     if creation.has_terminal:
@@ -60,7 +67,9 @@ def run(
         status = relay(creation.pid, creation.master)
     else:
         status = wait(creation.pid)
-    _remove(creation)
+    warnings = _remove(creation)
+    if warn:
+        warn(warnings)
     return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
 
 
@@ -74,7 +83,7 @@ def _window() -> tuple[int, int] | None:
     return None
 
 
-def _remove(creation: Creation) -> None:
+def _remove(creation: Creation) -> list[str]:
     try:
         with creation.store.lock(creation.id) as entry:
             creation.cgroups.remove(kill=not creation.state["privatePids"])
@@ -82,6 +91,9 @@ def _remove(creation: Creation) -> None:
                 from ocirt.host.resctrl import remove
 
                 remove(creation.resctrl.removes, creation.id)
-            entry.remove()
+            try:
+                return creation.after_removal()
+            finally:
+                entry.remove()
     except NotFoundError:
-        return  # another `delete` was faster
+        return []  # another `delete` was faster

@@ -17,41 +17,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ocirt.state.store import Entry
 
-def start(root: str, container_id: str) -> None:
-    """Returns when the program has been executed. Raises Error if it could not be, or the container is not created."""
+
+def start(root: str, container_id: str) -> list[str]:
+    """Returns when the program has been executed, with warnings. Raises Error if it could not be, or the container is
+    not created; if a hook fails, the container is gone then (runtime.md, "Lifecycle")."""
     store = Store(root)
     with store.lock(container_id) as entry:
         state = store.read(container_id)
         status = status_of(state, entry.folder)
         if status != CREATED:
             raise ContainerError(f'cannot start "{container_id}": it is {status}, not created', pointer=None)
-        fifo = f"{entry.folder}/{START}"
-        try:
-            pidfd = posix.pidfd_open(state["pid"], 0)
-        except OSError as error:
-            raise from_os_error(error, "open the container's first process") from None
-        try:
-            record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
-        finally:
-            posix.close(pidfd)
-        if record is None:
-            raise ContainerError(f'the first process of "{container_id}" ended before it was started')
-        posix.unlink(fifo)
-        if not record and not _was_executed(state):
-            early = ended_early("ended", BEFORE_PROGRAM, filtered="seccomp" in state)
-            raise _placed(early, state["bundle"], entry.folder)
-        if record:
-            kind, index, errno, length = MESSAGE.unpack_from(record)
-            if kind == MSG_ERROR:
-                for step, pointer, doing, call in state["last"]:
-                    if step == index:
-                        failed = failure_of(pointer, doing, call, errno, record[MESSAGE.size : MESSAGE.size + length])
-                        raise _placed(failed, state["bundle"], entry.folder)
-            raise ContainerError(f'the first process of "{container_id}" sent something unknown')
+        if not set(state["hooks"]) - {"poststop"}:
+            _execute(state, entry)
+            return []
+        from ocirt.runtime.hooks import Started
+
+        started = Started(state, entry)
+        started.before_program()
+        _execute(state, entry)
+        return started.after_program()
 
 
-def _placed(error: Error, bundle: str, folder: str) -> Error:
+def _execute(state: dict[str, Any], entry: Entry) -> None:
+    """Let init go. Raises Error, as init reports it, if the program cannot be executed."""
+    fifo = f"{entry.folder}/{START}"
+    try:
+        pidfd = posix.pidfd_open(state["pid"], 0)
+    except OSError as error:
+        raise from_os_error(error, "open the container's first process") from None
+    try:
+        record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
+    finally:
+        posix.close(pidfd)
+    if record is None:
+        raise ContainerError(f'the first process of "{state["id"]}" ended before it was started')
+    posix.unlink(fifo)
+    if not record and not _was_executed(state):
+        early = ended_early("ended", BEFORE_PROGRAM, filtered="seccomp" in state)
+        raise place(early, state["bundle"], entry.folder)
+    if record:
+        kind, index, errno, length = MESSAGE.unpack_from(record)
+        if kind == MSG_ERROR:
+            for step, pointer, doing, call in state["last"]:
+                if step == index:
+                    failed = failure_of(pointer, doing, call, errno, record[MESSAGE.size : MESSAGE.size + length])
+                    raise place(failed, state["bundle"], entry.folder)
+        raise ContainerError(f'the first process of "{state["id"]}" sent something unknown')
+
+
+def place(error: Error, bundle: str, folder: str) -> Error:
     """With the line in the bundle's config.json, as the copy in our folder has it."""
     from ocirt.config.load import placed, read_json
 

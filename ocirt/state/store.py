@@ -230,6 +230,7 @@ def unfinished(container_id: str) -> dict[str, Any]:
         "resctrl": [],
         "netDevices": [],
         "privatePids": False,
+        "hooks": [],
         "last": [],
     }
 
@@ -264,6 +265,7 @@ def _is_state(value: Any) -> bool:
         and type(value["cgroups"].get("made")) is list
         and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
         and all(type(device) is dict for device in value["netDevices"])
+        and all(type(kind) is str for kind in value["hooks"])
         and all(
             type(place) is list and list(map(type, place)) == [str, list, bool, str, str]
             for place in value["cgroups"]["places"]

@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+import bad_hooks
 import pytest
 from bad_checks import VERBS, one_line, one_log_entry, refused, same
 from bad_devices import DEVICES
@@ -28,14 +29,14 @@ def cases(table: list[Any]) -> pytest.MarkDecorator:
 
 
 @all_verbs
-@cases(TYPES)
+@cases(TYPES + bad_hooks.TYPES)
 def test_a_value_of_the_wrong_type_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
 
 
 @all_verbs
-@cases(MEANING + DEVICES + PROCESS)
+@cases(MEANING + DEVICES + PROCESS + bad_hooks.MEANING)
 def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)

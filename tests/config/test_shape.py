@@ -134,7 +134,6 @@ REQUIRED = {
 }
 LATER = [
     "/linux/mountLabel",
-    "/hooks",
 ]
 """What a later issue brings. Whoever implements one removes its line here."""
 

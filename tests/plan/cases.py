@@ -257,6 +257,11 @@ def sysctls_of_a_user(spec: dict[str, Any]) -> None:
     spec["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
 
 
+def hooks(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["hooks"] = {"createContainer": [{"path": "/bin/hook"}]}
+
+
 def least(spec: dict[str, Any]) -> None:
     """All that can be absent is absent."""
     spec.clear()
@@ -317,6 +322,8 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "joined-mount": (joined_mount, ON_V2 | {"joined": ("mount",)}),
     "without-mount-namespace": (without_mount_namespace, ON_V1),
     "clocks": (clocks, ON_V2),
+    "hooks": (hooks, ON_V1),
+    "v2-hooks": (hooks, ON_V2),
     "least": (least, ON_V2 | {"wait_for_start": False}),
     "aarch64": (no_terminal, ON_V2 | {"machine": "aarch64"}),
 }

@@ -15,7 +15,7 @@ from ocirt.plan.kernel import (
     PR_SET_NO_NEW_PRIVS,
 )
 from ocirt.plan.step import Plan, Program, Reg
-from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_HOOKS, SYNC_READY
 
 # pivot-before-code
 
@@ -181,6 +181,17 @@ def _(plan: Plan) -> None:
 
 
 # host-met
+
+
+@breaks("host-met", "hooks of a container that is not in its cgroups", "hooks")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "sync", where=lambda one: one.args == (SYNC_ATTACHED,)))
+    drop(plan, find(plan, "unshare"))
+
+
+@breaks("host-met", "hooks after the pivot", "v2-hooks")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "sync", where=lambda one: one.args == (SYNC_HOOKS,)), find_last(plan, "umount2") + 1)
 
 
 @breaks("host-met", "the program starts without the host's word")

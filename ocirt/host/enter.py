@@ -1,0 +1,95 @@
+"""Go into a container that is there: what the host has to find out and to open for `plan.enter`."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cgroups.layout import read
+from ocirt.config.names import NAMESPACES
+from ocirt.errors import from_os_error
+from ocirt.host.facts import permitted_capabilities
+from ocirt.plan.enter import Entrance
+from ocirt.plan.facts import Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.cgroups.manager import Cgroups
+    from ocirt.config.load import Config
+
+_NAMES = {"network": "net", "mount": "mnt"}
+
+
+class Container:
+    """A container, by its first process, which must not have ended: `close` it.
+
+    entrance      what the plan needs to know
+    descriptors   what the plan inherits
+    own_pid       the first process's pid in its own pid namespace
+    """
+
+    def __init__(self, pid: int, cgroups: Cgroups) -> None:
+        self.cgroups = cgroups
+        self.descriptors: dict[str, int] = {}
+        try:
+            self.descriptors["first"] = posix.pidfd_open(pid, 0)
+            self.descriptors["root"] = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_CLOEXEC)
+            unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and cgroups.unified()
+            if unified:
+                flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+                self.descriptors["cgroup"] = posix.open(unified, flags)
+            self.entrance = Entrance(foreign_namespaces(pid), into_cgroup=bool(unified))
+            self.own_pid = own_pid(pid)
+        except OSError as error:
+            self.close()
+            raise from_os_error(error, "open the container's first process") from None
+
+    def close(self) -> None:
+        while self.descriptors:
+            posix.close(self.descriptors.popitem()[1])
+
+
+def foreign_namespaces(pid: int) -> int:
+    """The CLONE_NEW* flags of the namespaces that a process is in and we are not: only these can be joined, and of our
+    own user namespace setns(2) says EINVAL."""
+    flags = 0
+    for kind, flag in NAMESPACES.items():
+        name = _NAMES.get(kind, kind)
+        try:
+            if posix.readlink(f"/proc/{pid}/ns/{name}") != posix.readlink(f"/proc/self/ns/{name}"):
+                flags |= flag
+        except FileNotFoundError:
+            if not posix.access(f"/proc/{pid}/ns", posix.F_OK):
+                raise
+            continue  # a kernel without this kind
+    return flags
+
+
+def own_pid(pid: int) -> int:
+    """A process's pid as it sees it itself (proc(5), status, NSpid: the last)."""
+    status = read(f"/proc/{pid}/status")
+    at = status.index("NSpid:") + 6
+    return int(status[at : status.index("\n", at)].split()[-1])
+
+
+def facts_to_enter(config: Config, container_id: str) -> Facts:
+    """Of the facts those that are not about mounts: `gather` has looked at the others, when the container was made."""
+    spec = config.spec
+    machine = posix.uname().machine
+    seccomp = None
+    if (spec.get("linux") or {}).get("seccomp"):
+        from ocirt.host.filters import filter_of
+
+        seccomp = filter_of(spec, machine)
+    modules: tuple[str, ...] = ()
+    if spec["process"].get("apparmorProfile") or spec["process"].get("selinuxLabel"):
+        from ocirt.host.lsm import security_modules
+
+        modules = security_modules()
+    return Facts(
+        machine=machine,
+        container_id=container_id,
+        last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
+        permitted=permitted_capabilities(),
+        security_modules=modules,
+        seccomp=seccomp,
+    )

@@ -1,0 +1,178 @@
+"""The plan of a hook: a process that the host starts beside a container's init, or that goes into the container.
+
+ocirt-init walks it as it does a container's plan, so that a hook, too, has nothing of what the caller leaked, and no
+Python code runs between fork and exec. `verify_enter` has the rules. Where it goes is a kind's namespaces and rights:
+
+    CALLER     ours, as we are: prestart, createRuntime, poststart, poststop
+    ROOT       the container's, before its pivot, with the rights that init has then: createContainer
+    PROGRAM    the container's, with the program's rights, and never more: startContainer runs the image's code
+"""
+
+from __future__ import annotations
+
+from ocirt.plan import namespaces, process
+from ocirt.plan.compile import Scope, drop_rights, reset
+from ocirt.plan.inherited import CONTROL
+from ocirt.plan.kernel import (
+    CLONE_INTO_CGROUP,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_PARENT,
+    EACCES,
+    EPERM,
+    PR_SET_DUMPABLE,
+)
+from ocirt.plan.paths import parts_of
+from ocirt.plan.procfs import open_proc
+from ocirt.plan.step import Label, Plan, Vector
+from ocirt.plan.tags import SYNC_ATTACHED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ocirt.config.load import Config
+    from ocirt.plan.facts import Facts
+
+CALLER, ROOT, PROGRAM = "caller", "root", "program"
+OF_CHILDREN = CLONE_NEWPID | CLONE_NEWTIME
+"""Joining these acts on children alone (setns(2)), so it comes before the clone; all others come after it, because a
+process is put into a cgroup from outside the container's cgroup namespace."""
+
+
+class Entrance:
+    """How to get into a container that is there.
+
+    namespaces    the CLONE_NEW* flags of those in which its first process is and we are not
+    into_cgroup   by clone3(2), into the v2 cgroup whose descriptor is inherited; else the host attaches the process
+    """
+
+    __slots__ = ("into_cgroup", "namespaces")
+
+    def __init__(self, namespaces: int, *, into_cgroup: bool) -> None:
+        self.namespaces = namespaces
+        self.into_cgroup = into_cgroup
+
+
+def inherited_to_enter(entrance: Entrance | None) -> dict[str, int]:
+    """name → number, as `inherited` has it: "first" is a pidfd of the container's first process, "root" its root."""
+    names = ["control"]
+    if entrance:
+        names += ["first", "root"]
+        if entrance.into_cgroup:
+            names.append("cgroup")
+    names.append("plan")
+    return {name: CONTROL + index for index, name in enumerate(names)}
+
+
+def compile_hook(
+    config: Config, facts: Facts, entrance: Entrance | None, *, rights: str, kind: str, index: int, folder: str
+) -> Plan:
+    """The plan of the hook /hooks/`kind`/`index`. `folder`: where it runs; with the program's rights, process.cwd.
+
+    Without `entrance` it runs where we are. Of the facts those count that are not about mounts.
+    """
+    hook: dict[str, Any] = config.spec["hooks"][kind][index]
+    plan = Plan(facts.machine, control=CONTROL)
+    scope = Scope(config, facts, plan)
+    scope.inherited = inherited_to_enter(entrance)
+    reset(scope)
+    pointer = f"/hooks/{kind}/{index}"
+    if entrance:
+        _enter(scope, entrance, pointer, labelled=rights == PROGRAM)
+    else:
+        plan.at(pointer, "start the hook's process")
+        plan.clone(CLONE_PARENT)
+        plan.sync(SYNC_ATTACHED)
+        plan.at(pointer, "start a session")
+        plan.call("setsid")
+    if rights == PROGRAM:
+        _enter_directory(scope)
+        drop_rights(scope)
+        umask = scope.process["user"].get("umask")
+        if umask is not None:
+            plan.at("/process/user/umask", "set the umask")
+            plan.call("umask", umask)
+    else:
+        _go_to(plan, pointer, folder)
+    process.close_descriptors(scope)
+    if rights == PROGRAM and facts.seccomp:
+        from ocirt.plan import seccomp
+
+        seccomp.load(scope)
+    plan.at(pointer, f"exec {hook['path']}")
+    plan.call("execve", hook["path"], Vector(hook.get("args") or [hook["path"]]), Vector(hook.get("env") or []))
+    return plan
+
+
+def _enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
+    plan, numbers = scope.plan, scope.inherited
+    plan.at(pointer, "keep what is in the container from looking into the hook's process")
+    plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # as long as it has the host's rights
+    first, rest = entrance.namespaces & OF_CHILDREN, entrance.namespaces & ~OF_CHILDREN
+    if rest & CLONE_NEWUSER:
+        # It is one to join, whatever it was to the container; in it, setgroups(2) may be denied.
+        scope.joined = {"user": pointer}
+        plan.at(pointer, "give up the caller's groups")
+        plan.call("setgroups", 0, 0)
+    plan.at(pointer, "join the container's namespaces")
+    if first:
+        plan.call("setns", numbers["first"], first)
+    if entrance.into_cgroup:
+        plan.clone(CLONE_PARENT | CLONE_INTO_CGROUP, numbers["cgroup"])
+    else:
+        plan.clone(CLONE_PARENT)
+    plan.at(pointer, "wait for the host to join the cgroups")
+    plan.sync(SYNC_ATTACHED)
+    if labelled and (scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")):
+        _label(scope)
+    else:
+        namespaces.enter_session(scope)
+    plan.at(pointer, "join the container's namespaces")
+    if rest:
+        plan.call("setns", numbers["first"], rest)
+    # Joining the mount namespace leads to its root; init's own may be another.
+    plan.at(pointer, "change to the container's root")
+    plan.call("fchdir", numbers["root"])
+    plan.call("chroot", ".")
+    for name in ("first", "root", "cgroup"):
+        if name in numbers:
+            plan.call("close", numbers[name])
+    if rest & CLONE_NEWUSER:
+        namespaces.be_root(scope, pointer)
+
+
+def _label(scope: Scope) -> None:
+    """By a procfs of the hook's own, while the host's root, whose the process still is, may write to it."""
+    from ocirt.plan import lsm
+
+    proc = open_proc(scope.plan)
+    lsm.check(scope)
+    lsm.label_keyring(scope, proc, begin=True)
+    namespaces.enter_session(scope)
+    lsm.label_keyring(scope, proc, begin=False)
+    lsm.confine(scope, proc)
+    scope.plan.close(proc)
+
+
+def _enter_directory(scope: Scope) -> None:
+    """As root first, as init has done it: where root may not, the user tries again when the rights are dropped."""
+    plan = scope.plan
+    cwd = "/" + "/".join(parts_of(scope.process["cwd"]))
+    plan.at("/process/cwd", f"enter {cwd}")
+    scope.entered = plan.load("entered", 0)
+    refused = Label()
+    plan.call("chdir", cwd, ignore=(EACCES, EPERM), fail=refused)
+    plan.load(scope.entered, 1)
+    plan.place(refused)
+
+
+def _go_to(plan: Plan, pointer: str, folder: str) -> None:
+    """The engine may have removed the bundle already when poststop runs: then in the root."""
+    plan.at(pointer, f"enter {folder}")
+    entered, gone = Label(), Label()
+    plan.call("chdir", folder, ok=entered, fail=gone)
+    plan.place(gone)
+    plan.call("chdir", "/")
+    plan.place(entered)

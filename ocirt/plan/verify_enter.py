@@ -1,0 +1,180 @@
+"""The safety rules of a hook's plan (`enter`): those of a container's plan that apply, and its own.
+
+It makes no mount, no file and no namespace: a call that could is none that these rules know.
+"""
+
+from __future__ import annotations
+
+from ocirt.plan.enter import CALLER, OF_CHILDREN, PROGRAM
+from ocirt.plan.kernel import CLONE_INTO_CGROUP, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
+from ocirt.plan.step import Reg
+from ocirt.plan.tags import SYNC_ATTACHED
+from ocirt.plan.verify import calls_of, prove
+from ocirt.plan.verify_filter import FILTER_CHECKS
+from ocirt.plan.verify_mounts import MOUNT_CHECKS
+from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.plan.step import Plan, Step
+    from ocirt.plan.verify_order import Check
+
+ENTER_RULES = {
+    "enter-order": "pid namespace, clone, the host's part, other namespaces, root; then what led there is closed",
+    "enter-hidden": "what enters a container cannot be looked into by what is in it",
+    "enter-rights": "code of the image runs with the program's rights: the credentials are complete",
+    "enter-nothing": "a hook of the runtime's joins no namespace",
+}
+
+
+class EnterWalk(Walk):
+    """whose: rights it has, enter.CALLER, ROOT or PROGRAM. held: inherited descriptors that lead into the container."""
+
+    def __init__(self, plan: Plan, whose: str) -> None:
+        super().__init__(plan)
+        self.whose = whose
+        self.held = set(range(plan.control + 1, plan.inherited))  # between control and plan
+        self.hidden = self.rooted = False
+        self.namespaces = 0
+
+    def finish(self) -> None:
+        index = len(self.steps) - 1
+        last = self.steps[index]
+        if last.call != "execve":
+            raise broken("execve-last", index, last, "a plan ends in execve")
+        if not self.closed:
+            raise broken("descriptors-closed", index, last, "descriptors may survive execve")
+        if not self.attached:
+            raise broken("host-met", index, last, "the host has not attached the process")
+        if self.whose == CALLER:
+            return
+        if not self.hidden:
+            raise broken("enter-hidden", index, last, "processes of the container may trace it")
+        if not self.rooted or self.held:
+            raise broken("enter-order", index, last, "it has not entered, or still holds what it entered by")
+        if self.namespaces & CLONE_NEWUSER and len(self.roots) < 3:
+            raise broken("credentials-order", index, last, "it has an id of the host's")
+        if self.whose == PROGRAM:
+            self.check_rights(index, last, "enter-rights")
+            if not self.checked:
+                raise broken("pivot-before-code", index, last, "the working directory was not checked")
+
+
+def _clone(walk: Walk, index: int, step: Step) -> None:
+    flags = step.args[0]
+    if not walk.certain or walk.cloned or flags not in (CLONE_PARENT, CLONE_PARENT | CLONE_INTO_CGROUP):
+        raise broken("enter-order", index, step, "a child of the host's, once, in no new namespace")
+    walk.cloned = True
+
+
+def _setns(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    fd, kinds = step.args
+    if walk.whose == CALLER:
+        raise broken("enter-nothing", index, step, "it runs where the caller is")
+    if not walk.hidden:
+        raise broken("enter-hidden", index, step, "processes of the container may trace it")
+    if type(fd) is not int or fd not in walk.held or type(kinds) is not int or not walk.certain or walk.rooted:
+        raise broken("enter-order", index, step, "by an inherited descriptor, before the root changes")
+    of_children = kinds & OF_CHILDREN
+    if walk.cloned if of_children else not walk.attached:
+        raise broken("enter-order", index, step, "pid and time before the clone, all others after the host's part")
+    if of_children and kinds & ~OF_CHILDREN:
+        raise broken("enter-order", index, step, "not all of these act on the same process")
+    walk.namespaces |= kinds
+    walk.in_user = walk.in_user or bool(kinds & CLONE_NEWUSER)
+
+
+def _sync(walk: Walk, index: int, step: Step) -> None:
+    if step.args[0] != SYNC_ATTACHED or not walk.cloned or not walk.certain:
+        raise broken("enter-order", index, step, "the host attaches the child")
+    walk.attached = True
+
+
+def _fchdir(walk: Walk, index: int, step: Step) -> None:
+    """Only to the root that is inherited, and chroot(2) follows at once."""
+    assert isinstance(walk, EnterWalk)
+    after = walk.steps[index + 1] if index + 1 < len(walk.steps) else step
+    if type(step.args[0]) is Reg or step.args[0] not in walk.held or not walk.certain or after.call != "chroot":
+        raise broken("enter-order", index, step, "it could be a folder of the host's")
+
+
+def _chroot(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    before = walk.steps[index - 1]
+    if before.call != "fchdir" or step.args != (".",) or not walk.certain or not walk.attached:
+        raise broken("enter-order", index, step, "the root is the container's first process's")
+    walk.rooted = walk.detached = True
+
+
+def _close(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    if walk.certain and type(step.args[0]) is int:
+        walk.held.discard(step.args[0])
+    check = ORDER_CHECKS["close"]
+    assert check
+    check(walk, index, step)
+
+
+def _prctl(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    if step.args[0] == PR_SET_DUMPABLE:
+        walk.hidden = walk.certain and step.args[1] == 0
+    else:
+        _credentials(walk, index, step)
+
+
+def _credentials(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    if walk.held or not walk.rooted:
+        raise broken("enter-order", index, step, "it has not entered, or still holds what it entered by")
+    _check(walk, index, step)
+
+
+def _check(walk: Walk, index: int, step: Step) -> None:
+    check = _RIGHTS[step.call]
+    assert check
+    check(walk, index, step)
+
+
+def _setgroups(walk: Walk, index: int, step: Step) -> None:
+    """The caller's groups may go early."""
+    if walk.cloned:
+        _credentials(walk, index, step)
+    else:
+        _check(walk, index, step)
+
+
+def _own_procfs(walk: Walk, index: int, step: Step) -> None:
+    """No file system but one, which is mounted nowhere, and where the kernel's word is the host's."""
+    if step.args[0] != "proc" or not walk.attached or walk.detached:
+        raise broken("enter-order", index, step, "it needs a procfs at most, before it enters")
+    check = MOUNT_CHECKS["fsopen"]
+    assert check
+    check(walk, index, step)
+
+
+_OWN: dict[str, Check] = {
+    "chroot": _chroot,
+    "clone3": _clone,
+    "close": _close,
+    "fchdir": _fchdir,
+    "prctl": _prctl,
+    "setns": _setns,
+    "sync": _sync,
+    "fsopen": _own_procfs,
+    "setgroups": _setgroups,
+    **dict.fromkeys(("capset", "setresgid", "setresuid"), _credentials),
+}
+_KNOWN = ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS
+_RIGHTS = {call: _KNOWN[call] for call in ("capset", "prctl", "setgroups", "setresgid", "setresuid")}
+_SHARED = (
+    *"chdir close_range dup3 execve expect getcwd keyctl load prlimit64 rt_sigaction seccomp setsid umask".split(),
+    *"fsconfig fsmount openat2 write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
+)
+_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED} | _OWN)
+
+
+def verify_enter(plan: Plan, rights: str) -> None:
+    """Raise PlanError, naming rule and step, for the first rule that a hook's plan breaks."""
+    prove(plan, EnterWalk(plan, rights), _CALLS)

@@ -1,0 +1,286 @@
+"""Plans of hooks: what they do, and each of their safety rules broken by a damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from plan.damage import argument, drop, find, find_last, insert, like, move, step
+from support import default_config
+
+from ocirt.config.load import Config
+from ocirt.errors import PlanError
+from ocirt.plan.decode import SIGNATURES
+from ocirt.plan.encode import encode
+from ocirt.plan.enter import CALLER, PROGRAM, ROOT, Entrance, compile_hook, inherited_to_enter
+from ocirt.plan.facts import Facts
+from ocirt.plan.kernel import (
+    CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_PARENT,
+)
+from ocirt.plan.step import Plan, Reg, Vector
+from ocirt.plan.verify import RULES
+from ocirt.plan.verify_enter import ENTER_RULES, verify_enter
+
+KIND = {CALLER: "createRuntime", ROOT: "createContainer", PROGRAM: "startContainer"}
+OF_ITS_OWN = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
+
+
+def hook_plan(rights: str, *, namespaces: int = OF_ITS_OWN, into_cgroup: bool = False, **hook: object) -> Plan:
+    config = default_config(user={"uid": 1000, "gid": 1000, "umask": 0o22})
+    config["hooks"] = {KIND[rights]: [{"path": "/bin/hook", **hook}]}
+    entrance = None if rights == CALLER else Entrance(namespaces, into_cgroup=into_cgroup)
+    return compile_hook(
+        Config(config, "", "/bundle"), Facts(), entrance, rights=rights, kind=KIND[rights], index=0, folder="/folder"
+    )
+
+
+def calls(plan: Plan) -> list[str]:
+    return [step.call for step in plan.steps]
+
+
+@pytest.mark.parametrize("rights", KIND)
+@pytest.mark.parametrize("namespaces", [0, OF_ITS_OWN, OF_ITS_OWN | CLONE_NEWUSER, CLONE_NEWNET])
+@pytest.mark.parametrize("into_cgroup", [False, True])
+def test_every_plan_is_safe_and_can_be_encoded(rights: str, namespaces: int, into_cgroup: bool) -> None:
+    plan = hook_plan(rights, namespaces=namespaces, into_cgroup=into_cgroup)
+    verify_enter(plan, rights)
+    assert encode(plan).content
+    assert set(calls(plan)) <= set(SIGNATURES), "explain can show them"
+
+
+def test_a_hook_of_the_runtime_joins_nothing_and_runs_in_its_folder() -> None:
+    plan = hook_plan(CALLER)
+    assert not {"setns", "chroot", "capset", "setresuid"} & set(calls(plan))
+    assert plan.steps[find(plan, "chdir")].args == ("/folder",)
+
+
+def test_path_arguments_and_environment() -> None:
+    for hook, args, env in (
+        ({}, ("/bin/hook",), ()),
+        ({"args": [], "env": None}, ("/bin/hook",), ()),
+        ({"args": ["a", ""], "env": ["A=1", "A=2"]}, ("a", ""), ("A=1", "A=2")),
+    ):
+        path, given_args, given_env = hook_plan(CALLER, **hook).steps[-1].args
+        assert path == "/bin/hook"
+        assert isinstance(given_args, Vector) and isinstance(given_env, Vector)
+        assert (given_args.items, given_env.items) == (args, env)
+
+
+def test_pid_is_joined_before_the_clone_and_all_others_after_the_host_has_attached_it() -> None:
+    """In the container's cgroup namespace, clone3 could not put it into the cgroup."""
+    plan = hook_plan(ROOT, into_cgroup=True)
+    assert [(one.call, one.args) for one in plan.steps if one.call in ("setns", "clone3", "sync", "chroot")] == [
+        ("setns", (4, CLONE_NEWPID)),
+        ("clone3", (CLONE_PARENT | CLONE_INTO_CGROUP, 6)),
+        ("sync", (1,)),
+        ("setns", (4, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWCGROUP)),
+        ("chroot", (".",)),
+    ]
+
+
+def test_what_is_inherited_is_closed_before_rights_go() -> None:
+    plan = hook_plan(PROGRAM, into_cgroup=True)
+    closed = [one.args[0] for one in plan.steps[: find(plan, "capset")] if one.call == "close"]
+    numbers = inherited_to_enter(Entrance(0, into_cgroup=True))
+    assert closed == [numbers["first"], numbers["root"], numbers["cgroup"]]
+
+
+# Damages
+
+Damage = Callable[[Plan], None]
+DAMAGES: list[tuple[str, str, str, Damage]] = []
+
+
+def breaks(rule: str, what: str, rights: str = PROGRAM) -> Callable[[Damage], Damage]:
+    def note(damage: Damage) -> Damage:
+        DAMAGES.append((rule, what, rights, damage))
+        return damage
+
+    return note
+
+
+@breaks("first-act", "the caller's descriptors stay")
+def _(plan: Plan) -> None:
+    drop(plan, 0)
+
+
+@breaks("enter-order", "a new namespace")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "clone3"), 0, CLONE_PARENT | CLONE_NEWNS)
+
+
+@breaks("enter-order", "no child of the host's")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "clone3"), 0, 0)
+
+
+@breaks("enter-order", "two clones")
+def _(plan: Plan) -> None:
+    at = find(plan, "clone3")
+    insert(plan, at, plan.steps[at])
+
+
+@breaks("enter-order", "the pid namespace after the clone")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "setns"), find(plan, "sync"))
+
+
+@breaks("enter-order", "the other namespaces before the host's part", ROOT)
+def _(plan: Plan) -> None:
+    move(plan, find_last(plan, "setns"), find(plan, "sync"))
+
+
+@breaks("enter-order", "a namespace after the root")
+def _(plan: Plan) -> None:
+    at = find(plan, "chroot")
+    insert(plan, at + 1, like(plan, at, "setns", 4, CLONE_NEWNET))
+
+
+@breaks("enter-order", "namespaces by a descriptor that was not given for it")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "setns"), 0, 3)
+
+
+@breaks("enter-order", "pid and others at once")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "setns"), 1, CLONE_NEWPID | CLONE_NEWNET)
+
+
+@breaks("enter-order", "the root stays the host's", ROOT)
+def _(plan: Plan) -> None:
+    at = find(plan, "fchdir")
+    drop(plan, at)
+    drop(plan, at)
+
+
+@breaks("enter-order", "chroot to where it is")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "fchdir"))
+
+
+@breaks("enter-order", "chroot to a path")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "chroot"), 0, "/")
+
+
+@breaks("enter-order", "the root is a register's", ROOT)
+def _(plan: Plan) -> None:
+    at = find(plan, "fchdir")
+    insert(plan, at, like(plan, at, "umask", 0, result=Reg(0, "umask")))
+    argument(plan, at + 1, 0, Reg(0, "umask"))
+
+
+@breaks("enter-order", "a pidfd survives to the credentials")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "close", where=lambda one: one.args == (4,)))
+
+
+@breaks("enter-order", "the root's descriptor survives", ROOT)
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "close", where=lambda one: one.args == (5,)))
+
+
+@breaks("enter-order", "no meeting with the host")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "sync"), 0, 2)
+
+
+@breaks("host-met", "no meeting at all", CALLER)
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "sync"))
+
+
+@breaks("enter-hidden", "it can be traced")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "prctl"))
+
+
+@breaks("enter-hidden", "it can be traced again", ROOT)
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "prctl"), 1, 1)
+
+
+@breaks("enter-nothing", "a hook of the runtime's in the container", CALLER)
+def _(plan: Plan) -> None:
+    at = find(plan, "sync")
+    insert(plan, at + 1, like(plan, at, "setns", 4, CLONE_NEWNET))
+
+
+@breaks("enter-rights", "the host's rights")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "capset"))
+
+
+@breaks("credentials-order", "the uid after the capabilities")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "setresuid"), find(plan, "capset"))
+
+
+@breaks("pivot-before-code", "the working directory is not checked")
+def _(plan: Plan) -> None:
+    at = find(plan, "getcwd")
+    drop(plan, at)
+    drop(plan, at)
+
+
+@breaks("privileges-gone", "a namespace after the credentials")
+def _(plan: Plan) -> None:
+    at = find(plan, "capset")
+    insert(plan, at + 1, like(plan, at, "setns", 4, CLONE_NEWNET))
+
+
+@breaks("calls-known", "a mount", ROOT)
+def _(plan: Plan) -> None:
+    insert(plan, len(plan.steps) - 2, step("open_tree", -100, "/", 1, pointer=plan.steps[-1].pointer))
+
+
+@breaks("enter-order", "a file system of its own", ROOT)
+def _(plan: Plan) -> None:
+    at = find(plan, "sync")
+    insert(plan, at + 1, like(plan, at, "fsopen", "tmpfs", 0))
+
+
+@breaks("calls-known", "a file", ROOT)
+def _(plan: Plan) -> None:
+    insert(plan, len(plan.steps) - 2, step("mkdirat", -100, "/x", 0o755, pointer=plan.steps[-1].pointer))
+
+
+@breaks("descriptors-closed", "descriptors survive", CALLER)
+def _(plan: Plan) -> None:
+    drop(plan, find_last(plan, "close_range"))
+
+
+@breaks("execve-last", "no program", CALLER)
+def _(plan: Plan) -> None:
+    drop(plan, len(plan.steps) - 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "rights", "damage"),
+    [pytest.param(rule, rights, damage, id=f"{rule}: {what}") for rule, what, rights, damage in DAMAGES],
+)
+def test_a_damaged_plan_is_refused_by_its_rule(rule: str, rights: str, damage: Damage) -> None:
+    plan = hook_plan(rights)
+    verify_enter(plan, rights)
+    damage(plan)
+    with pytest.raises(PlanError) as refused:
+        verify_enter(plan, rights)
+    assert refused.value.message.startswith(f"safety rule {rule}:"), refused.value.message
+
+
+def test_in_a_user_namespace_it_is_nobody_of_the_host_s() -> None:
+    plan = hook_plan(ROOT, namespaces=OF_ITS_OWN | CLONE_NEWUSER)
+    drop(plan, find(plan, "setresuid"))
+    with pytest.raises(PlanError, match="safety rule credentials-order"):
+        verify_enter(plan, ROOT)
+
+
+def test_every_rule_of_its_own_is_broken_by_some_damage() -> None:
+    broken = {rule for rule, *_ in DAMAGES}
+    assert set(ENTER_RULES) <= broken <= set(ENTER_RULES) | set(RULES)
