@@ -182,7 +182,7 @@ _PROCESS = record(
         "oomScoreAdj": integer(-1000, 1000),
         "scheduler": _SCHEDULER,
         "selinuxLabel": string,
-        "ioPriority": record({"class": string, "priority": integer(0, 7)}, ("class",)),
+        "ioPriority": record({"class": string, "priority": integer(0, 7)}, ("class", "priority")),
         "execCPUAffinity": record({"initial": string, "final": string}),
     },
     ("cwd", "user"),

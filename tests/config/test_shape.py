@@ -273,6 +273,27 @@ def test_unknown_properties_are_ignored() -> None:
     check_shape(document)
 
 
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("/process/commandLine", {"neither": 1}),
+        ("/process/user/username", 7),
+        ("/linux/intelRdt/enableCMT", True),
+        ("/linux/intelRdt/enableMBM", False),
+    ],
+)
+def test_properties_of_other_platforms_and_of_older_versions_are_ignored(pointer: str, value: Any) -> None:
+    """Windows' two, whatever they are; and the two that 1.3 removed, whose type is still known."""
+    spec = default_spec()
+    spec["linux"]["intelRdt"] = {}
+    *parents, last = pointer.split("/")[1:]
+    place: Any = spec
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    check_shape(spec)
+
+
 def test_an_empty_annotation_key_is_refused() -> None:
     assert refusal(with_value(["annotations"], {"": "x"})).pointer == "/annotations/"
 

@@ -98,7 +98,7 @@ def test_a_policy_that_no_kernel_has(runtime: Runtime, bundle: Bundle) -> None:
     [
         ({"class": "IOPRIO_CLASS_BE", "priority": 7}, 2 << 13 | 7),
         ({"class": "IOPRIO_CLASS_RT", "priority": 0}, 1 << 13),
-        ({"class": "IOPRIO_CLASS_IDLE"}, 3 << 13),
+        ({"class": "IOPRIO_CLASS_IDLE", "priority": 0}, 3 << 13),
     ],
     ids=lambda value: value.get("class") if isinstance(value, dict) else "",
 )
