@@ -124,6 +124,7 @@ REQUIRED = {
     "/linux/devices/0/type",
     "/process/scheduler/policy",
     "/process/ioPriority/class",
+    "/process/ioPriority/priority",
     "/linux/personality/domain",
     "/linux/memoryPolicy/mode",
     "/linux/resources/blockIO/weightDevice/0/major",
