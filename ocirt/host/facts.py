@@ -126,10 +126,12 @@ def gather(
     window: tuple[int, int] | None = None,
     descriptors: dict[str, int],
     cached: bool = True,
+    preserved: int = 0,
 ) -> Facts:
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
+    preserved: how many descriptors, from 3 on, are handed on to the program.
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
     machine = posix.uname().machine
@@ -165,6 +167,7 @@ def gather(
         joined=tuple(joined),
         shared=tuple(shared),
         security_modules=modules,
+        preserved=preserved,
         user_maps=user_maps(config, descriptors),
         wait_for_start=wait_for_start,
         window=window,

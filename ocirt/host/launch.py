@@ -12,6 +12,7 @@ from fcntl import fcntl
 
 from ocirt.errors import Error, KernelError
 from ocirt.host.memfd import sealed
+from ocirt.plan.inherited import CONTROL
 from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, OP_CLONE, PATCH, REPLY
 from ocirt.state.process import INIT_NAME, has_executed
 
@@ -58,18 +59,25 @@ class Init:
         self, image: bytes, numbers: Mapping[str, int], descriptors: Mapping[str, int], stdio: Sequence[int]
     ) -> None:
         """Start it. `numbers` (of plan.inherited) says which descriptors it has, `descriptors` what those besides
-        control and plan are; `stdio` becomes 0, 1, 2."""
+        control and plan are; `stdio` becomes 0, 1, 2. What lies between these and control is our own,
+        and handed on."""
         program = sealed(INIT_NAME, image, executable=True)
         plan = sealed("ocirt-plan", self.encoded.content)
         sources = {**descriptors, "control": self._theirs.fileno(), "plan": plan}
         moved = []
         try:
             actions: list[tuple[int, int, int]] = []
-            for number, source in [*enumerate(stdio), *((numbers[name], sources[name]) for name in numbers)]:
-                high = fcntl(source, F_DUPFD_CLOEXEC, HIGH)
+            preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
+            above = HIGH + len(preserved)
+            for number, source in [
+                *enumerate(stdio),
+                *preserved,
+                *((numbers[name], sources[name]) for name in numbers),
+            ]:
+                high = fcntl(source, F_DUPFD_CLOEXEC, above)
                 moved.append(high)
                 actions.append((posix.POSIX_SPAWN_DUP2, high, number))
-            high = fcntl(program, F_DUPFD_CLOEXEC, HIGH)
+            high = fcntl(program, F_DUPFD_CLOEXEC, above)
             moved.append(high)
             self._mask = pthread_sigmask(SIG_BLOCK, ENDING)
             self._spawned = posix.posix_spawn(

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 RARE = {"scheduler", "ioPriority", "personality", "memoryPolicy"}
 """Of process and linux: what scheduling.py sets."""
 
+KEEP_GROUPS = "run.oci.keep_original_groups"
+"""crun's annotation, which podman sets for --group-add keep-groups: the caller's additional groups stay."""
+
 
 class Scope:
     """What the concerns share while one plan is compiled: the inputs, and the registers that they leave each other."""
@@ -65,6 +68,7 @@ class Scope:
         self.parameters: Reg | None = None  # a whole procfs that was mounted before the clone
         self.warnings: list[str] = []
         self.home: Slot | None = None
+        self.listen_pid: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str, bool]] = []
         self._has_met_cgroups = False
 
@@ -76,19 +80,21 @@ class Scope:
 
 
 class Compiled:
-    """A plan, the slot for HOME if it has one, and what the user should know."""
+    """A plan, the slots for HOME and LISTEN_PID if it has them, and what the user should know."""
 
-    __slots__ = ("home", "plan", "warnings")
+    __slots__ = ("home", "listen_pid", "plan", "warnings")
 
-    def __init__(self, plan: Plan, home: Slot | None, warnings: list[str]) -> None:
+    def __init__(self, plan: Plan, home: Slot | None, listen_pid: Slot | None, warnings: list[str]) -> None:
         self.plan = plan
         self.home = home
+        self.listen_pid = listen_pid
         self.warnings = warnings
 
 
 def compile_plan(config: Config, facts: Facts) -> Compiled:
     """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
-    plan = Plan(facts.machine, control=CONTROL)
+    plan = Plan(facts.machine, control=CONTROL + facts.preserved)
+    plan.keeps_groups = (config.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
     scope = Scope(config, facts, plan)
     plan.section("beginning")
     reset(scope)
@@ -183,6 +189,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     plan.sync(SYNC_READY)
     if proc and facts.wait_for_start:
         _wait_for_start(scope, proc)
+    process.lower_files(scope)
     process.set_umask(scope)
     process.close_descriptors(scope)
     # Last, because the profile may forbid any call but the start of the program itself.
@@ -191,7 +198,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
 
         seccomp.load(scope)
     process.execute(scope, program, environment)
-    return Compiled(plan, scope.home, scope.warnings)
+    return Compiled(plan, scope.home, scope.listen_pid, scope.warnings)
 
 
 def _take_procfs(scope: Scope) -> Reg | None:
@@ -204,7 +211,7 @@ def _take_procfs(scope: Scope) -> Reg | None:
     is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
     if "pid" in scope.new or not (scope.facts.wait_for_start or is_labelled):
         plan.at("", "keep the plan's number free")
-        plan.call("dup3", CONTROL, scope.inherited["plan"], O_CLOEXEC)
+        plan.call("dup3", plan.control, scope.inherited["plan"], O_CLOEXEC)
     else:
         proc = open_proc(plan)
     if scope.linux.get("sysctl") and "pid" not in scope.new:
@@ -271,7 +278,7 @@ def _wait_for_start(scope: Scope, proc: Reg) -> None:
     has to be opened anew. From then on `start` is told of failures; its end-of-file is the successful execve."""
     plan = scope.plan
     plan.at("", "wait for start")
-    plan.call("close", CONTROL)
+    plan.call("close", plan.control)
     fifo = plan.open("fifo", "openat", proc, f"self/fd/{scope.inherited['fifo']}", O_WRONLY | O_CLOEXEC)
     plan.channel(fifo)
     plan.close(proc)

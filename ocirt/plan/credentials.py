@@ -21,6 +21,8 @@ from ocirt.plan.kernel import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirt.plan.compile import Scope
 
 _POINTER = "/process/capabilities"
@@ -43,15 +45,24 @@ def change_user(scope: Scope) -> None:
     plan.at("/process/user/uid", "keep capabilities over the change of user")
     plan.call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
     groups = user.get("additionalGids") or ()
-    plan.at("/process/user/additionalGids", "set the additional groups")
-    # In a joined user namespace it may be denied; then there are no groups, because they went before it was joined.
-    denied = (EPERM,) if not groups and "user" in scope.joined else ()
-    plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0, ignore=denied)
+    if plan.keeps_groups:
+        if groups:
+            scope.warnings.append("/process/user/additionalGids: the caller's groups are kept instead, by annotation")
+    else:
+        _set_groups(scope, groups)
     gid, uid = user["gid"], user["uid"]
     plan.at("/process/user/gid", f"become group {gid}")
     plan.call("setresgid", gid, gid, gid)
     plan.at("/process/user/uid", f"become user {uid}")
     plan.call("setresuid", uid, uid, uid)
+
+
+def _set_groups(scope: Scope, groups: Sequence[int]) -> None:
+    plan = scope.plan
+    plan.at("/process/user/additionalGids", "set the additional groups")
+    # In a joined user namespace it may be denied; then there are no groups, because they went before it was joined.
+    denied = (EPERM,) if not groups and "user" in scope.joined else ()
+    plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0, ignore=denied)
 
 
 def set_capabilities(scope: Scope) -> None:

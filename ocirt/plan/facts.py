@@ -68,6 +68,7 @@ class Facts:
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
     security_modules   of "apparmor" and "selinux" those that are enabled; looked up only for who names one of them
+    preserved          how many descriptors, from 3 on, are handed on to the program (LISTEN_FDS)
     user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
     seccomp            the compiled filter of linux.seccomp
@@ -83,6 +84,7 @@ class Facts:
         "last_capability",
         "machine",
         "permitted",
+        "preserved",
         "pure_v2",
         "rootfs",
         "seccomp",
@@ -111,6 +113,7 @@ class Facts:
         joined: tuple[str, ...] = (),
         shared: tuple[str, ...] = (),
         security_modules: tuple[str, ...] = (),
+        preserved: int = 0,
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -130,6 +133,7 @@ class Facts:
         self.joined = joined
         self.shared = shared
         self.security_modules = security_modules
+        self.preserved = preserved
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

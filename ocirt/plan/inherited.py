@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from ocirt.plan.facts import Facts
 
 CONTROL = 3
-"""The socket to the host."""
+"""The socket to the host, unless descriptors are handed on to the program: these come first."""
 
 
 MOST_INHERITED = 200
@@ -15,7 +15,7 @@ MOST_INHERITED = 200
 
 
 def inherited(facts: Facts) -> dict[str, int]:
-    """name → number: control, then what this run needs, and the plan itself last.
+    """name → number: control, after what is handed on to the program, then what this run needs; the plan itself last.
 
     Last, because init closes the plan when it has mapped it: its number is then the lowest free one, and all that
     the plan opens lies at or above it, where one close_range(2) clears it away.
@@ -30,4 +30,5 @@ def inherited(facts: Facts) -> dict[str, int]:
     names += [f"{kind} namespace" for kind in facts.joined]
     names += [f"user map {index}" for index in range(facts.user_maps)]
     names.append("plan")
-    return {name: CONTROL + index for index, name in enumerate(names)}
+    first = CONTROL + facts.preserved
+    return {name: first + index for index, name in enumerate(names)}

@@ -134,6 +134,9 @@ S_IFREG = 0o100000
 # keyctl(2)
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
+# getrlimit(2)
+RLIMIT_NOFILE = 7
+
 # ioprio_set(2), sched_setattr(2)
 IOPRIO_WHO_PGRP = 2
 IOPRIO_CLASS_SHIFT = 13

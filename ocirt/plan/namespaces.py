@@ -124,7 +124,8 @@ def become_root(scope: Scope) -> None:
 def be_root(scope: Scope, pointer: str) -> None:
     plan = scope.plan
     plan.at(pointer, "become root in the user namespace")
-    plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
+    if not plan.keeps_groups:
+        plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
     plan.call("setresgid", 0, 0, 0)
     plan.call("setresuid", 0, 0, 0)
 

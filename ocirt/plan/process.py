@@ -18,15 +18,18 @@ from ocirt.plan.kernel import (
     F_OK,
     LAST_DESCRIPTOR,
     RLIMIT,
+    RLIMIT_NOFILE,
     X_OK,
 )
 from ocirt.plan.masks import ABSENT
 from ocirt.plan.paths import open_target, parts_of
 from ocirt.plan.step import Buffer, Field, Label, Slot, Vector
-from ocirt.plan.tags import FD_PASSWD
+from ocirt.plan.tags import FD_PASSWD, SYNC_ATTACHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.plan.compile import Scope
     from ocirt.plan.step import Reg
 
@@ -40,6 +43,12 @@ def environment(scope: Scope) -> list[str | Slot]:
     for entry in scope.process.get("env") or ():
         last[entry.partition("=")[0]] = entry
     entries: list[str | Slot] = list(last.values())
+    if scope.facts.preserved:
+        entries = [entry for name, entry in last.items() if name not in ("LISTEN_FDS", "LISTEN_PID")]
+        entries.append(f"LISTEN_FDS={scope.facts.preserved}")
+        # init is 1 in a pid namespace of its own, and the host knows what it is in another.
+        scope.listen_pid = None if "pid" in scope.new else Slot("LISTEN_PID=", 10)
+        entries.append(scope.listen_pid or "LISTEN_PID=1")
     if "HOME" not in last:
         scope.home = Slot("HOME=", PATH_MAX)
         entries.append(scope.home)
@@ -71,9 +80,33 @@ def send_passwd(scope: Scope) -> None:
 def set_limits(scope: Scope) -> None:
     """After what opens anything of ours (RLIMIT_NOFILE may be small), before the right to raise limits is gone."""
     plan = scope.plan
+    if scope.process.get("rlimits") and "user" in scope.joined and not scope.facts.attached_late:
+        plan.at("/process/rlimits", "wait for the host to raise the hard limits")
+        plan.sync(SYNC_ATTACHED)
     for index, limit in enumerate(scope.process.get("rlimits") or ()):
-        plan.at(f"/process/rlimits/{index}", f"set {limit['type']} to {limit['soft']}, at most {limit['hard']}")
-        plan.call("prlimit64", 0, RLIMITS[limit["type"]], RLIMIT.pack(limit["soft"], limit["hard"]), 0)
+        soft, hard = limit["soft"], limit["hard"]
+        plan.at(f"/process/rlimits/{index}", f"set {limit['type']} to {soft}, at most {hard}")
+        if _hinders(scope, limit):
+            soft, hard = max(soft, _files(scope)), max(hard, _files(scope))
+        plan.call("prlimit64", 0, RLIMITS[limit["type"]], RLIMIT.pack(soft, hard), 0)
+
+
+def lower_files(scope: Scope) -> None:
+    """A limit on open files with which init could not have opened the FIFO of `start`. To lower one is no privilege."""
+    plan = scope.plan
+    for index, limit in enumerate(scope.process.get("rlimits") or ()):
+        if _hinders(scope, limit):
+            plan.at(f"/process/rlimits/{index}", f"lower {limit['type']} to {limit['soft']}, at most {limit['hard']}")
+            plan.call("prlimit64", 0, RLIMIT_NOFILE, RLIMIT.pack(limit["soft"], limit["hard"]), 0)
+
+
+def _hinders(scope: Scope, limit: dict[str, Any]) -> bool:
+    return limit["type"] == "RLIMIT_NOFILE" and limit["soft"] < _files(scope) and scope.facts.wait_for_start
+
+
+def _files(scope: Scope) -> int:
+    """More than the numbers of the descriptors that init has while it waits, and one more."""
+    return scope.plan.inherited + 8
 
 
 def enter_directory(scope: Scope) -> None:
@@ -151,9 +184,9 @@ def find_program(scope: Scope) -> Reg:
 
 
 def close_descriptors(scope: Scope) -> None:
-    """Nothing above stderr survives execve: the very last descriptors were opened before this."""
+    """Nothing above stderr and what is handed on survives execve: the very last descriptors were opened before this."""
     scope.plan.at("", "let no descriptor reach the program")
-    scope.plan.call("close_range", 3, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC)
+    scope.plan.call("close_range", scope.plan.control, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC)
 
 
 def set_umask(scope: Scope) -> None:

@@ -124,6 +124,7 @@ class Plan:
     def __init__(self, machine: str, *, control: int) -> None:
         self.machine = machine
         self.control = control
+        self.keeps_groups = False
         self.inherited = control  # the highest descriptor that init is given
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []

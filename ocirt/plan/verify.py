@@ -78,7 +78,7 @@ _SPECIAL = {
 # What may follow the first credentials step.
 _LATE = {
     *"prctl setgroups setresgid setresuid capset chdir getcwd faccessat2 load expect sync close openat".split(),
-    *("report to", "umask", "close_range", "mmap", "seccomp", "wait", "execve"),
+    *("report to", "umask", "prlimit64", "close_range", "mmap", "seccomp", "wait", "execve"),
 }
 # call → the errnos that a plan may tolerate; () stands for any.
 _HARMLESS: dict[str, tuple[int, ...]] = {

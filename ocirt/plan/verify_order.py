@@ -23,6 +23,7 @@ from ocirt.plan.kernel import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     RLIMIT,
+    RLIMIT_NOFILE,
     SCHED_ATTR,
     SIGACTION_SIZE,
     SIGSET_SIZE,
@@ -76,6 +77,7 @@ class Walk:
         self.steps = plan.steps
         self.shared = plan.shared
         self.inherited = plan.inherited
+        self.control = plan.control
         self.certain = False
         self.inside: set[int] = set()
         self.procfs: set[int] = set()
@@ -83,13 +85,14 @@ class Walk:
         self.peers: set[int] = set()
         self.files: set[int] = set()
         self.root = self.place = -1
-        self.roots: list[str] = []
+        # The configuration may ask for the caller's groups; then they are touched nowhere.
+        self.roots: list[str] = ["setgroups"] if plan.keeps_groups else []
         self.stage = self.entered = 0
         self.reached = ""
         self.rights = (0, 0, 0)
         self.raised = self.filtered = False
         self.words = -1
-        self.seen: set[str] = set()
+        self.seen: set[str] = set(self.roots)
         self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
@@ -254,7 +257,7 @@ def _close(walk: Walk, index: int, step: Step) -> None:
 
 
 def _close_range(walk: Walk, index: int, step: Step) -> None:
-    walk.closed = walk.certain and step.args == (3, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC)
+    walk.closed = walk.certain and step.args == (walk.control, LAST_DESCRIPTOR, CLOSE_RANGE_CLOEXEC)
 
 
 def _dup3(walk: Walk, index: int, step: Step) -> None:
@@ -338,6 +341,8 @@ def _sigaction(walk: Walk, index: int, step: Step) -> None:
 
 def _prlimit64(walk: Walk, index: int, step: Step) -> None:
     limit = step.args[2]
+    if walk.stage and step.args[:2] != (0, RLIMIT_NOFILE):
+        raise broken("privileges-gone", index, step, f"it has no place after {walk.reached}")
     if type(limit) is not bytes or len(limit) != RLIMIT.size:
         raise broken("buffers-bounded", index, step, "struct rlimit64 has another size")
 

@@ -102,6 +102,7 @@ class Creation:
                 wait_for_start=wait_for_start,
                 window=window,
                 descriptors=self._descriptors,
+                preserved=_handed_over(),
             )
             self.compiled = compile_plan(self.config, self.facts)
             if linux.get("intelRdt"):
@@ -264,6 +265,11 @@ class Creation:
             from ocirt.host.namespaces import write_maps
 
             write_maps(pid, self.config.spec["linux"])
+        limits = self.config.spec["process"].get("rlimits")
+        if limits and (self._maps_ids or "user" in self.facts.joined):
+            from ocirt.host.limits import raise_limits
+
+            raise_limits(pid, limits)
         score = self.config.spec["process"].get("oomScoreAdj")
         if score is not None:  # 0 is a value
             from ocirt.host.oom import set_oom_score
@@ -373,8 +379,13 @@ class Creation:
 
     def release(self) -> None:
         """Let init go on."""
-        home = self.compiled.home
-        self.init.answer({home: self._home or b"/"} if home else {})
+        compiled = self.compiled
+        slots = {compiled.home: self._home or b"/"} if compiled.home else {}
+        if compiled.listen_pid:
+            from ocirt.host.activation import pid_within
+
+            slots[compiled.listen_pid] = pid_within(self.pid)
+        self.init.answer(slots)
         if self._agent:
             self._agent.serve(self.state, (self.init.channel,))
 
@@ -447,6 +458,15 @@ class Creation:
             finally:
                 self.entry.close()
         return []
+
+
+def _handed_over() -> int:
+    """How many descriptors a service manager gave us for the container."""
+    if b"LISTEN_FDS" not in posix.environ:
+        return 0
+    from ocirt.host.activation import handed_over
+
+    return handed_over()
 
 
 def _counted(error: Error, bundle: str) -> Error:

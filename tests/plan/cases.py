@@ -234,6 +234,18 @@ def listed_devices_of_a_user(spec: dict[str, Any]) -> None:
     spec["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
 
 
+def handed_over(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    spec["process"]["env"] = ["LISTEN_PID=77", "A=1"]
+    spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "pid"]
+
+
+def keeping_groups(spec: dict[str, Any]) -> None:
+    user_namespace(spec)
+    spec["process"]["user"]["additionalGids"] = [5]
+    spec["annotations"] = {"run.oci.keep_original_groups": "1"}
+
+
 def labelled(spec: dict[str, Any]) -> None:
     """No kernel enforces both, but all that is written is here."""
     no_terminal(spec)
@@ -306,6 +318,8 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "sysctls-of-a-user": (sysctls_of_a_user, ON_V1),
     "devices": (listed_devices, ON_V1),
     "devices-of-a-user": (listed_devices_of_a_user, ON_V1),
+    "handed-over": (handed_over, ON_V1 | {"preserved": 2}),
+    "keeping-groups": (keeping_groups, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
     "labelled": (labelled, ON_V1 | {"wait_for_start": False, "security_modules": ("apparmor", "selinux")}),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),
     "seccomp": (filtered, ON_V1 | FILTER),

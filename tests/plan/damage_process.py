@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plan.damage import argument, breaks, find, insert, jump, like, root_of, tolerate
+from plan.damage import argument, breaks, drop, find, find_last, insert, jump, like, root_of, tolerate
 
 from ocirt.plan.kernel import (
     EACCES,
@@ -137,3 +137,32 @@ def _(plan: Plan) -> None:
 def _(plan: Plan) -> None:
     at = find(plan, "write", pointer="/process/apparmorProfile")
     jump(plan, at - 2, at + 1)
+
+
+# What is handed on, and groups that are kept.
+
+
+@breaks("descriptors-closed", "a descriptor of ours beside those that are handed on", "handed-over")
+def _(plan: Plan) -> None:
+    argument(plan, find_last(plan, "close_range"), 0, 6)
+
+
+@breaks("descriptors-closed", "what is handed on is closed, and what was to be closed is not", "handed-over")
+def _(plan: Plan) -> None:
+    argument(plan, find_last(plan, "close_range"), 0, 3)
+
+
+@breaks("credentials-order", "the groups are set although they are to be kept", "keeping-groups")
+def _(plan: Plan) -> None:
+    at = find_last(plan, "setresgid")
+    insert(plan, at, like(plan, at, "setgroups", 0, 0))
+
+
+@breaks("credentials-order", "the groups are kept although nobody asked for that")
+def _(plan: Plan) -> None:
+    drop(plan, find_last(plan, "setgroups"))
+
+
+@breaks("privileges-gone", "a limit is set after the credentials have changed", "limits")
+def _(plan: Plan) -> None:
+    argument(plan, find_last(plan, "prlimit64"), 1, 4)

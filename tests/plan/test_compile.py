@@ -346,3 +346,31 @@ def test_only_the_session_keyring_is_made_with_the_label() -> None:
     calls = [(step.call, step.args[1]) for step in plan.plan.steps if step.call in ("write", "keyctl")]
     assert [text for call, text in calls if call == "write"] == ["u:r:t:s0", "\n", "u:r:t:s0"]
     assert [call for call, _ in calls] == ["write", "keyctl", "write", "write"]
+
+
+# Descriptors that are handed on.
+
+
+def test_the_program_is_told_of_what_is_handed_on() -> None:
+    """Whatever the configuration said of it; and under which pid only the host knows, outside a pid namespace."""
+    plan = compiled(spec(env=["LISTEN_FDS=9", "LISTEN_PID=77", "A=1"]), preserved=2)
+    assert environment(plan)[:3] == ["A=1", "LISTEN_FDS=2", "LISTEN_PID=1"]
+    assert plan.listen_pid is None
+    plan = compile_case("handed-over")
+    assert environment(plan)[:3] == ["A=1", "LISTEN_FDS=2", "LISTEN_PID=[slot]"]
+    assert plan.listen_pid
+
+
+def test_what_is_handed_on_keeps_its_numbers() -> None:
+    assert inherited(Facts(preserved=2))["control"] == 5
+    plan = compile_case("handed-over").plan
+    assert plan.control == 5
+    assert [step.args[0] for step in plan.steps if step.call == "close_range"] == [plan.inherited + 1, 8, 5]
+
+
+def test_only_one_value_keeps_the_groups() -> None:
+    config = spec()
+    config["annotations"] = {"run.oci.keep_original_groups": "0"}
+    assert steps(compiled(config), "setgroups")
+    config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    assert not steps(compiled(config), "setgroups")
