@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _PROPAGATION = ("shared", "slave", "private", "unbindable")
 
 
+CONTEXTS = ("context", "fscontext", "defcontext", "rootcontext")
+"""mount(8), "context=context": SELinux' four kinds."""
+
+
 def check_root_mount(spec: dict[str, Any], linux: dict[str, Any]) -> None:
     """The specification has four values for rootfsPropagation; engines write the recursive ones, too."""
     value = linux.get("rootfsPropagation")
@@ -22,4 +26,11 @@ def check_root_mount(spec: dict[str, Any], linux: dict[str, Any]) -> None:
             f'unknown propagation "{value}"',
             pointer="/linux/rootfsPropagation",
             hint=f"one of {', '.join(_PROPAGATION)}, or with an r before it for all that is mounted below",
+        )
+    kind = (spec.get("annotations") or {}).get("run.oci.mount_context_type")
+    if linux.get("mountLabel") and kind and kind not in CONTEXTS:
+        raise ConfigError(
+            f'unknown context type "{kind}"',
+            pointer="/annotations/run.oci.mount_context_type",
+            hint=f"one of {', '.join(CONTEXTS)}",
         )

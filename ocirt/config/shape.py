@@ -300,7 +300,7 @@ _LINUX = record(
         "sysctl": mapping(string),
         "seccomp": record({}),  # its properties: config/seccomp.py, when there is a filter to compile
         "rootfsPropagation": string,
-        "mountLabel": later,
+        "mountLabel": string,
         "intelRdt": _INTEL_RDT,
         "personality": record({"domain": string, "flags": array(string)}, ("domain",)),
         "memoryPolicy": record({"mode": string, "nodes": string, "flags": array(string)}, ("mode",)),

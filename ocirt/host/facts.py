@@ -145,7 +145,8 @@ def gather(
 
             descriptors["words"] = make_words()
     modules: tuple[str, ...] = ()
-    if config.spec["process"].get("apparmorProfile") or config.spec["process"].get("selinuxLabel"):
+    process, linux = config.spec["process"], config.spec.get("linux") or {}
+    if process.get("apparmorProfile") or process.get("selinuxLabel") or linux.get("mountLabel"):
         from ocirt.host.lsm import security_modules
 
         modules = security_modules()

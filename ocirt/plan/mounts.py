@@ -35,11 +35,15 @@ if TYPE_CHECKING:
     from ocirt.plan.facts import Hierarchy
     from ocirt.plan.step import Plan, Reg
 
+_OWNERS = {"proc": "pid", "sysfs": "network"}
+"""Which namespace must be the user namespace's own for these to be mounted in it."""
 # Their super block is the kernel's or shared: only the mount itself is made readonly.
 PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
 
 
 def mount_all(scope: Scope) -> None:
+    if scope.linux.get("mountLabel") and "selinux" not in scope.facts.security_modules:
+        scope.warnings.append("/linux/mountLabel: SELinux is not enabled on this host: ignored")
     for index, mount in enumerate(scope.spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         options = _options(mount, pointer)
@@ -119,6 +123,14 @@ def _file_system(scope: Scope, kind: str, source: str, destination: str, options
 
 def _new(scope: Scope, kind: str, source: str, options: Options, pointer: str) -> Reg:
     """A detached mount of a new file system, with all its flags, and its id map if it has one."""
+    if scope.linux.get("mountLabel"):
+        from ocirt.plan.rare_mounts import label
+
+        label(scope, kind, options)
+    if kind == "devpts" and "user" in scope.new:
+        from ocirt.plan.rare_mounts import drop_unmapped_group
+
+        drop_unmapped_group(scope, options, pointer)
     if options.needs_mount2(source):
         from ocirt.plan.rare_mounts import create_by_mount2
 
@@ -198,6 +210,10 @@ def take_all(scope: Scope) -> None:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
                 taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
                 cut_off(plan, taken)
+        elif kind in ("proc", "sysfs") and "user" in scope.new and _OWNERS[kind] not in scope.new:
+            from ocirt.plan.rare_mounts import take_hosts
+
+            take_hosts(scope, kind, options, pointer)
         elif options.idmap:
             plan.at(pointer, f"make {kind} with an id map")
             if kind == "tmpfs":

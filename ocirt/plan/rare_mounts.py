@@ -22,10 +22,10 @@ from ocirt.plan.kernel import (
     MS_RDONLY,
     OPEN_TREE_CLOEXEC,
 )
-from ocirt.plan.mounts import PSEUDO, change, propagate
+from ocirt.plan.mounts import PSEUDO, change, copy, propagate
 from ocirt.plan.options import MAX_DATA
 from ocirt.plan.paths import make_target, open_target, parts_of
-from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT
+from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT, cut_off
 from ocirt.plan.step import Buffer, Field, Label
 from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, SYNC_COPY
 
@@ -154,3 +154,44 @@ def fill(scope: Scope, mount: Reg, destination: str, pointer: str) -> None:
     plan.sync(SYNC_COPY + int(pointer.rpartition("/")[2]))
     plan.close(directory)
     plan.place(absent)
+
+
+_UNLABELLED = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2")
+"""They have the policy's labels (mqueue's own is an attribute of its root, which a container may not need)."""
+
+
+def label(scope: Scope, kind: str, options: Options) -> None:
+    """linux.mountLabel as a file system's option: "context", or what crun's annotation says, unless it has one."""
+    if "selinux" not in scope.facts.security_modules or kind in _UNLABELLED:
+        return
+    if not any(key.endswith("context") for key, _ in options.data):
+        annotations = scope.spec.get("annotations") or {}
+        name = annotations.get("run.oci.mount_context_type") or "context"
+        options.data = [*options.data, (name, scope.linux["mountLabel"])]
+
+
+def drop_unmapped_group(scope: Scope, options: Options, pointer: str) -> None:
+    """devpts: gid=5, which every engine writes, is refused in a user namespace that does not map it."""
+    from ocirt.config.check_namespaces import host_id
+
+    for key, value in options.data:
+        if key == "gid" and value and value.isdigit() and host_id(scope.linux["gidMappings"], int(value)) is None:
+            options.data = [pair for pair in options.data if pair[0] != "gid"]
+            scope.warnings.append(f"{pointer}/options: gid={value} is not mapped in the user namespace: ignored")
+
+
+def take_hosts(scope: Scope, kind: str, options: Options, pointer: str) -> None:
+    """The host's own /proc or /sys, with all that is mounted below: a new one shows a pid or a network namespace, which
+    has to be the user namespace's own. /sys becomes readonly, because it shows what is the host's."""
+    path = "/proc" if kind == "proc" else "/sys"
+    scope.plan.at(pointer, f"take {path} from the host")
+    options.recursive = True
+    if kind == "sysfs":
+        options.below_set |= MOUNT_ATTR_RDONLY
+    scope.taken[pointer] = copy(scope, path, options)
+    cut_off(scope.plan, scope.taken[pointer])
+    owner = "pid" if kind == "proc" else "network"
+    scope.warnings.append(
+        f"{pointer}: {kind} in a user namespace needs a new {owner} namespace: the host's {path} instead"
+        + (", readonly" if kind == "sysfs" else "")
+    )

@@ -134,7 +134,6 @@ REQUIRED = {
     *(f"/linux/resources/network/priorities/0/{name}" for name in ("name", "priority")),
 }
 LATER = [
-    "/linux/mountLabel",
 ]
 """What a later issue brings. Whoever implements one removes its line here."""
 

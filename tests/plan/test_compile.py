@@ -21,6 +21,7 @@ from ocirt.plan.kernel import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     CLONE_PARENT,
+    MOUNT_ATTR,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_RAISE,
     PR_CAPBSET_DROP,
@@ -305,6 +306,69 @@ def test_the_propagation_of_the_root(value: str) -> None:
             "unbindable": ["make the root private", "make the root unbindable"],
         }[value]
     )
+
+
+LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+
+
+@pytest.mark.parametrize("name", ["context", "fscontext", "defcontext", "rootcontext"])
+def test_the_label_of_mounts_is_an_option_of_their_file_systems(name: str) -> None:
+    config = spec()
+    config["linux"]["mountLabel"] = LABEL
+    if name != "context":
+        config["annotations"] = {"run.oci.mount_context_type": name}
+    config["mounts"] += [
+        {"destination": "/own", "type": "tmpfs", "options": ["context=mine", "mode=700"]},
+        {"destination": "/quiet", "type": "tmpfs", "options": ["silent", "mode=700"]},
+        {"destination": "/bound", "source": "/data", "options": ["bind"]},
+    ]
+    plan = compiled(config, directories={"/data": True}, security_modules=("selinux",))
+    labelled = {step.pointer: step.args[3] for step in steps(plan, "fsconfig") if step.args[2] == name}
+    own = {"/mounts/7": "mine"} if name == "context" else {}
+    assert labelled == dict.fromkeys(("/mounts/1", "/mounts/2", "/mounts/3"), LABEL) | own
+    (quiet,) = steps(plan, "mount", "/mounts/8")
+    assert quiet.args[4] == f'mode=700,{name}="{LABEL}"'
+    assert not plan.warnings
+
+
+def test_without_selinux_a_label_is_ignored_with_a_warning() -> None:
+    config = spec()
+    config["linux"]["mountLabel"] = LABEL
+    plan = compiled(config)
+    assert not [step for step in steps(plan, "fsconfig") if step.args[2] == "context"]
+    assert plan.warnings == ["/linux/mountLabel: SELinux is not enabled on this host: ignored"]
+
+
+def in_user_namespace(*namespaces: str, size: int = 65536) -> dict[str, Any]:
+    config = spec()
+    config["linux"]["namespaces"] = [{"type": kind} for kind in ("user", "mount", *namespaces)]
+    config["linux"] |= {
+        name: [{"containerID": 0, "hostID": 100000, "size": size}] for name in ("uidMappings", "gidMappings")
+    }
+    config["hostname"] = ""
+    return config
+
+
+def test_proc_and_sysfs_of_namespaces_that_are_not_the_user_namespaces_own() -> None:
+    plan = compiled(in_user_namespace())
+    kinds = {step.args[0] for step in steps(plan, "fsopen", "/mounts")}
+    assert not kinds & {"proc", "sysfs"}
+    (proc,), (sysfs,) = steps(plan, "open_tree", "/mounts/0"), steps(plan, "open_tree", "/mounts/5")
+    assert (proc.args[1], sysfs.args[1]) == ("/proc", "/sys")
+    changes = [step.args[2:4] for step in steps(plan, "mount_setattr", "/mounts/5")]
+    assert (0x9000, MOUNT_ATTR.pack(1, 0, 0, 0)) in changes
+    assert [warning.partition(":")[0] for warning in plan.warnings] == ["/mounts/0", "/mounts/5"]
+    own = compiled(in_user_namespace("pid", "network"))
+    assert {"proc", "sysfs"} <= {step.args[0] for step in steps(own, "fsopen", "/mounts")}
+    assert not own.warnings
+
+
+def test_the_group_of_terminals_has_to_be_mapped() -> None:
+    given = [
+        [step.args[2:4] for step in steps(plan, "fsconfig", "/mounts/2") if step.args[2] == "gid"]
+        for plan in (compiled(in_user_namespace("pid", "network", size=size)) for size in (5, 6))
+    ]
+    assert given == [[], [("gid", "5")]]
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,35 @@ def test_a_tmpfs_has_the_mode_of_the_directory_under_it(runtime: Runtime, bundle
     assert done.out.split() == ["2750", "1777", "700"], done.err
 
 
+def test_the_hosts_proc_and_sys_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    """Without a pid and a network namespace of its own there is nothing else to show."""
+    from runtime.test_copyup import user_namespace
+
+    user_namespace(bundle)
+    bundle.config["linux"]["namespaces"] = [
+        one for one in bundle.config["linux"]["namespaces"] if one["type"] not in ("pid", "network")
+    ]
+    bundle.config["linux"]["maskedPaths"] = bundle.config["linux"]["readonlyPaths"] = []
+    done = runtime.sh(bundle, "readlink /proc/self/ns/net; ls /sys/class; touch /sys/x; cat /proc/self/mountinfo")
+    lines = done.out.splitlines()
+    assert lines[0] == os.readlink("/proc/self/ns/net"), done.err
+    assert "net" in lines
+    assert "Read-only file system" in done.err
+    found = {mount.place: mount for mount in map(Mount, (line for line in lines if " - " in line))}
+    assert found["/proc"].kind == "proc"
+    assert "ro" in found["/sys"].options
+    assert {"nosuid", "noexec", "nodev"} <= found["/sys"].options
+
+
+def test_terminals_in_a_small_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    from runtime.test_copyup import user_namespace
+
+    user_namespace(bundle)
+    for name in ("uidMappings", "gidMappings"):
+        bundle.config["linux"][name][0]["size"] = 3
+    assert mounts(runtime, bundle)["/dev/pts"].kind == "devpts"
+
+
 # Bind mounts
 
 
