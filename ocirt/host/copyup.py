@@ -71,7 +71,7 @@ class Owners:
 
         @contextmanager
         def as_root() -> Iterator[None]:
-            uid, gid = _known(self.uids, posix.geteuid()), _known(self.gids, posix.getegid())
+            uid, gid = _known(self.uids, posix.geteuid(), (0,)), _known(self.gids, posix.getegid(), (0,))
             if (uid, gid) == (posix.geteuid(), posix.getegid()):
                 yield
                 return
@@ -104,11 +104,11 @@ def _read_map(path: str) -> list[tuple[int, int, int]]:
         return [(int(first), int(outside), int(size)) for first, outside, size in map(str.split, file)]
 
 
-def _known(ranges: Sequence[tuple[int, int, int]], number: int) -> int:
-    """This id, if the namespace knows it; else the overflow id's, or else root's."""
+def _known(ranges: Sequence[tuple[int, int, int]], number: int, instead: Sequence[int] = (OVERFLOW, 0)) -> int:
+    """This id, if the namespace knows it; else the first that it knows of the container's own ids in `instead`."""
     if any(outside <= number < outside + size for _, outside, size in ranges):
         return number
-    for wanted in (OVERFLOW, 0):
+    for wanted in instead:
         for inside, outside, size in ranges:
             if inside <= wanted < inside + size:
                 return outside + wanted - inside

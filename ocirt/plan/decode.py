@@ -308,9 +308,11 @@ _TAGS = {
 
 
 def sync_tag(value: Argument, args: tuple[Argument, ...]) -> str:
-    """SYNC_COPY carries a mount's index."""
-    if type(value) is int and value >= tags.SYNC_COPY:
-        return f"SYNC_COPY+{value - tags.SYNC_COPY}"
+    """SYNC_COPY and SYNC_MAKE carry a mount's index."""
+    for name in ("SYNC_MAKE", "SYNC_COPY"):
+        first = getattr(tags, name)
+        if type(value) is int and value >= first:
+            return f"{name}+{value - first}"
     return _TAGS["SYNC_"].get(value, str(value)) if type(value) is int else plain(value)
 
 

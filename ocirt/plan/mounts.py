@@ -26,6 +26,7 @@ from ocirt.plan.kernel import (
 from ocirt.plan.options import Options, for_file_system, parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT, IN_ROOT_NO_SYMLINKS, make_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE, cut_off
+from ocirt.plan.tags import SYNC_MAKE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -267,7 +268,9 @@ def _bind(scope: Scope, source: str, destination: str, options: Options, pointer
     if mount is None:
         mount = copy(scope, _on_host(scope, source), options)
         _map_ids(scope, mount, options, pointer)
-    _put(scope, mount, destination, options, directory=directory)
+    # Files that engines bind, such as /etc/resolv.conf, are symlinks to what only a running system has.
+    ask = SYNC_MAKE + int(pointer.rpartition("/")[2])
+    _put(scope, mount, destination, options, directory=directory, ask=ask)
     scope.plan.close(mount)
 
 
@@ -276,7 +279,14 @@ def _is_link(scope: Scope, mount: dict[str, Any], options: Options) -> bool:
 
 
 def _put(
-    scope: Scope, mount: Reg, destination: str, options: Options, *, directory: bool = True, how: bytes = IN_ROOT
+    scope: Scope,
+    mount: Reg,
+    destination: str,
+    options: Options,
+    *,
+    directory: bool = True,
+    how: bytes = IN_ROOT,
+    ask: int = 0,
 ) -> None:
     """Move a detached mount onto its destination, then set its propagation (never together with other flags)."""
     plan = scope.plan
@@ -285,7 +295,7 @@ def _put(
 
         target = target_itself(scope, destination)
     else:
-        target = make_target(plan, scope.root, destination, directory=directory, how=how)
+        target = make_target(plan, scope.root, destination, directory=directory, how=how, ask=ask)
     if "mount" not in scope.new:  # in a detached tree only what is not attached yet can be changed
         propagate(plan, mount, options)
     plan.call("move_mount", mount, "", target, "", MOVE_MOUNT_BY_DESCRIPTOR)

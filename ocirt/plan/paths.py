@@ -18,6 +18,7 @@ from ocirt.plan.kernel import (
     S_IFREG,
 )
 from ocirt.plan.step import Label
+from ocirt.plan.tags import FD_ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ def open_target(
     return plan.open("target", "openat2", root, relative, how, HOW_SIZE, ignore=ignore, fail=absent)
 
 
-def make_target(plan: Plan, root: Reg, path: str, *, directory: bool, how: bytes = IN_ROOT) -> Reg:
+def make_target(plan: Plan, root: Reg, path: str, *, directory: bool, how: bytes = IN_ROOT, ask: int = 0) -> Reg:
     """The same, but what is missing is created: directories (0755), and an empty file last unless `directory`.
 
-    Each new component is made in a parent that was opened in the root, and then opened in the root itself.
+    Each new component is made in a parent that was opened in the root, and then opened in the root itself. What is in
+    its place, and yet not there, is a symlink to nothing: with the tag `ask` the host makes what it points to.
     """
     parts = parts_of(path)
-    exists = Label()
+    exists, dangling = Label(), Label() if ask else None
+    again = (ENOENT,) if ask else ()
     target = plan.open("target", "openat2", root, "/".join(parts), how, HOW_SIZE, ignore=(ENOENT,), ok=exists)
     parent = root
     for depth, name in enumerate(parts, 1):
@@ -64,9 +67,23 @@ def make_target(plan: Plan, root: Reg, path: str, *, directory: bool, how: bytes
             plan.call("mknodat", parent, name, S_IFREG | 0o644, 0, ignore=(EEXIST,))
         else:
             plan.call("mkdirat", parent, name, 0o755, ignore=(EEXIST,))
-        reached = plan.open(target if last else "parent", "openat2", root, "/".join(parts[:depth]), how, HOW_SIZE)
         if parent is not root:
             plan.close(parent)
-        parent = reached
+        parent = plan.open(
+            target if last else "parent",
+            "openat2",
+            root,
+            "/".join(parts[:depth]),
+            how,
+            HOW_SIZE,
+            ignore=again,
+            ok=exists if last and ask else None,
+            fail=dangling,
+        )
+    if dangling:
+        plan.place(dangling)
+        plan.send_descriptor(root, FD_ROOT)
+        plan.sync(ask)
+        plan.open(target, "openat2", root, "/".join(parts), how, HOW_SIZE)
     plan.place(exists)
     return target

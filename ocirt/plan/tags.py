@@ -8,6 +8,8 @@ SYNC_MAPPED = 3
 """init needs the host to have written the maps of its user namespace."""
 SYNC_HOOKS = 4
 """All is mounted, and the old root still there: the host runs the hooks of `create`."""
+SYNC_MAKE = 100000
+"""And more: the index of a mount, whose destination the host has to make where a symlink points to nothing."""
 SYNC_COPY = 1000
 """And more: the index of a mount, whose tmpfs the host has to fill."""
 
@@ -19,3 +21,5 @@ FD_COPY_FROM = 3
 """A directory in the container, O_PATH …"""
 FD_COPY_TO = 4
 """… and the root of the tmpfs that is to be mounted on it."""
+FD_ROOT = 5
+"""The container's root, O_PATH."""

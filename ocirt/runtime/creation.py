@@ -17,7 +17,16 @@ from ocirt.host.passwd import home_of
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
 from ocirt.plan.inherited import inherited
-from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_READY
+from ocirt.plan.tags import (
+    FD_COPY_FROM,
+    FD_COPY_TO,
+    FD_PASSWD,
+    FD_ROOT,
+    FD_TERMINAL,
+    SYNC_COPY,
+    SYNC_HOOKS,
+    SYNC_READY,
+)
 from ocirt.plan.verify import verify
 from ocirt.state.process import start_time
 from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
@@ -297,7 +306,7 @@ class Creation:
         elif tag == FD_PASSWD:
             self._home = home_of(self.config.spec["process"]["user"]["uid"], fd)
             self._set_limits()
-        elif tag in (FD_COPY_FROM, FD_COPY_TO):
+        elif tag in (FD_COPY_FROM, FD_COPY_TO, FD_ROOT):
             self._filling.append(fd)
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
@@ -307,14 +316,9 @@ class Creation:
             for kind in self._hooks["create"]:
                 self.hooks().run(kind)
         if tag >= SYNC_COPY:
-            from ocirt.host.copyup import fill
+            from ocirt.host.mounting import help_with
 
-            index = tag - SYNC_COPY
-            try:
-                fill(self.config.spec["mounts"][index], f"/mounts/{index}", self.pid, *self._filling)
-            finally:
-                while self._filling:
-                    posix.close(self._filling.pop())
+            help_with(self.config.spec["mounts"], tag, self.pid, self._filling, self.facts.directories)
         return {}
 
     def hooks(self) -> Hooks:

@@ -264,6 +264,52 @@ def test_options_of_bind_mounts_alone(runtime: Runtime, bundle: Bundle, option: 
     refused(runtime.sh(bundle, "true"), "/mounts/7/options/0", f'"{option}" is for bind mounts')
 
 
+@pytest.mark.parametrize(
+    ("link", "made"),
+    [
+        ("../run/systemd/resolve/stub.conf", "run/systemd/resolve/stub.conf"),
+        ("/run/stub.conf", "run/stub.conf"),
+        ("../../../../../../run/stub.conf", "run/stub.conf"),
+        ("other", "var/stub.conf"),
+    ],
+)
+def test_a_destination_that_is_a_symlink_to_nothing(
+    runtime: Runtime, bundle: Bundle, tmp_path: Path, link: str, made: str
+) -> None:
+    (tmp_path / "file").write_text("mine\n")
+    (bundle.rootfs / "etc/resolv.conf").symlink_to(link)
+    (bundle.rootfs / "etc/other").symlink_to("../nowhere/../var/stub.conf" if link == "other" else "x")
+    bind(bundle, tmp_path / "file", "/etc/resolv.conf", "bind", "ro")
+    done = runtime.sh(bundle, f"cat /etc/resolv.conf /{made}")
+    assert done.out == "mine\nmine\n", done.err
+    assert (bundle.rootfs / made).is_file()
+
+
+def test_a_folder_on_the_way_that_is_a_symlink_to_nothing(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    (bundle.rootfs / "var").symlink_to("/data/var")
+    bind(bundle, tmp_path, "/var/lib/x", "rbind")
+    assert runtime.sh(bundle, "ls -d /data/var/lib/x/bundle").code == 0
+
+
+def test_symlinks_to_nothing_that_never_end(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    (bundle.rootfs / "loop").symlink_to("loop")
+    bind(bundle, tmp_path, "/loop/x", "rbind")
+    refused(runtime.sh(bundle, "true"), "/mounts/7", "Too many levels of symbolic links")
+
+
+def test_in_a_user_namespace_the_destination_is_the_containers(
+    runtime: Runtime, bundle: Bundle, tmp_path: Path
+) -> None:
+    from runtime.test_copyup import user_namespace
+
+    (tmp_path / "file").write_text("mine\n")
+    (bundle.rootfs / "etc/resolv.conf").symlink_to("../run/a/stub.conf")
+    user_namespace(bundle)
+    bind(bundle, tmp_path / "file", "/etc/resolv.conf", "bind", "ro")
+    done = runtime.sh(bundle, "cat /etc/resolv.conf; stat -c %u /run /run/a")
+    assert done.out == "mine\n0\n0\n", done.err
+
+
 # Changes of what is mounted
 
 
