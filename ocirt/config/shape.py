@@ -3,12 +3,12 @@
 One table, walked by plain functions, because it runs at every `create`: no value is ever coerced, and a wrong type
 is an error with its pointer. `null` stands for an absent array or object, because Go writes its nil slices so (all
 privileged containers of containerd, Docker and podman have one). Unknown properties are ignored, as the specification
-demands. `later` marks what the specification has and ocirt has not, yet: it is refused by name, never ignored.
+demands.
 """
 
 from __future__ import annotations
 
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 class Mismatch(Exception):
     """A value is not of its shape. `path` grows outwards from the value while the exception rises."""
 
-    def __init__(self, expected: str, value: object, *, unsupported: bool = False) -> None:
+    def __init__(self, expected: str, value: object) -> None:
         super().__init__(expected)
         self.expected = expected
         self.value = value
         self.path: list[str | int] = []
-        self.unsupported = unsupported
 
 
 class Missing:
@@ -121,13 +120,6 @@ def record(properties: dict[str, Shape], required: tuple[str, ...] = ()) -> Shap
                 raise missing
 
     return check
-
-
-def later(value: object) -> None:
-    """In the specification, not yet in ocirt. An empty value asks for nothing."""
-    if value is None or (not value and value is not False and type(value) is not int and type(value) is not float):
-        return
-    raise Mismatch("", value, unsupported=True)
 
 
 def hooks(value: object) -> None:
@@ -345,7 +337,7 @@ def shown(value: object) -> str:
 
 
 def check_shape(value: object, shape: Shape = CONFIG, below: tuple[str, ...] = ()) -> None:
-    """Raise ConfigError (or UnsupportedError) for the first value in config.json that is not of its shape.
+    """Raise ConfigError for the first value in config.json that is not of its shape.
 
     below: the names that lead from the whole configuration to `value`, if that is a part of it.
     """
@@ -355,8 +347,4 @@ def check_shape(value: object, shape: Shape = CONFIG, below: tuple[str, ...] = (
         shape(value)
     except Mismatch as mismatch:
         pointer = pointer_to([*below, *mismatch.path[::-1]])
-        if mismatch.unsupported:
-            raise UnsupportedError(
-                f"{mismatch.path[0]} is not implemented yet", pointer=pointer, hint="remove it, or wait for it"
-            ) from None
         raise ConfigError(f"expected {mismatch.expected}, got {shown(mismatch.value)}", pointer=pointer) from None

@@ -1,7 +1,7 @@
 """features: what this build of ocirt can do, as the specification's features.md has it.
 
 Every list is made from the table that the code itself works with; what has no table is asked of the code: a property is
-implemented if a value of no possible type is refused there as such, and not as "not implemented yet".
+implemented if a value of no possible type is refused there as such.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Nothing:
 
 
 def implemented(pointer: str) -> bool:
-    """Is this property of config.json (`*`: an index or a free key) looked at, and not refused as unknown to us?"""
+    """Is this property of config.json (`*`: an index or a free key) looked at?"""
     value: object = _Nothing
     parts = pointer.split("/")[1:]
     for at in range(len(parts) - 1, -1, -1):
@@ -44,7 +44,7 @@ def implemented(pointer: str) -> bool:
     try:
         CONFIG(value)
     except Mismatch as mismatch:
-        return mismatch.value is _Nothing and not mismatch.unsupported
+        return mismatch.value is _Nothing
     return False
 
 

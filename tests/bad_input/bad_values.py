@@ -174,7 +174,7 @@ MEANING = [
     case("idmap relative to no user namespace", "/mounts/-",
          {"destination": "/m", "type": "tmpfs", "options": ["idmap=uids=@0-1-1;gids=0-1-1"]},
          "is not one range of the container's uidMappings", at="/mounts/7/options/0"),
-    case("a label that is no string", "/linux/mountLabel", ["x"], "expected a string"),
+    case("a label of mounts that is no string", "/linux/mountLabel", ["x"], "expected a string"),
     case("a propagation that is none", "/linux/rootfsPropagation", "master", 'unknown propagation "master"',
          "one of shared"),
     case("a propagation that is no string", "/linux/rootfsPropagation", True, "expected a string"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -14,8 +13,7 @@ from bad_net_and_rdt import NET_AND_RDT
 from bad_process import PROCESS
 from bad_resources import RESOURCES
 from bad_texts import TEXTS, Text
-from bad_unimplemented import EMPTY, UNIMPLEMENTED
-from bad_values import MEANING, TYPES, Case, put
+from bad_values import MEANING, TYPES, Case
 from support import Bundle, Runtime, traces
 
 pytestmark = pytest.mark.root
@@ -48,23 +46,6 @@ def test_what_few_configurations_have_is_refused_if_it_makes_no_sense(
 ) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), "create", case.pointer, case.words)
-
-
-@all_verbs
-@cases(UNIMPLEMENTED)
-def test_what_is_not_implemented_is_refused_by_name(
-    runtime: Runtime, light_bundle: Bundle, case: Case, verb: str
-) -> None:
-    case.spoil(light_bundle.config)
-    refused(runtime, light_bundle.write(), verb, case.pointer, case.words)
-
-
-def test_empty_values_of_what_is_not_implemented_ask_for_nothing(runtime: Runtime, light_bundle: Bundle) -> None:
-    for pointer, value in EMPTY:
-        put(pointer, copy.deepcopy(value))(light_bundle.config)
-    light_bundle.write()
-    done = runtime("run", "--bundle", light_bundle.path, "empty")
-    assert (done.code, done.err) == (0, "")
 
 
 @all_verbs

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ocirt.config.shape import ID, U16, U32, U64, Mismatch, check_shape, later, pointer_to, shown, string
-from ocirt.errors import ConfigError, UnsupportedError
+from ocirt.config.shape import ID, U16, U32, U64, Mismatch, check_shape, pointer_to, shown, string
+from ocirt.errors import ConfigError
 from ocirt.runtime.spec import default_spec
 
 RATES = tuple(f"throttle{way}{unit}Device" for way in ("Read", "Write") for unit in ("Bps", "IOPS"))
@@ -133,9 +133,6 @@ REQUIRED = {
     *(f"/linux/resources/hugepageLimits/0/{name}" for name in ("pageSize", "limit")),
     *(f"/linux/resources/network/priorities/0/{name}" for name in ("name", "priority")),
 }
-LATER = [
-]
-"""What a later issue brings. Whoever implements one removes its line here."""
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -218,28 +215,6 @@ def test_what_is_required_may_not_be_absent_and_all_else_may(path: list[str | in
         assert "required" in error.message
     else:
         check_shape(document)
-
-
-@pytest.mark.parametrize("pointer", LATER)
-def test_what_is_not_implemented_yet_is_refused_by_name(pointer: str) -> None:
-    path = parts_of(pointer)
-    error = refusal(with_value(path, 1))
-    assert isinstance(error, UnsupportedError)
-    assert error.pointer == pointer
-    assert f"{path[-1]} is not implemented yet" in error.message
-
-
-@pytest.mark.parametrize("empty", [None, "", [], {}])
-def test_an_empty_value_of_it_asks_for_nothing(empty: object) -> None:
-    for pointer in LATER:
-        check_shape(with_value(parts_of(pointer), empty))
-
-
-@pytest.mark.parametrize("value", [0, False, 0.0, -500])
-def test_zero_and_false_ask_for_something(value: object) -> None:
-    """oomScoreAdj 0 is a setting, not the absence of one."""
-    with pytest.raises(Mismatch):
-        later(value)
 
 
 @pytest.mark.parametrize(
