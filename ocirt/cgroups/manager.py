@@ -10,6 +10,7 @@ from _signal import pidfd_send_signal
 
 from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
+from ocirt.cgroups.layout import read
 from ocirt.cgroups.rules import container_rules
 from ocirt.errors import ContainerError, from_os_error
 
@@ -69,6 +70,8 @@ class Cgroups:
                 folder = folder.rpartition("/")[0]
             if not missing:
                 self._check_unused(path)
+            if folder != mount:
+                _check_thawed(folder)
             self.made += reversed(missing)
         self.claimed = True
 
@@ -236,6 +239,19 @@ def _removed(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _check_thawed(folder: str) -> None:
+    """A process that joins a frozen cgroup never goes on. Both files also say what the cgroups above it do."""
+    for file, sign in (("freezer.state", "FR"), ("cgroup.events", "frozen 1")):
+        try:
+            frozen = any(line.startswith(sign) for line in read(f"{folder}/{file}").splitlines())
+        except OSError:
+            continue  # another hierarchy
+        if frozen:
+            raise ContainerError(
+                f"the cgroup {folder} is frozen", pointer="/linux/cgroupsPath", hint="thaw it first, or use another"
+            )
 
 
 def _exists(path: str) -> bool:

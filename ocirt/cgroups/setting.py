@@ -130,7 +130,14 @@ _HINTS = {
     ("blkio.weight", ENOENT): "weights need the BFQ scheduler: modprobe bfq",
     ("blkio.weight_device", ENOENT): "weights need the BFQ scheduler: modprobe bfq",
     ("io.weight", ENOENT): "weights need the BFQ scheduler (modprobe bfq), or a kernel with io.cost",
-    ("net_prio.ifpriomap", ENODEV): "an interface of the runtime's own network namespace is meant",
+    ("cpu.rt_runtime_us", ENOENT): "the kernel does not divide real-time scheduling (CONFIG_RT_GROUP_SCHED)",
+    ("cpu.rt_period_us", ENOENT): "the kernel does not divide real-time scheduling (CONFIG_RT_GROUP_SCHED)",
+}
+_NO_DEVICE = {
+    "blkio": "no such block device, or a partition: limits are for whole disks",
+    "io": "no such block device, or a partition: limits are for whole disks",
+    "rdma": "no such RDMA device: see /sys/class/infiniband",
+    "net_prio": "an interface of the runtime's own network namespace is meant",
 }
 
 
@@ -157,7 +164,7 @@ def _hint(setting: Setting, errno: int) -> str:
         except OSError:
             return ""  # the root of a v2 hierarchy has no such file
     if errno == ENODEV:
-        return "no such block device, or a partition: limits are for whole disks"
+        return _NO_DEVICE.get(controller, "")
     return ""
 
 

@@ -236,6 +236,11 @@ class Creation:
         self._cgroups_made = not self.facts.attached_late or self._maps_ids
         if self._cgroups_made:
             self.cgroups.create()
+        if self.facts.pure_v2 and (self._maps_ids or spec["process"]["user"]["uid"]):
+            from ocirt.cgroups.ownership import give, owner
+
+            if uid := owner(spec, self._new_namespaces(), self.facts.joined):
+                give(self.cgroups.unified(), uid)
 
     def _spawn(self) -> None:
         assert self.entry

@@ -336,3 +336,20 @@ def test_a_container_that_waits_for_start_holds_at_most_256_kib(
     print(f"charged to a container that waits for start: {held >> 10} KiB drained, {undrained >> 10} KiB before")
     record_property("held_kib", held >> 10)
     assert held <= 256 << 10
+
+
+@pytest.mark.parametrize("place", ["frozen", "frozen/c", "frozen/deeper/c"])
+def test_a_frozen_cgroup_is_refused(runtime: Runtime, waiting: Bundle, place: str) -> None:
+    folder = ROOT / "freezer/frozen"
+    deeper = folder / "deeper"
+    deeper.mkdir(parents=True)
+    try:
+        (folder / "freezer.state").write_text("FROZEN")
+        waiting.config["linux"]["cgroupsPath"] = f"/{place}"
+        done = runtime("create", "-b", waiting.write().path, "c")
+        assert done.code == 1
+        assert "/linux/cgroupsPath: the cgroup" in done.err and "is frozen (thaw it first" in done.err
+        assert not any((ROOT / name / "frozen").exists() for name in hierarchies() if name != "freezer")
+    finally:
+        deeper.rmdir()
+        folder.rmdir()

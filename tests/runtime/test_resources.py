@@ -280,7 +280,7 @@ def test_the_limits_hold_from_the_programs_first_moment(runtime: Runtime, limite
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("cpuset", {"cpu": {"cpus": "4095"}}, "/cpu/cpus", 'write "4095" to'),
-    ("cpu", {"cpu": {"quota": 1}}, "/cpu/quota", "Invalid argument (at least 1000"),
+    ("cpu", {"cpu": {"quota": 1}}, "/cpu/quota", "at least 1000"),
     ("cpu", {"cpu": {"period": 1}}, "/cpu/period", "Invalid argument ("),
 ]
 if PURE_V2:
@@ -296,10 +296,15 @@ else:
         ("memory", {"memory": {"useHierarchy": False}}, "/memory/useHierarchy", "since Linux 5.11"),
         ("memory", {"memory": {"swap": 50 * MIB}}, "/memory/swap", "cannot be below the memory limit"),
         ("cpu", {"cpu": {"shares": 1}}, "/cpu/shares", "expected 2 to 262144"),
-        ("cpu", {"cpu": {"realtimeRuntime": 1 << 40}}, "/cpu/realtimeRuntime", "Invalid argument ("),
+        ("cpu", {"cpu": {"realtimeRuntime": 1 << 40}}, "/cpu/realtimeRuntime", "cpu.rt_runtime_us: "),
         ("blkio", {"blockIO": {"leafWeight": 10}}, "/blockIO/leafWeight", "gone since Linux 5.0"),
         ("blkio", {"blockIO": NO_DEVICE}, "/blockIO/throttleReadBpsDevice/0", 'write "4000:0 1" to'),
-        ("memory", {"rdma": {"mlx5_1": {"hcaHandles": 1}}}, "/rdma/mlx5_1", "no rdma controller"),
+        (
+            "",
+            {"rdma": {"no-such": {"hcaHandles": 1}}},
+            "/rdma/no-such",
+            "no such RDMA device" if has("rdma") else "no rdma",
+        ),
     ]
 if not PURE_V2 and not (ROOT / "unified").exists():
     REFUSED.append(("", {"unified": {"memory.max": "1"}}, "/unified/memory.max", "this host has no cgroup v2"))

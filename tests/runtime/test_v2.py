@@ -225,3 +225,53 @@ def test_a_terminal_opens_under_the_device_rules(runtime: Runtime, waiting: Bund
     """/dev/pts has 136:*, and /dev/tty 5:0."""
     done = runtime.sh(waiting, "(exec 3< /dev/pts/ptmx) && echo yes", "c")
     assert done.out == "yes\n", done.err
+
+
+def delegated(runtime: Runtime, waiting: Bundle, *options: str) -> dict[str, int]:
+    """File → owner in the container's cgroup ("" is the folder), where a user of uid 1000 runs."""
+    waiting.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    for mount in waiting.config["mounts"]:
+        if mount["type"] == "cgroup":
+            mount["options"] = ["nosuid", "noexec", "nodev", *options]
+    create(runtime, waiting)
+    folder = Path(f"{ROOT}{own_parent()}/c")
+    return {"": folder.stat().st_uid} | {file.name: file.stat().st_uid for file in folder.iterdir()}
+
+
+@on_v2
+def test_a_writable_cgroup_belongs_to_the_user_but_for_its_limits(runtime: Runtime, waiting: Bundle) -> None:
+    owners = delegated(runtime, waiting, "rw")
+    assert {name for name, uid in owners.items() if uid == 1000} == {
+        "",
+        *(set(Path("/sys/kernel/cgroup/delegate").read_text().split()) & set(owners)),
+    }
+    assert owners["cgroup.procs"] == 1000 and owners["cgroup.max.depth"] == 0
+
+
+@on_v2
+def test_a_readonly_cgroup_stays_roots(runtime: Runtime, waiting: Bundle) -> None:
+    assert set(delegated(runtime, waiting, "ro").values()) == {0}
+
+
+@on_v2
+def test_a_writable_cgroup_of_the_hosts_namespace_stays_roots(runtime: Runtime, waiting: Bundle) -> None:
+    waiting.config["linux"]["namespaces"] = [
+        one for one in waiting.config["linux"]["namespaces"] if one["type"] != "cgroup"
+    ]
+    assert set(delegated(runtime, waiting, "rw").values()) == {0}
+
+
+@on_v2
+@pytest.mark.parametrize("place", ["frozen", "frozen/c"])
+def test_a_frozen_cgroup_is_refused(runtime: Runtime, waiting: Bundle, place: str) -> None:
+    folder = ROOT / "frozen"
+    folder.mkdir()
+    try:
+        (folder / "cgroup.freeze").write_text("1")
+        waiting.config["linux"]["cgroupsPath"] = f"/{place}"
+        done = runtime("create", "-b", waiting.write().path, "c")
+        assert done.code == 1
+        assert f"/linux/cgroupsPath: the cgroup {folder} is frozen (thaw it first" in done.err
+        assert not (folder / "c").exists()
+    finally:
+        folder.rmdir()
