@@ -44,12 +44,9 @@ def filter_of(spec: dict[str, Any], machine: str, *, cached: bool = True) -> Fil
     strict = is_strict(spec.get("annotations") or {})
     if not cached:
         return _compile(seccomp, machine, lowers, strict)
-    try:
-        # Version 2 has no references, so equal values give equal bytes.
-        content = dumps((COMPILER, machine, lowers, strict, seccomp), 2)
-    except ValueError:  # nested too deeply to be a profile
+    key = _key(machine, lowers, strict, seccomp)
+    if not key:
         return _compile(seccomp, machine, lowers, strict)
-    key = blake2b(content, digest_size=20, person=b"ocirt-filter").digest()
     folder, why = _open_folder()
     if folder < 0:
         found = _compile(seccomp, machine, lowers, strict)
@@ -63,6 +60,29 @@ def filter_of(spec: dict[str, Any], machine: str, *, cached: bool = True) -> Fil
         return found
     finally:
         posix.close(folder)
+
+
+def is_cached(spec: dict[str, Any], machine: str) -> bool:
+    """Would filter_of compile nothing? Makes no folder to find that out."""
+    strict = is_strict(spec.get("annotations") or {})
+    key = _key(machine, lowers_rights(spec["process"]), strict, spec["linux"]["seccomp"])
+    folder = _open_folder(make=False)[0] if key else -1
+    if folder < 0:
+        return False
+    try:
+        return _read(folder, key) is not None
+    finally:
+        posix.close(folder)
+
+
+def _key(machine: str, lowers: bool, strict: bool, seccomp: dict[str, Any]) -> bytes:
+    """All that a filter depends on, as the name of its file; b"" for what cannot be a profile."""
+    try:
+        # Version 2 has no references, so equal values give equal bytes.
+        content = dumps((COMPILER, machine, lowers, strict, seccomp), 2)
+    except ValueError:  # nested too deeply
+        return b""
+    return blake2b(content, digest_size=20, person=b"ocirt-filter").digest()
 
 
 def lowers_rights(process: dict[str, Any]) -> bool:
@@ -97,7 +117,7 @@ def folder_path() -> str:
     return f"{runtime}/ocirt-cache" if runtime.startswith("/") else ""
 
 
-def _open_folder() -> tuple[int, str]:
+def _open_folder(*, make: bool = True) -> tuple[int, str]:
     """(a descriptor of the folder, or -1; why it is not used, if somebody should know)."""
     path = folder_path()
     if not path:
@@ -107,6 +127,8 @@ def _open_folder() -> tuple[int, str]:
         try:
             fd = posix.open(path, flags)
         except FileNotFoundError:
+            if not make:
+                return -1, ""
             try:
                 posix.mkdir(path, 0o700)
             except FileExistsError:

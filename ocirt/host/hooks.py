@@ -39,6 +39,8 @@ STATUS = {
     "poststart": "running",
     "poststop": "stopped",
 }
+STDOUT, STDERR = "run.oci.hooks.stdout", "run.oci.hooks.stderr"
+"""Annotations that name files for the hooks' output: crun's."""
 KEPT = 2048
 """Bytes of a hook's output that are kept: its end."""
 SHOWN = 600
@@ -154,8 +156,8 @@ class Outputs:
         self.kept = b""
         self.writers = [writer]
         try:
-            self.stdout = self._open(annotations, "run.oci.hooks.stdout", bundle)
-            self.stderr = self._open(annotations, "run.oci.hooks.stderr", bundle)
+            self.stdout = self._open(annotations, STDOUT, bundle)
+            self.stderr = self._open(annotations, STDERR, bundle)
         except BaseException:
             self.__exit__()
             raise

@@ -10,6 +10,7 @@ import os
 import resource
 
 from ocirt.cgroups.layout import exists
+from ocirt.config.hooks import KINDS
 from ocirt.config.lists import bits_of
 from ocirt.config.names import NAMESPACES, RLIMITS
 from ocirt.config.schema import ERROR, WARNING, Problem, meant
@@ -27,8 +28,8 @@ CAP_SYS_RESOURCE = 1 << 24
 MOST = 8192
 """More processors or memory nodes has no kernel."""
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_IN_THE_RUNTIMES_NAMESPACE = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
-"""Kinds of hooks whose path is one of the host's. startContainer's is one of the container's."""
+_IN_THE_CONTAINER = "startContainer"
+"""The kind of hook whose path is one of the container's; all others' are the host's."""
 
 
 def host_problems(spec: dict[str, Any], rootfs: str) -> list[Problem]:
@@ -90,8 +91,8 @@ def _rlimits(limits: Sequence[dict[str, Any]]) -> Iterator[Problem]:
 
 
 def _hooks(hooks: dict[str, list[dict[str, Any]] | None]) -> Iterator[Problem]:
-    for kind in _IN_THE_RUNTIMES_NAMESPACE:
-        for index, hook in enumerate(hooks.get(kind) or ()):
+    for kind in KINDS:
+        for index, hook in enumerate(hooks.get(kind) or () if kind != _IN_THE_CONTAINER else ()):
             path, pointer = hook["path"], f"/hooks/{kind}/{index}/path"
             if not exists(path):
                 yield _problem(ERROR, pointer, f"{path}: No such file or directory", hint="it is a program of the host")

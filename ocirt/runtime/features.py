@@ -7,11 +7,13 @@ implemented if a value of no possible type is refused there as such.
 from __future__ import annotations
 
 from ocirt import __version__
+from ocirt.config.hooks import KINDS
 from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.config.names_scheduling import MEMORY_POLICIES, MEMORY_POLICY_FLAGS
 from ocirt.config.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from ocirt.config.shape import CONFIG, Mismatch
 from ocirt.host.filters import STRICT
+from ocirt.host.hooks import STDERR, STDOUT
 from ocirt.host.offers import offers, seccomp_flags
 from ocirt.plan.options import recognized
 from ocirt.runtime.state import SPEC_VERSION
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 LOWEST_VERSION = "1.0.0"
 HOST = "org.ocirt.host"
 """The property that --host adds. No engine asks for it, and none minds: they ignore what they do not know."""
-
-HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 class _Nothing:
@@ -53,11 +53,11 @@ def features(*, host: bool = False) -> dict[str, Any]:
     document = {
         "ociVersionMin": LOWEST_VERSION,
         "ociVersionMax": SPEC_VERSION,
-        "hooks": [kind for kind in HOOKS if implemented(f"/hooks/{kind}")],
+        "hooks": list(KINDS),
         "mountOptions": sorted(recognized()),
         "linux": _linux(),
         "annotations": _annotations(),
-        "potentiallyUnsafeConfigAnnotations": [STRICT],
+        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, STRICT],
     }
     if host:
         document[HOST] = offers()

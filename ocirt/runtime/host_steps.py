@@ -6,8 +6,10 @@ Made from what `create` itself works with: cgroups, their settings and rules, th
 from __future__ import annotations
 
 from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
+from ocirt.config.hooks import CONTAINER, Listed, listed
+from ocirt.host.filters import is_cached
 from ocirt.plan.explain import HostStep
-from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_READY
+from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_READY
 from ocirt.plan.wire import OP_CHANNEL, OP_CLONE, OP_SENDFD, OP_SYNC
 
 TYPE_CHECKING = False
@@ -37,9 +39,10 @@ class _HostSteps:
         self.cgroups = cgroups
         self.plan = plan
         self.steps: list[HostStep] = []
+        self.listed = listed(spec) if spec.get("hooks") else []
         self.clone = self._first(lambda step: step.op == OP_CLONE)
-        listed = {one["type"] for one in self.linux.get("namespaces") or ()}
-        self.maps_ids = "user" in listed.difference(facts.joined, facts.shared)
+        own = {one["type"] for one in self.linux.get("namespaces") or ()}
+        self.maps_ids = "user" in own.difference(facts.joined, facts.shared)
         self._before_init()
         self._while_it_goes_on()
         self._where_it_waits()
@@ -78,7 +81,7 @@ class _HostSteps:
         self._add(
             0,
             "/linux/seccomp",
-            "compile the profile, unless a container before had the same",
+            "take the filter from the cache" if is_cached(self.spec, self.facts.machine) else "compile the profile",
             [f"{seccomp['defaultAction']} but for {names} names in {len(rules)} rules: {count} instructions"],
         )
 
@@ -138,11 +141,20 @@ class _HostSteps:
             if step.op == OP_SYNC and isinstance(tag, int) and tag >= SYNC_COPY:
                 doing = "copy what the mount is going to hide into it"
                 self._add(index + 1, f"/mounts/{tag - SYNC_COPY}", doing)
+            elif step.op == OP_SYNC and tag == SYNC_HOOKS:
+                self._hooks(index, "create")
             elif step.op == OP_SENDFD and tag == FD_TERMINAL:
                 self._add(self._after(index), "/process/terminal", "keep the terminal's master, for the console socket")
             elif step.op == OP_SENDFD and tag == FD_PASSWD:
                 uid = self.spec["process"]["user"]["uid"]
                 self._add(self._after(index), step.pointer, f"look for user {uid} in that file: HOME is what it says")
+
+    def _hooks(self, before: int, operation: str, *kinds: str) -> None:
+        for hook in self.listed:
+            if hook.operation == operation and (not kinds or hook.kind in kinds):
+                where = "in the container's namespaces" if hook.namespaces == CONTAINER else ""
+                doing = f"run the {hook.kind} hook {where}".rstrip()
+                self._add(before, hook.pointer, doing, [_command(hook)], operation=operation)
 
     def _afterwards(self) -> None:
         ready = self._first(lambda step: step.op == OP_SYNC and step.args[0] == SYNC_READY)
@@ -157,10 +169,21 @@ class _HostSteps:
         )
         self._add(ready + 1, "", "write the pid file, send the terminal: create is done")
         waits = self._first(lambda step: step.op == OP_CHANNEL)
+        self._hooks(self._after(waits), "start", "prestart", "startContainer")
         self._add(self._after(waits), "", "let init go on", operation="start")
+        self._hooks(len(self.plan.steps), "start", "poststart")
         folders = [f"rmdir {folder}" for folder in reversed(self.cgroups.made)]
         end = len(self.plan.steps)
         self._add(end, "/linux/cgroupsPath", "end what is left, remove the cgroups", folders, operation="delete")
+        self._hooks(end, "delete")
+
+
+def _command(hook: Listed) -> str:
+    """What is executed, and for how long at most."""
+    args = hook.hook.get("args") or [hook.hook["path"]]
+    timeout = hook.hook.get("timeout")
+    words = " ".join([hook.hook["path"], *args[1:]])
+    return f"{words} (at most {timeout} s)" if timeout else words
 
 
 def own_rules(linux: dict[str, Any]) -> list[Rule]:

@@ -125,6 +125,56 @@ def test_in_a_user_namespace_the_host_makes_the_cgroups_first_and_writes_the_map
     assert places == sorted(places)
 
 
+def test_hooks_are_shown_where_they_run(bundle: Bundle) -> None:
+    kinds = ("poststop", "poststart", "startContainer", "createContainer", "createRuntime", "prestart")
+    bundle.config["hooks"] = {kind: [{"path": "/bin/true", "args": ["x", kind]}] for kind in kinds}
+    bundle.config["hooks"]["prestart"].append({"path": "/bin/sh", "timeout": 7})
+    bundle.write()
+    explanation = explain(str(bundle.path))
+    lines = explanation.lines(everything=False, colour=False)
+    order = [
+        "on the host: put init into the cgroups" if not detect().pure_v2 else "clone3(",
+        "▸  /bin/true prestart",
+        "▸  /bin/sh (at most 7 s)",
+        "▸  /bin/true createRuntime",
+        "on the host: run the createContainer hook in the container's namespaces",
+        "sync(SYNC_HOOKS)",
+        "pivot_root(",
+        "sync(SYNC_READY)",
+        "on the host, at start: run the startContainer hook in the container's namespaces",
+        "on the host, at start: let init go on",
+        "  execve(",
+        "on the host, at start: run the poststart hook",
+        "on the host, at delete: end what is left",
+        "on the host, at delete: run the poststop hook",
+    ]
+    places = [place(lines, words) for words in order]
+    assert places == sorted(places)
+    assert lines[places[2] - 1].startswith("/hooks/prestart/1 ")
+    assert [one["pointer"] for one in explanation.document()["host"] if one["pointer"].startswith("/hooks")] == [
+        "/hooks/prestart/0",
+        "/hooks/prestart/1",
+        "/hooks/createRuntime/0",
+        "/hooks/createContainer/0",
+        "/hooks/startContainer/0",
+        "/hooks/poststart/0",
+        "/hooks/poststop/0",
+    ]
+
+
+@pytest.mark.root
+def test_a_cached_filter_is_said_to_be_cached(bundle: Bundle, runtime: Runtime, tmp_path: Path) -> None:
+    """And explaining makes no cache."""
+    folder = tmp_path / "cache"
+    environment = {"OCIRT_CACHE": str(folder)}
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    bundle.write()
+    assert "on the host: compile the profile" in runtime("explain", bundle.path, env=environment).out
+    assert not folder.exists()
+    assert runtime("run", "-b", bundle.path, "c", env=environment).code == 0
+    assert "on the host: take the filter from the cache" in runtime("explain", bundle.path, env=environment).out
+
+
 def test_classes_of_service_and_network_devices_are_shown(bundle: Bundle) -> None:
     """Made by hand: this host has neither."""
     prepared = explain(str(bundle.path)).prepared

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +162,15 @@ def test_the_annotations_say_which_build_this_is() -> None:
     assert annotations["org.ocirt.commit"] == lines["commit"]
     assert annotations.get("io.github.seccomp.libseccomp.version", "not installed") == lines["libseccomp"]
     assert annotations["org.opencontainers.runc.checkpoint.enabled"] == "false"
+
+
+def test_every_annotation_that_the_code_looks_at_is_listed() -> None:
+    named = set()
+    for path in (REPOSITORY / "ocirt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= set(re.findall(r"^(?:run\.oci|org\.systemd|org\.criu)\.[a-z_.]+$", node.value))
+    assert named == set(features()["potentiallyUnsafeConfigAnnotations"])
 
 
 def test_a_property_is_implemented_if_its_value_is_looked_at() -> None:
