@@ -25,9 +25,9 @@ TYPES = [
     case("no path", "createContainer", [{"args": ["x"]}], "/0/path", "this property is required"),
     case("path a number", "startContainer", [hook(path=1)], "/0/path", "expected a string"),
     case("path with NUL", "startContainer", [hook(path="/a\0b")], "/0/path", "without NUL"),
-    case("args a string", "poststart", [hook(args="a b")], "/0/args", "expected an array"),
+    case("a hook's args a string", "poststart", [hook(args="a b")], "/0/args", "expected an array"),
     case("args with a number", "poststart", [hook(args=["a", 1])], "/0/args/1", "expected a string"),
-    case("env an object", "prestart", [hook(env={"A": "1"})], "/0/env", "expected an array"),
+    case("a hook's env an object", "prestart", [hook(env={"A": "1"})], "/0/env", "expected an array"),
     case("env with null", "prestart", [hook(env=[None])], "/0/env/0", "expected a value"),
     case("timeout in quotes", "prestart", [hook(timeout="1")], "/0/timeout", "expected an integer"),
     case("timeout true", "prestart", [hook(timeout=True)], "/0/timeout", "expected an integer"),
@@ -39,6 +39,8 @@ TYPES = [
 MEANING = [
     case("relative path", "prestart", [hook(path="bin/true")], "/0/path", 'expected an absolute path, got "bin/true"'),
     case("empty path", "poststop", [hook(), hook(path="")], "/1/path", "expected an absolute path"),
-    case("env without =", "createRuntime", [hook(env=["A=1", "B"])], "/0/env/1", 'expected NAME=value, got "B"'),
-    case("env without a name", "createRuntime", [hook(env=["=1"])], "/0/env/0", "expected NAME=value"),
+    case(
+        "a hook's env without =", "createRuntime", [hook(env=["A=1", "B"])], "/0/env/1", 'expected NAME=value, got "B"'
+    ),
+    case("a hook's env without a name", "createRuntime", [hook(env=["=1"])], "/0/env/0", "expected NAME=value"),
 ]
