@@ -293,3 +293,19 @@ def test_a_running_containers_bundle_can_be_explained(bundle: Bundle, runtime: R
         assert "has processes already" in done.out
     finally:
         assert runtime("delete", "--force", bundle.path.name).code == 0
+
+
+@pytest.mark.root
+def test_limits_stand_with_their_files_in_the_text_and_in_the_document(bundle: Bundle) -> None:
+    if not Path("/sys/fs/cgroup/pids").is_dir():
+        pytest.skip("no v1 controller pids")
+    bundle.config["linux"]["cgroupsPath"] = "/limits/c"
+    bundle.config["linux"]["resources"]["pids"] = {"limit": 9}
+    bundle.write()
+    explanation = explain(str(bundle.path))
+    assert explanation.document()["limits"] == [
+        {"pointer": "/linux/resources/pids/limit", "file": "/sys/fs/cgroup/pids/limits/c/pids.max", "value": "9"}
+    ]
+    text = "\n".join(explanation.lines(everything=False, colour=False))
+    assert "/sys/fs/cgroup/pids/limits/c/pids.max ← 9" in text
+    assert not Path("/sys/fs/cgroup/pids/limits").exists()
