@@ -66,13 +66,14 @@ def _set_groups(scope: Scope, groups: Sequence[int]) -> None:
 
 
 def set_capabilities(scope: Scope) -> None:
-    """What the caller has not cannot be granted: left out with a warning (runtime-spec 1.1), as is an ambient
-    capability that is not both permitted and inheritable (capabilities(7))."""
+    """What the caller has not cannot be granted: left out with a warning (runtime-spec 1.1), as is an inheritable
+    capability that is not in the bounding set, and an ambient one that is not both permitted and inheritable
+    (capabilities(7))."""
     plan = scope.plan
     permitted = _granted(scope, "permitted", scope.facts.permitted)
     effective = _granted(scope, "effective", permitted)
     bounding = _bits(scope, "bounding")
-    inheritable = _granted(scope, "inheritable", permitted | (scope.facts.permitted & bounding))
+    inheritable = _granted(scope, "inheritable", scope.facts.permitted & bounding)
     ambient = _granted(scope, "ambient", permitted & inheritable)
     scope.rights = (effective, permitted, inheritable)
     scope.raised = _right_to_load(scope, effective) if scope.facts.seccomp else 0
@@ -126,6 +127,10 @@ def _granted(scope: Scope, name: str, possible: int) -> int:
     missing = wanted & ~possible
     if missing:
         names = [capability for capability, number in CAPABILITIES.items() if missing >> number & 1]
-        why = "not both permitted and inheritable" if name == "ambient" else "the caller does not have it"
+        why = "the caller does not have it"
+        if name == "ambient":
+            why = "not both permitted and inheritable"
+        elif name == "inheritable" and not missing & ~scope.facts.permitted:
+            why = "not in the bounding set"
         scope.warnings.append(f"{_POINTER}/{name}: {', '.join(names)} left out: {why}")
     return wanted & possible

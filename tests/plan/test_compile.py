@@ -115,6 +115,17 @@ def test_no_capabilities_means_none() -> None:
     assert len([step for step in steps(plan, "prctl") if step.args[0] == PR_CAPBSET_DROP]) == 41
 
 
+def test_an_inheritable_capability_has_to_be_in_the_bounding_set() -> None:
+    """capset(2) refuses the whole set otherwise."""
+    config = spec()
+    config["process"]["capabilities"] = {"permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"]}
+    plan = compiled(config)
+    assert "/process/capabilities/inheritable: CAP_KILL left out: not in the bounding set" in plan.warnings
+    (data,) = [step.args[1] for step in steps(plan, "capset")]
+    assert isinstance(data, bytes)
+    assert data[8:12] == bytes(4)  # inheritable, its low word
+
+
 def test_an_ambient_capability_has_to_be_permitted_and_inheritable() -> None:
     plan = compile_case("user")
     raised = [step.args[2] for step in steps(plan, "prctl") if step.args[:2] == (PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE)]
