@@ -15,15 +15,22 @@ if TYPE_CHECKING:
 _INFINITE = 2**64 - 1
 
 
+def raised(rlimits: Sequence[dict[str, Any]]) -> list[tuple[int, int, int]]:
+    """(place in the list, our soft limit, the hard limit to be) of those that are above our own hard limit."""
+    found = []
+    for index, limit in enumerate(rlimits):
+        soft, hard = getrlimit(RLIMITS[limit["type"]])
+        if hard != RLIM_INFINITY and limit["hard"] > hard:
+            found.append((index, soft, RLIM_INFINITY if limit["hard"] == _INFINITE else limit["hard"]))
+    return found
+
+
 def raise_limits(pid: int, rlimits: Sequence[dict[str, Any]]) -> None:
     """For init `pid`, which has our own limits. It sets the exact values itself, when small ones cannot hinder it."""
-    for index, limit in enumerate(rlimits):
-        number = RLIMITS[limit["type"]]
-        soft, hard = getrlimit(number)
-        if hard == RLIM_INFINITY or limit["hard"] <= hard:
-            continue
+    for index, soft, hard in raised(rlimits):
+        limit = rlimits[index]
         try:
-            prlimit(pid, number, (soft, RLIM_INFINITY if limit["hard"] == _INFINITE else limit["hard"]))
+            prlimit(pid, RLIMITS[limit["type"]], (soft, hard))
         except (OSError, ValueError) as error:  # ValueError: resource's word for EPERM on some limits
             if not isinstance(error, OSError):
                 error = PermissionError(1, "Operation not permitted")

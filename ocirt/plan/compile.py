@@ -115,15 +115,17 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         namespaces.join_user(scope)
     plan.section("namespaces")
     namespaces.enter(scope)
-    is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
+    is_labelled = False
+    if scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel"):
+        from ocirt.plan import lsm
+
+        lsm.check(scope)
+        is_labelled = bool(facts.security_modules)
     if not proc:
         if scope.takes_first:
             plan.call("close", scope.inherited["plan"])
         proc = open_proc(plan) if facts.wait_for_start or is_labelled else None
     if is_labelled and proc:
-        from ocirt.plan import lsm
-
-        lsm.check(scope)
         lsm.label_keyring(scope, proc, begin=True)
         namespaces.enter_session(scope)
         lsm.label_keyring(scope, proc, begin=False)

@@ -107,6 +107,13 @@ class _HostSteps:
                     f"{one['containerID']} {one['hostID']} {one['size']}" for one in self.linux.get(name) or ()
                 )
                 self._add(at, f"/linux/{name}", "map the ids of the user namespace", [f"/proc/PID/{file} ← {lines}"])
+        limits = self.spec["process"].get("rlimits")
+        if limits and (self.maps_ids or "user" in self.facts.joined):
+            from ocirt.host.limits import raised
+
+            for index, _, hard in raised(limits):
+                action = f"prlimit PID {limits[index]['type']} ← {hard if hard >= 0 else 'unlimited'}"
+                self._add(at, f"/process/rlimits/{index}", "raise a limit, as the container's root may not", [action])
         score = self.spec["process"].get("oomScoreAdj")
         if score is not None:
             self._add(at, "/process/oomScoreAdj", "set the OOM score", [f"/proc/PID/oom_score_adj ← {score}"])

@@ -105,6 +105,8 @@ def test_limits_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     bundle.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 70, "hard": hard + 1}]
     done = runtime.sh(bundle, "ulimit -Sn; ulimit -Hn")
+    explained = runtime("explain", bundle.path).out
+    assert f"prlimit PID RLIMIT_NOFILE ← {hard + 1}" in explained
     if done.code:
         assert f"/process/rlimits/0: raise RLIMIT_NOFILE to {hard + 1}: Operation not permitted" in done.err
         assert "CAP_SYS_RESOURCE" in done.err

@@ -275,3 +275,13 @@ def test_a_label_without_selinux(runtime: Runtime, bundle: Bundle) -> None:
     done = runtime("run", "--bundle", bundle.path, "labelled")
     assert done.code == 1
     assert "/process/selinuxLabel: SELinux is not enabled on this host" in done.err
+
+
+@pytest.mark.skipif(not Path("/sys/fs/selinux/enforce").exists(), reason="this kernel runs no SELinux")
+def test_a_label_with_selinux(runtime: Runtime, bundle: Bundle) -> None:
+    """Without a loaded policy the kernel takes any label, and all that it shows is its own."""
+    for label in ("system_u:system_r:container_t:s0:c1,c2", "kernel"):
+        bundle.config["process"]["selinuxLabel"] = label
+        done = runtime.sh(bundle, "cat /proc/self/attr/current")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.rstrip("\0\n") in ("kernel", label)
