@@ -17,8 +17,6 @@ from support import REPOSITORY
 
 SPEC = REPOSITORY / "spec"
 DOCUMENTS = ("config", "state", "features")
-TODO_IS_ALLOWED = True
-"""While issue 3 is under way. Without it a row that is still `todo` is a failure."""
 
 
 class Row(NamedTuple):
@@ -28,12 +26,11 @@ class Row(NamedTuple):
     property: str
     module: str
     tests: str
-    status: str
 
 
 def rows_of(text: str) -> list[Row]:
     heading, *lines = text.splitlines()
-    assert heading.split("\t") == ["document", "property", "module", "test", "status"]
+    assert heading.split("\t") == ["document", "property", "module", "test"]
     return [Row(*line.split("\t")) for line in lines]
 
 
@@ -66,8 +63,8 @@ def names_of_tests(path: Path) -> frozenset[str]:
     return frozenset(function.name for function in functions if function.name.startswith("test_"))
 
 
-def faults(rows: list[Row], wanted: list[tuple[str, str]], *, todo: bool) -> list[str]:
-    """What is wrong with the table: one line for each finding. `todo`: may a row wait for its implementation?"""
+def faults(rows: list[Row], wanted: list[tuple[str, str]]) -> list[str]:
+    """What is wrong with the table: one line for each finding."""
     found = []
     counts = Counter((row.document, row.property) for row in rows)
     found += [f"{document} {name}: no row" for document, name in wanted if (document, name) not in counts]
@@ -77,18 +74,13 @@ def faults(rows: list[Row], wanted: list[tuple[str, str]], *, todo: bool) -> lis
         where = f"{row.document} {row.property}"
         if (row.document, row.property) not in known:
             found.append(f"{where}: the schema has no such property")
-        elif row.status == "todo":
-            if not todo:
-                found.append(f"{where}: still to do")
-        elif row.status != "done":
-            found.append(f'{where}: its status is "{row.status}"')
-        else:
-            if not (row.module.startswith("ocirt/") and (REPOSITORY / row.module).is_file()):
-                found.append(f"{where}: there is no module {row.module}")
-            for test in row.tests.split(", "):
-                path, _, name = test.partition("::")
-                if not (REPOSITORY / path).is_file() or name not in names_of_tests(REPOSITORY / path):
-                    found.append(f"{where}: there is no test {test}")
+            continue
+        if not (row.module.startswith("ocirt/") and (REPOSITORY / row.module).is_file()):
+            found.append(f"{where}: there is no module {row.module}")
+        for test in row.tests.split(", "):
+            path, _, name = test.partition("::")
+            if not (REPOSITORY / path).is_file() or name not in names_of_tests(REPOSITORY / path):
+                found.append(f"{where}: there is no test {test}")
     return found
 
 
@@ -97,14 +89,14 @@ WANTED = [(document, name) for document in DOCUMENTS for name in properties(sche
 
 
 def test_every_property_has_a_module_and_a_test() -> None:
-    assert "\n".join(faults(TABLE, WANTED, todo=TODO_IS_ALLOWED)) == ""
+    assert "\n".join(faults(TABLE, WANTED)) == ""
 
 
 def test_the_rows_stand_in_the_order_of_the_schemas() -> None:
     assert [(row.document, row.property) for row in TABLE] == WANTED
 
 
-GOOD = Row("state", "/id", "ocirt/runtime/state.py", "tests/test_coverage.py::test_the_schemas_are_schemas", "done")
+GOOD = Row("state", "/id", "ocirt/runtime/state.py", "tests/test_coverage.py::test_the_schemas_are_schemas")
 
 
 @pytest.mark.parametrize(
@@ -121,18 +113,12 @@ GOOD = Row("state", "/id", "ocirt/runtime/state.py", "tests/test_coverage.py::te
         ),
         ([GOOD._replace(tests="tests/no.py::test_x")], "state /id: there is no test tests/no.py::test_x"),
         ([GOOD._replace(tests=f"{GOOD.tests}, -")], "state /id: there is no test -"),
-        ([GOOD._replace(status="todo", module="-", tests="-")], "state /id: still to do"),
-        ([GOOD._replace(status="")], 'state /id: its status is ""'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_table_that_lacks_something_is_refused(rows: list[Row], fault: str) -> None:
-    assert faults([GOOD], [("state", "/id")], todo=False) == []
-    assert faults(rows, [("state", "/id")], todo=False) == [fault]
-
-
-def test_a_row_may_wait_while_that_is_allowed() -> None:
-    assert faults([GOOD._replace(status="todo", module="-", tests="-")], [("state", "/id")], todo=True) == []
+    assert faults([GOOD], [("state", "/id")]) == []
+    assert faults(rows, [("state", "/id")]) == [fault]
 
 
 def test_properties_are_found_at_every_depth() -> None:

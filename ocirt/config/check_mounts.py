@@ -17,6 +17,9 @@ _PROPAGATION = ("shared", "slave", "private", "unbindable")
 CONTEXTS = ("context", "fscontext", "defcontext", "rootcontext")
 """mount(8), "context=context": SELinux' four kinds."""
 
+CONTEXT_TYPE = "run.oci.mount_context_type"
+"""The annotation that names the mount option which linux.mountLabel becomes: crun's."""
+
 
 def check_root_mount(spec: dict[str, Any], linux: dict[str, Any]) -> None:
     """The specification has four values for rootfsPropagation; engines write the recursive ones, too."""
@@ -27,10 +30,10 @@ def check_root_mount(spec: dict[str, Any], linux: dict[str, Any]) -> None:
             pointer="/linux/rootfsPropagation",
             hint=f"one of {', '.join(_PROPAGATION)}, or with an r before it for all that is mounted below",
         )
-    kind = (spec.get("annotations") or {}).get("run.oci.mount_context_type")
+    kind = (spec.get("annotations") or {}).get(CONTEXT_TYPE)
     if linux.get("mountLabel") and kind and kind not in CONTEXTS:
         raise ConfigError(
             f'unknown context type "{kind}"',
-            pointer="/annotations/run.oci.mount_context_type",
+            pointer=f"/annotations/{CONTEXT_TYPE}",
             hint=f"one of {', '.join(CONTEXTS)}",
         )

@@ -6,6 +6,7 @@ destination, and the host's part in filling a tmpfs.
 
 from __future__ import annotations
 
+from ocirt.config.check_mounts import CONTEXT_TYPE
 from ocirt.errors import ConfigError, UnsupportedError
 from ocirt.plan.kernel import (
     AT_FDCWD,
@@ -166,7 +167,7 @@ def label(scope: Scope, kind: str, options: Options) -> None:
         return
     if not any(key.endswith("context") for key, _ in options.data):
         annotations = scope.spec.get("annotations") or {}
-        name = annotations.get("run.oci.mount_context_type") or "context"
+        name = annotations.get(CONTEXT_TYPE) or "context"
         options.data = [*options.data, (name, scope.linux["mountLabel"])]
 
 

@@ -7,6 +7,7 @@ implemented if a value of no possible type is refused there as such.
 from __future__ import annotations
 
 from ocirt import __version__
+from ocirt.config.check_mounts import CONTEXT_TYPE
 from ocirt.config.hooks import KINDS
 from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.config.names_scheduling import MEMORY_POLICIES, MEMORY_POLICY_FLAGS
@@ -15,6 +16,7 @@ from ocirt.config.shape import CONFIG, Mismatch
 from ocirt.host.filters import STRICT
 from ocirt.host.hooks import STDERR, STDOUT
 from ocirt.host.offers import offers, seccomp_flags
+from ocirt.plan.compile import KEEP_GROUPS
 from ocirt.plan.options import recognized
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.runtime.version import commit, libseccomp_version
@@ -57,7 +59,7 @@ def features(*, host: bool = False) -> dict[str, Any]:
         "mountOptions": sorted(recognized()),
         "linux": _linux(),
         "annotations": _annotations(),
-        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, STRICT],
+        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, KEEP_GROUPS, CONTEXT_TYPE, STRICT],
     }
     if host:
         document[HOST] = offers()
