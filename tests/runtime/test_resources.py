@@ -128,8 +128,14 @@ def test_a_limit_that_is_too_small_is_an_error_with_the_reason(runtime: Runtime,
 def test_a_quota_slows_the_program_but_not_its_creation(runtime: Runtime, limited: Bundle) -> None:
     """1 ms in a second: a creation under that limit would take several seconds."""
     before = time.monotonic()
+    created(runtime, limited)
+    unlimited = time.monotonic() - before
+    assert runtime("delete", "--force", "c").code == 0
+    if unlimited > 0.5:
+        pytest.skip("an emulated machine: there a millisecond is not enough to end either")
+    before = time.monotonic()
     created(runtime, limited, cpu={"quota": 1000, "period": 1000000})
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < unlimited + 1
     assert runtime("start", "c").code == 0
 
 
