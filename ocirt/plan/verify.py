@@ -60,7 +60,7 @@ RULES = {
     " only CAP_SYS_ADMIN may stay longer, for the filter",
     "privileges-gone": "nothing but what the program's start needs follows the first credentials step",
     "host-met": "the host has joined the cgroups before their namespace is made, and has set all up before execve",
-    "descriptors-closed": "no descriptor that is opened survives execve",
+    "descriptors-closed": "no descriptor survives execve but those that the caller hands on",
     "seccomp-last": "the filter is loaded with the right to; only the wait for the host, capset (each if need be) and"
     " execve follow",
     "execve-last": "execve is the last step, and the only one of its kind",
