@@ -1,6 +1,9 @@
 """Benchmarks: ocirt, crun and runc in turn, in one run, and the ratios of their medians.
 
-usage: tests/isolate python bench/bench.py --ocirt PATH [--rounds N] [--pause SECONDS]
+usage: tests/isolate python bench/bench.py --ocirt PATH [--rounds N] [--pause SECONDS] [--seccomp]
+
+--seccomp compares ocirt with itself: `run` with the seccomp profile that podman writes, its filter in the cache, and
+without, in turn; the median of the rounds' differences.
 
 Each round runs every runtime once, in a random order. Two figures for `run`: "at rest", with a pause before each
 start, as when a container is started on a host that is not starting others; and "back to back". They differ on cgroup
@@ -22,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+PROFILE = Path(__file__).resolve().parents[1] / "tests" / "configs" / "podman-00.json"
+"""Recorded from podman, with the profile of Debian's golang-github-containers-common."""
 PEERS = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
 
 
@@ -36,11 +41,11 @@ PEAK = (
 class Measured:
     """Wall time in ms of one command."""
 
-    def __init__(self, argv: list[str], *, expect: int = 0) -> None:
+    def __init__(self, argv: list[str], *, expect: int = 0, environment: dict[str, str] | None = None) -> None:
         null = os.open("/dev/null", os.O_RDWR)
         actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
         start = time.perf_counter()
-        pid = os.posix_spawn(argv[0], argv, {}, file_actions=actions)
+        pid = os.posix_spawn(argv[0], argv, environment or {}, file_actions=actions)
         _, status = os.waitpid(pid, 0)
         self.ms = (time.perf_counter() - start) * 1e3
         os.close(null)
@@ -63,6 +68,28 @@ def make_bundle(folder: Path, args: list[str]) -> Path:
     config["process"].update(terminal=False, args=args)
     (folder / "config.json").write_text(json.dumps(config, indent=4))
     return folder
+
+
+def seccomp_cost(ocirt: str, work: Path, rounds: int, pause: float) -> None:
+    """What a profile costs whose filter is in the cache: the larger config.json, the look-up, the load."""
+    plain, filtered = (make_bundle(work / name, ["/bin/true"]) for name in ("plain", "filtered"))
+    config = json.loads((filtered / "config.json").read_text())
+    config["linux"]["seccomp"] = json.loads(PROFILE.read_text())["linux"]["seccomp"]
+    (filtered / "config.json").write_text(json.dumps(config, indent=4))
+    argv = [ocirt, "--root", str(work / "state"), "run", "--bundle"]
+    environment = {"OCIRT_CACHE": str(work / "cache")}
+    cold = Measured([*argv, str(filtered), "cold"], environment=environment).ms
+    times: dict[Path, list[float]] = {plain: [], filtered: []}
+    for index in range(rounds):
+        for bundle in random.sample((plain, filtered), 2):
+            time.sleep(pause)
+            times[bundle].append(Measured([*argv, str(bundle), f"run-{index}"], environment=environment).ms)
+    without, with_it = (statistics.median(values) for values in times.values())
+    difference = statistics.median(b - a for a, b in zip(times[plain], times[filtered], strict=True))
+    print(
+        f"run true without a profile {without:.2f} ms, with podman's {with_it:.2f} ms, not in the cache {cold:.1f} ms"
+    )
+    print(f"median difference with the filter in the cache: {difference:+.2f} ms")
 
 
 class Bench:
@@ -162,11 +189,16 @@ def main() -> None:
     parser.add_argument("--ocirt", required=True)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--pause", type=float, default=0.1)
+    parser.add_argument("--seccomp", action="store_true", help="only what a seccomp profile costs")
     options = parser.parse_args()
     runtimes = {"ocirt": os.path.realpath(options.ocirt)}
     runtimes |= {name: path for name, path in PEERS.items() if os.access(path, os.X_OK)}
     if len(runtimes) == 1:
         sys.exit("bench: neither crun nor runc is installed")
+    if options.seccomp:
+        with tempfile.TemporaryDirectory() as folder:
+            seccomp_cost(runtimes["ocirt"], Path(folder), options.rounds, options.pause)
+        return
     print(f"{options.rounds} rounds; medians; a ratio is ours divided by theirs")
     with tempfile.TemporaryDirectory() as work:
         bench = Bench(runtimes, Path(work), options.rounds)
