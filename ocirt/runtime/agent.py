@@ -48,12 +48,13 @@ class Agent:
 
 def remembered(seccomp: dict[str, Any], facts: Facts) -> dict[str, Any]:
     """What `start` has to know of a filter that listens, or that may forbid the program's start: the agent's path, ""
-    if there is none, and the number of the words in init."""
+    if there is none, the number of the words in init, and whether it may forbid the start."""
     listens = facts.seccomp is not None and facts.seccomp.listens
     return {
         "listenerPath": seccomp["listenerPath"] if listens else "",
         "listenerMetadata": seccomp.get("listenerMetadata") or "",
         "words": inherited(facts)["words"] if listens else -1,
+        "blocks": facts.seccomp is not None and facts.seccomp.blocks,
     }
 
 

@@ -49,6 +49,8 @@ def _execute(state: dict[str, Any], entry: Entry) -> None:
         raise from_os_error(error, "open the container's first process") from None
     try:
         record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
+    except Error as error:
+        raise place(error, state["bundle"], entry.folder) from None
     finally:
         posix.close(pidfd)
     if record is None:
@@ -81,7 +83,7 @@ def place(error: Error, bundle: str, folder: str) -> Error:
 def _was_executed(state: dict[str, Any]) -> bool:
     """After end-of-file. Who has ended and is reaped since was the program, unless a filter may have forbidden it."""
     executed = has_executed(state["pid"])
-    return executed if executed is not None else "seccomp" not in state
+    return executed if executed is not None else not (state.get("seccomp") or {}).get("blocks")
 
 
 def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
@@ -94,8 +96,9 @@ def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
         from ocirt.runtime.agent import started
 
         agent = started(state, pidfd)  # before init goes on: what fails here can be tried again
-    reader = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    reader = -1
     try:
+        reader = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
         if agent:
             try:
                 agent.serve(state, (reader, pidfd))
@@ -111,4 +114,7 @@ def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
         posix.set_blocking(reader, True)
         return posix.read(reader, MESSAGE.size + MAX_LOG)
     finally:
-        posix.close(reader)
+        if agent:
+            agent.close()
+        if reader >= 0:
+            posix.close(reader)

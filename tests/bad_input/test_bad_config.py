@@ -12,6 +12,7 @@ from bad_devices import DEVICES
 from bad_net_and_rdt import NET_AND_RDT
 from bad_process import PROCESS
 from bad_resources import RESOURCES
+from bad_seccomp import SECCOMP
 from bad_texts import TEXTS, Text
 from bad_values import MEANING, TYPES, Case
 from support import Bundle, Runtime, traces
@@ -34,7 +35,7 @@ def test_a_value_of_the_wrong_type_is_refused(runtime: Runtime, light_bundle: Bu
 
 
 @all_verbs
-@cases(MEANING + DEVICES + PROCESS + bad_hooks.MEANING)
+@cases(MEANING + DEVICES + PROCESS + bad_hooks.MEANING + SECCOMP)
 def test_a_value_that_makes_no_sense_is_refused(runtime: Runtime, light_bundle: Bundle, case: Case, verb: str) -> None:
     case.spoil(light_bundle.config)
     refused(runtime, light_bundle.write(), verb, case.pointer, case.words)

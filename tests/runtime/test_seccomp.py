@@ -13,6 +13,8 @@ import pytest
 from runtime.seccomp_agent import Agent
 from support import Bundle, Done, Runtime, traces
 
+from ocirt.state.process import has_executed
+
 pytestmark = pytest.mark.root
 
 PROBE = r"""
@@ -220,6 +222,36 @@ def test_a_profile_that_forbids_execve_is_no_success(
     after = traces(runtime.root)
     assert after.inits == before.inits and after.cgroups == before.cgroups
     assert not list(runtime.root.iterdir())
+
+
+def test_a_process_has_executed_once_it_is_another_program() -> None:
+    """What tells end-of-file by execve from one by death: also of a zombie, and unknown of who is gone."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reading, 1)
+        os.execv("/bin/true", ["true"])
+    try:
+        assert has_executed(pid) is False
+        os.write(writing, b"x")
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert has_executed(pid) is True
+    finally:
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
+    assert has_executed(pid) is None
+
+
+def test_a_program_that_was_reaped_at_once_was_started(filtered: Filtered, runtime: Runtime, agent: Agent) -> None:
+    """Its parent waits for it while `start` looks: nobody is there any more to look at."""
+    filtered.bundle.config["process"]["args"] = ["/bin/true"]
+    filtered.bundle.write()
+    assert runtime("create", "--bundle", filtered.bundle.path, "filtered", env=filtered.env).code == 0
+    try:
+        assert runtime("start", "filtered").code == 0
+    finally:
+        runtime("delete", "--force", "filtered")
 
 
 def test_check_warns_of_it(filtered: Filtered, runtime: Runtime) -> None:
