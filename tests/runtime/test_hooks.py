@@ -154,12 +154,14 @@ def test_hooks_of_the_container_are_in_its_cgroups(runtime: Runtime, bundle: Bun
         one for one in bundle.config["linux"]["namespaces"] if one["type"] != "cgroup"
     ]
     bundle.config["linux"]["cgroupsPath"] = "/hooked/one"
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", "cat /proc/self/cgroup > /notes/program"]
     for kind in KINDS:
         notes.add(kind, f"cat /proc/self/cgroup > {{notes}}/{kind}")
     assert runtime("run", "--bundle", bundle.write().path, "h").code == 0
+    ours, program = Path("/proc/self/cgroup").read_text(), notes.read("program")
+    assert "/hooked/one" in program and "/hooked" not in ours
     for kind in KINDS:
-        inside = [line.endswith("/hooked/one") for line in notes.lines(kind) if not line.startswith("0::")]
-        assert set(inside) <= {kind not in RUNTIME}, kind
+        assert notes.read(kind) == (ours if kind in RUNTIME else program), kind
 
 
 def test_working_directories(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
@@ -348,3 +350,111 @@ def test_what_a_hook_leaves_running_with_its_output_open_holds_nobody_up(
     assert time.monotonic() - start < 10
     if kind in RUNTIME:
         os.kill(int(notes.read("pid")), 9)  # an engine's own background process: not ours to end
+
+
+# Together with other properties
+
+
+def in_user_namespace(bundle: Bundle) -> None:
+    linux = bundle.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+def test_in_a_user_namespace(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    """Hooks of the container are its root; startContainer is the program's user. None has an id of the host's."""
+    in_user_namespace(bundle)
+    (bundle.rootfs / "notes").mkdir()
+    for place in (bundle.path, *bundle.path.parents):
+        place.chmod(place.stat().st_mode | 0o111)
+    bundle.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    look = "id -u; id -g; cat /proc/self/uid_map | tr -s ' '; grep -E '^(CapEff|Groups)' /proc/self/status"
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", f"({look}; {LOOK}) > /notes/program"]
+    (bundle.rootfs / "bin/readlink").symlink_to("busybox")
+    (bundle.rootfs / "bin/tr").symlink_to("busybox")
+    for kind in KINDS:
+        notes.add(kind, f"({look}; {LOOK}) > {{notes}}/{kind}")
+    done = runtime("run", "--bundle", bundle.write().path, "h")
+    assert done.err == ""
+    assert notes.lines("startContainer") == notes.lines("program")
+    assert notes.lines("program")[:3] == ["1000", "1000", " 0 100000 65536"]
+    inside = notes.lines("createContainer")
+    assert inside[:3] == ["0", "0", " 0 100000 65536"]
+    assert inside[-8:] == notes.lines("program")[-8:], "the namespaces"
+    groups, rights = sorted(inside[3:5], reverse=True)
+    assert groups.split() == ["Groups:"]
+    assert int(rights.split()[1], 16) == (1 << 41) - 1, "all, over what is its own"
+    for kind in RUNTIME:
+        assert notes.lines(kind)[:3] == ["0", "0", " 0 0 4294967295"]
+
+
+def test_joined_namespaces_and_none_of_its_own(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    """What the container shares with us cannot be joined, and need not be."""
+    bundle.config.pop("hostname")
+    bundle.config["linux"]["namespaces"] = [
+        {"type": "mount"},
+        {"type": "network", "path": "/proc/self/ns/net"},
+        {"type": "uts", "path": f"/proc/{os.getpid()}/ns/uts"},
+    ]
+    bundle.config["mounts"] = [one for one in bundle.config["mounts"] if one["destination"] in ("/proc", "/notes")]
+    bundle.config["mounts"][0] |= {"type": "bind", "source": "/proc", "options": ["rbind"]}
+    (bundle.rootfs / "bin/readlink").symlink_to("busybox")
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", f"({LOOK}) > /notes/program"]
+    for kind in ("createContainer", "startContainer"):
+        notes.add(kind, f"({LOOK}) > {{notes}}/{kind}")
+    done = runtime("run", "--bundle", bundle.write().path, "h")
+    assert (done.code, done.err) == (0, "")
+    assert notes.lines("createContainer") == notes.lines("startContainer") == notes.lines("program")
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_startcontainer_runs_under_the_seccomp_profile(
+    runtime: Runtime, bundle: Bundle, notes: Notes, no_new_privileges: bool
+) -> None:
+    bundle.config["process"]["noNewPrivileges"] = no_new_privileges
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+    }
+    look = "grep -E '^(Seccomp:|Cap|NoNew)' /proc/self/status; mkdir /notes/made 2>&1; true"
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", f"({look}) > /notes/program"]
+    notes.add("startContainer", f"({look}) > /notes/hook")
+    notes.add("createContainer", "grep ^Seccomp: /proc/self/status > {notes}/before")
+    done = runtime("run", "--bundle", bundle.write().path, "h")
+    assert (done.code, done.err) == (0, "")
+    assert notes.read("hook") == notes.read("program")
+    assert "Seccomp:\t2" in notes.read("hook") and "not supported" in notes.read("hook")
+    assert notes.read("before") == "Seccomp:\t0\n"
+
+
+def test_a_listener_for_a_hook_is_refused_by_name(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/no/such/socket",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    notes.add("startContainer", "true")
+    done = create(runtime, bundle)
+    assert done.code == 1
+    assert "/hooks/startContainer: a hook under a seccomp profile that asks a listener is not implemented" in done.err
+
+
+def test_oom_score_and_limits_are_the_container_s(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    bundle.config["process"]["oomScoreAdj"] = 777
+    for kind in KINDS:
+        notes.add(kind, f"cat /proc/self/oom_score_adj > {{notes}}/{kind}")
+    assert runtime("run", "--bundle", bundle.write().path, "h").code == 0
+    own = Path("/proc/self/oom_score_adj").read_text()
+    for kind in KINDS:
+        assert notes.read(kind) == (own if kind in RUNTIME else "777\n"), kind
+
+
+def test_a_terminal_and_hooks(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    """A hook has pipes, whatever the program has."""
+    for kind in KINDS:
+        notes.add(kind, f"for fd in 0 1 2; do readlink /proc/self/fd/$fd; done > {{notes}}/{kind}")
+    (bundle.rootfs / "bin/readlink").symlink_to("busybox")
+    assert runtime("run", "--bundle", bundle.write().path, "h").code == 0
+    for kind in KINDS:
+        first, out, err = notes.lines(kind)
+        assert first.startswith("pipe:") and err.startswith("pipe:") and out.endswith(f"/{kind}")

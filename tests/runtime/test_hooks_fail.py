@@ -175,6 +175,18 @@ def test_a_timeout_kills_the_whole_group(runtime: Runtime, bundle: Bundle, notes
     same(before, traces(runtime.root))
 
 
+def test_a_timeout_of_poststop_is_only_warned_of(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
+    notes.add("poststop", "sleep 100 & sleep 100", timeout=1)
+    notes.add("poststop", "echo last >> {notes}/order")
+    assert create(runtime, bundle).code == 0
+    start = time.monotonic()
+    done = runtime("--debug", "delete", "h")
+    assert (done.code, notes.lines()) == (0, ["last"])
+    assert "poststop hook /bin/busybox failed: it has not ended after 1 s, and was killed" in done.err
+    assert 1 <= time.monotonic() - start < 8
+    until(lambda: not sleepers())
+
+
 def sleepers() -> list[str]:
     """The command lines of what sleeps inside our isolation."""
     from support import within
