@@ -39,6 +39,7 @@ LATER = (
     "ocirt.host.lsm",
     "ocirt.plan.lsm",
     "ocirt.config.check_devices",
+    "ocirt.config.check_mounts",
     "ocirt.plan.device_nodes",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""

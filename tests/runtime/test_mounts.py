@@ -95,6 +95,33 @@ def test_what_only_mount2_takes(runtime: Runtime, bundle: Bundle, option: str) -
     assert mount.kind == "tmpfs"
 
 
+def test_mount2_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    from runtime.test_copyup import user_namespace
+
+    user_namespace(bundle)
+    tmpfs(bundle, "/m", "silent", "size=64k", "mode=710")
+    add(bundle, "/m", "remount", "size=128k", "nosuid", "ro", type="tmpfs")
+    bundle.config["linux"]["rootfsPropagation"] = "shared"
+    found = mounts(runtime, bundle)
+    assert {"size=128k", "mode=710"} <= found["/m"].superblock
+    assert {"nosuid", "ro"} <= found["/m"].options
+    assert found["/"].tags == {"shared"}
+
+
+def test_mount2_needs_a_mount_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"] = [
+        one for one in bundle.config["linux"]["namespaces"] if one["type"] != "mount"
+    ]
+    tmpfs(bundle, "/m", "silent", "mode=755")
+    refused(runtime.sh(bundle, "true"), "/mounts/7", "need a mount namespace of the container's own")
+    bundle.config["mounts"][-1]["options"] = ["tmpcopyup", "nosymfollow", "ro"]
+    bundle.config["linux"]["rootfsPropagation"] = "rslave"
+    bind(bundle, bundle.rootfs, "/n", "rbind", "rro", "rprivate")
+    done = runtime.sh(bundle, "ls /n/bin/sh && touch /m/x")
+    assert done.out == "/n/bin/sh\n"
+    assert "Read-only file system" in done.err
+
+
 @pytest.mark.parametrize("option", ["noiversion", "loud", "nomand", "defaults", "async", "symfollow", "rsymfollow"])
 def test_an_option_that_is_the_default_changes_nothing(runtime: Runtime, bundle: Bundle, option: str) -> None:
     tmpfs(bundle, "/m", "mode=755", option)
