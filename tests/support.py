@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import os
@@ -18,6 +19,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 OCIRT = os.environ.get("OCIRT") or str(Path(sys.prefix) / "bin" / "ocirt")
 """The installed executable: of the environment that pytest runs in, unless $OCIRT names another."""
+CACHE = tempfile.mkdtemp(prefix="ocirt-cache-")
+"""Where compiled seccomp filters go, instead of the host's /run."""
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh true false cat ls id hostname ps mount sleep echo env stat touch mkdir head tail test wc grep kill tty stty pwd"
@@ -45,8 +49,8 @@ class Done:
 
 
 def command(*args: str | Path, stdin: str | None = None, timeout: float = 60, **options: Any) -> Done:
-    """Run a command with an empty environment, as engines run a runtime."""
-    options.setdefault("env", {})
+    """Run a command with an empty environment, as engines run a runtime, but for the place of the cache."""
+    options.setdefault("env", {"OCIRT_CACHE": CACHE})
     # Files, not pipes: a created container keeps its stdout, so a pipe's end-of-file would never come.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         done = subprocess.run(
