@@ -91,5 +91,6 @@ def facts_to_enter(config: Config, container_id: str) -> Facts:
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
         permitted=permitted_capabilities(),
         security_modules=modules,
+        wait_for_start=False,
         seccomp=seccomp,
     )

@@ -12,6 +12,7 @@ from time import monotonic
 
 from ocirt.config.hooks import CONTAINER, KINDS
 from ocirt.config.load import Config
+from ocirt.config.names import NAMESPACES
 from ocirt.errors import Error, HookError, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
@@ -97,7 +98,7 @@ class Hooks:
             )
             verify_enter(plan, RIGHTS.get(kind, CALLER))
             with Outputs(self.known["annotations"], self.known["bundle"]) as outputs:
-                running = Running(Init(plan, encode(plan)), container, outputs, self.spec["process"].get("oomScoreAdj"))
+                running = Running(Init(plan, encode(plan)), container, outputs, self.spec["process"])
                 try:
                     running.start(self._state(kind, status or STATUS[kind], container))
                     # A hook may take for ever: the signals that ask us to end may do so, even while all is undone.
@@ -205,11 +206,11 @@ class Outputs:
 
 
 class Running:
-    """One hook's process, from its start to its end."""
+    """One hook's process, from its start to its end. process: the configuration's, for what the host sets of it."""
 
-    def __init__(self, init: Init, container: Container | None, outputs: Outputs, oom_score: int | None) -> None:
+    def __init__(self, init: Init, container: Container | None, outputs: Outputs, process: dict[str, Any]) -> None:
         self.init = init
-        self.oom_score = oom_score
+        self.process = process
         self.container = container
         self.outputs = outputs
         self.stdin = -1
@@ -241,10 +242,15 @@ class Running:
             return
         if not self.container.entrance.into_cgroup:
             self.container.cgroups.attach(pid)
-        if self.oom_score is not None:
+        score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
+        if score is not None:
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, self.oom_score)
+            set_oom_score(pid, score)
+        if limits and self.container.entrance.namespaces & NAMESPACES["user"]:
+            from ocirt.host.limits import raise_limits
+
+            raise_limits(pid, limits)
 
     def received(self, tag: int, fd: int) -> None:
         posix.close(fd)  # its plan sends none

@@ -13,7 +13,7 @@ from ocirt.errors import PlanError
 from ocirt.plan.decode import SIGNATURES
 from ocirt.plan.encode import encode
 from ocirt.plan.enter import CALLER, PROGRAM, ROOT, Entrance, compile_hook, inherited_to_enter
-from ocirt.plan.facts import Facts
+from ocirt.plan.facts import Facts, Filter
 from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
@@ -284,3 +284,37 @@ def test_in_a_user_namespace_it_is_nobody_of_the_host_s() -> None:
 def test_every_rule_of_its_own_is_broken_by_some_damage() -> None:
     broken = {rule for rule, *_ in DAMAGES}
     assert set(ENTER_RULES) <= broken <= set(ENTER_RULES) | set(RULES)
+
+
+@pytest.mark.parametrize("namespaces", [OF_ITS_OWN, OF_ITS_OWN | CLONE_NEWUSER])
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_the_program_s_label_profile_filter_and_schedule_are_the_hook_s(
+    namespaces: int, no_new_privileges: bool
+) -> None:
+    config = default_config(
+        apparmorProfile="docker-default",
+        selinuxLabel="system_u:system_r:container_t:s0",
+        noNewPrivileges=no_new_privileges,
+        ioPriority={"class": "IOPRIO_CLASS_BE", "priority": 7},
+    )
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    config["hooks"] = {kind: [{"path": "/bin/hook"}] for kind in KIND.values()}
+    facts = Facts(
+        security_modules=("apparmor", "selinux"), seccomp=Filter(bytes(8), 0), wait_for_start=False, container_id="one"
+    )
+    for rights in (ROOT, PROGRAM):
+        plan = compile_hook(
+            Config(config, "", "/bundle"),
+            facts,
+            Entrance(namespaces, into_cgroup=False),
+            rights=rights,
+            kind=KIND[rights],
+            index=0,
+            folder="/folder",
+        )
+        verify_enter(plan, rights)
+        found = {"write", "seccomp", "ioprio_set"} & set(calls(plan))
+        assert found == ({"write", "seccomp", "ioprio_set"} if rights == PROGRAM else set())
+    # What only the host's root may write is written before the user namespace is joined.
+    assert find_last(plan, "write") < find_last(plan, "setns")
+    assert calls(plan)[-2:] == ["seccomp" if no_new_privileges else "capset", "execve"]

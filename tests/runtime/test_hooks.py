@@ -188,12 +188,12 @@ def test_poststop_runs_even_if_the_bundle_is_gone(
 
 def test_startcontainer_has_the_program_s_rights_and_no_more(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
     """Its code is the image's."""
-    look = "(id; umask; ulimit -n; grep -E '^(Cap|NoNewPrivs|Groups|Seccomp)' /proc/self/status)"
+    look = "(id; umask; ulimit -n; ulimit -Hn; grep -E '^(Cap|NoNewPrivs|Groups|Seccomp)' /proc/self/status)"
     (bundle.rootfs / "tmp").chmod(0o777)
     process = bundle.config["process"]
     process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [5, 7], "umask": 0o027}
     process["noNewPrivileges"] = True
-    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 77}]
+    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 6, "hard": 7}]
     process["args"] = ["/bin/sh", "-c", f"{look} > /notes/program"]
     notes.add("startContainer", f"{look} > /notes/hook")
     assert runtime("run", "--bundle", bundle.write().path, "h").code == 0
