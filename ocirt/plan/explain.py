@@ -265,8 +265,10 @@ class _Text:
     def write(self) -> None:
         steps, at = self.plan.steps, 0
         while at < len(steps):
-            self._until(at)
             fold = self.hidden.get(at)
+            if fold:  # and with it what the host does only then
+                self.host = [step for step in self.host if not at <= step.before < fold[0]]
+            self._until(at)
             if fold:
                 at = self._folded(at, *fold)
             else:

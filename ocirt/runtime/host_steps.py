@@ -9,7 +9,7 @@ from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.hooks import CONTAINER, Listed, listed
 from ocirt.host.filters import is_cached
 from ocirt.plan.explain import HostStep
-from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_READY
+from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_MAKE, SYNC_READY
 from ocirt.plan.wire import OP_CHANNEL, OP_CLONE, OP_SENDFD, OP_SYNC
 
 TYPE_CHECKING = False
@@ -145,7 +145,10 @@ class _HostSteps:
     def _where_it_waits(self) -> None:
         for index, step in enumerate(self.plan.steps):
             tag = step.args[-1] if step.op in (OP_SYNC, OP_SENDFD) else None
-            if step.op == OP_SYNC and isinstance(tag, int) and tag >= SYNC_COPY:
+            if step.op == OP_SYNC and isinstance(tag, int) and tag >= SYNC_MAKE:
+                doing = "make what the symlink at the destination points to"
+                self._add(index, f"/mounts/{tag - SYNC_MAKE}", doing)
+            elif step.op == OP_SYNC and isinstance(tag, int) and tag >= SYNC_COPY:
                 doing = "copy what the mount is going to hide into it"
                 self._add(index + 1, f"/mounts/{tag - SYNC_COPY}", doing)
             elif step.op == OP_SYNC and tag == SYNC_HOOKS:

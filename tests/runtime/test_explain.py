@@ -125,6 +125,19 @@ def test_in_a_user_namespace_the_host_makes_the_cgroups_first_and_writes_the_map
     assert places == sorted(places)
 
 
+def test_what_the_host_does_only_if_need_be_is_folded_with_it(bundle: Bundle) -> None:
+    """A destination that is a symlink to nothing is made by the host; usually it is not."""
+    bundle.config["mounts"].append({"destination": "/x/y", "source": "/tmp", "options": ["bind"]})
+    bundle.write()
+    explanation = explain(str(bundle.path))
+    making = [one for one in explanation.document()["host"] if one["doing"].startswith("make what the symlink")]
+    assert {"/mounts/7"} <= {one["pointer"] for one in making}
+    assert all(one["pointer"] in [f"/mounts/{index}" for index in range(8)] for one in making)
+    folded, whole = (explanation.lines(everything=everything, colour=False) for everything in (False, True))
+    assert not any("make what the symlink" in line for line in folded)
+    assert sum("on the host: make what the symlink" in line for line in whole) == len(making)
+
+
 def test_hooks_are_shown_where_they_run(bundle: Bundle) -> None:
     kinds = ("poststop", "poststart", "startContainer", "createContainer", "createRuntime", "prestart")
     bundle.config["hooks"] = {kind: [{"path": "/bin/true", "args": ["x", kind]}] for kind in kinds}
