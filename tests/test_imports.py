@@ -45,7 +45,8 @@ PLAN = {"ocirt.plan"} | {
     f"ocirt.plan.{name}"
     for name in (
         "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process procfs"
-        " rootfs step syscalls tags terminal verify verify_filter verify_mounts verify_order wire"
+        " rootfs step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
+        " verify_walk wire"
     ).split()
 }
 CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".shape")}

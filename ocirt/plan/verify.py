@@ -13,9 +13,11 @@ from ocirt.errors import PlanError
 from ocirt.plan.inherited import MOST_INHERITED
 from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, LAST_DESCRIPTOR
 from ocirt.plan.step import Reg, Slot, Vector
+from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
-from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
+from ocirt.plan.verify_order import ORDER_CHECKS
+from ocirt.plan.verify_walk import Walk, broken
 from ocirt.plan.wire import (
     ARGS,
     ERRNOS,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ocirt.plan.step import Plan, Step
-    from ocirt.plan.verify_order import Check
+    from ocirt.plan.verify_walk import Check
 
     Calls: TypeAlias = "dict[str, tuple[int, bool, Check]]"
 
@@ -101,7 +103,7 @@ def calls_of(checks: dict[str, Check]) -> Calls:
     return {call: (_SPECIAL.get(call, OP_CALL), call in _LATE, check) for call, check in checks.items()}
 
 
-_CALLS = calls_of(ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS)
+_CALLS = calls_of(ORDER_CHECKS | CREDENTIAL_CHECKS | FILTER_CHECKS | MOUNT_CHECKS)
 _NO_LEAK = ("mmap", "seccomp")
 """Calls whose results do not survive execve: an address, and a listener that the kernel makes close-on-exec."""
 _UNKNOWN = (0, False, None)

@@ -10,14 +10,16 @@ from ocirt.plan.kernel import CLONE_INTO_CGROUP, CLONE_NEWUSER, CLONE_PARENT, PR
 from ocirt.plan.step import Reg
 from ocirt.plan.tags import SYNC_ATTACHED
 from ocirt.plan.verify import calls_of, prove
+from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MOUNT_CHECKS
-from ocirt.plan.verify_order import ORDER_CHECKS, Walk, broken
+from ocirt.plan.verify_order import ORDER_CHECKS
+from ocirt.plan.verify_walk import Walk, broken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.step import Plan, Step
-    from ocirt.plan.verify_order import Check
+    from ocirt.plan.verify_walk import Check
 
 ENTER_RULES = {
     "enter-order": "pid namespace, clone, the host's part, other namespaces, root; then what led there is closed",
@@ -166,7 +168,7 @@ _OWN: dict[str, Check] = {
     "setgroups": _setgroups,
     **dict.fromkeys(("capset", "setresgid", "setresuid"), _credentials),
 }
-_KNOWN = ORDER_CHECKS | FILTER_CHECKS | MOUNT_CHECKS
+_KNOWN = ORDER_CHECKS | CREDENTIAL_CHECKS | FILTER_CHECKS | MOUNT_CHECKS
 _RIGHTS = {call: _KNOWN[call] for call in ("capset", "prctl", "setgroups", "setresgid", "setresuid")}
 _SHARED = (
     *"chdir close_range dup3 execve expect getcwd keyctl load prlimit64 rt_sigaction seccomp setsid umask".split(),

@@ -22,12 +22,13 @@ from ocirt.plan.kernel import (
     WORDS_SIZE,
 )
 from ocirt.plan.step import Program, Reg
-from ocirt.plan.verify_order import broken, credentials, sized
+from ocirt.plan.verify_credentials import credentials
+from ocirt.plan.verify_walk import broken, sized
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.step import Step
-    from ocirt.plan.verify_order import Check, Walk
+    from ocirt.plan.verify_walk import Check, Walk
 
 _SYS_ADMIN = 1 << 21
 _FILTER_FLAGS = (

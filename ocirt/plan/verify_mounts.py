@@ -50,12 +50,12 @@ from ocirt.plan.kernel import (
 from ocirt.plan.options import MAX_DATA
 from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT
 from ocirt.plan.step import Buffer, Field, Reg
-from ocirt.plan.verify_order import ALL_ONES, broken
+from ocirt.plan.verify_walk import ALL_ONES, broken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.plan.step import Step
-    from ocirt.plan.verify_order import Check, Walk
+    from ocirt.plan.verify_walk import Check, Walk
 
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_BENEATH
 _NO_DETOUR = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV

@@ -1,11 +1,10 @@
 """What each call of a plan may do where it stands: the order of things, from clone3 to execve.
 
-One function a call, in the table ORDER_CHECKS, with what it has to know of the steps before it in a Walk.
+One function a call, in the table ORDER_CHECKS.
 """
 
 from __future__ import annotations
 
-from ocirt.errors import PlanError
 from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
@@ -17,11 +16,6 @@ from ocirt.plan.kernel import (
     CLOSE_RANGE_CLOEXEC,
     LAST_DESCRIPTOR,
     MNT_DETACH,
-    PR_CAP_AMBIENT,
-    PR_CAP_AMBIENT_CLEAR_ALL,
-    PR_CAPBSET_DROP,
-    PR_SET_KEEPCAPS,
-    PR_SET_NO_NEW_PRIVS,
     RLIMIT,
     RLIMIT_NOFILE,
     SCHED_ATTR,
@@ -30,95 +24,13 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.step import Buffer, Field, Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_HOOKS, SYNC_MAPPED, SYNC_READY
+from ocirt.plan.verify_credentials import ROOTS
+from ocirt.plan.verify_walk import ALL_ONES, broken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    from ocirt.plan.step import Plan, Step
-
-    Check: TypeAlias = "Callable[[Walk, int, Step], None] | None"
-
-_CREDENTIALS = ("bounding", "setgroups", "setresgid", "setresuid", "capset", "ambient", "no_new_privs")
-_STAGE = {name: number for number, name in enumerate(_CREDENTIALS, 1)}
-_NEEDED = ("setgroups", "setresgid", "setresuid", "capset", "ambient")
-_ROOTS = ("setgroups", "setresgid", "setresuid")
-_PRCTL = {PR_CAPBSET_DROP: "bounding", PR_CAP_AMBIENT: "ambient", PR_SET_NO_NEW_PRIVS: "no_new_privs"}
-ALL_ONES = 0xFFFFFFFFFFFFFFFF
-
-
-def broken(rule: str, index: int, step: Step, why: str) -> PlanError:
-    return PlanError(
-        f"safety rule {rule}: step {index} ({step.call}: {step.doing}): {why}",
-        pointer=step.pointer or None,
-        hint="a defect in ocirt: nothing was run",
-    )
-
-
-class Walk:
-    """What is known of the steps so far.
-
-    certain   does the present step run on every way through the plan, and end the run if it fails?
-    inside    registers that hold something below the container's root, or a file system that only init sees
-    trees     registers that hold a tree which is mounted nowhere
-    peers     of these the ones that the host's mounts may share events with
-    files     registers that hold a file of our own procfs, opened for writing
-    shared    pointers of the mounts whose peers the host's may stay, because the configuration says so
-    place     the register of the root file system's place on the host
-    entered   CLONE_NEW* flags of the namespaces that were made or joined
-    stage     how far the credentials have come
-    rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
-    words     the register with the address of the memory that is shared with the host
-    raised    is CAP_SYS_ADMIN effective beyond the program's rights?
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.steps = plan.steps
-        self.shared = plan.shared
-        self.inherited = plan.inherited
-        self.control = plan.control
-        self.certain = False
-        self.inside: set[int] = set()
-        self.procfs: set[int] = set()
-        self.trees: set[int] = set()
-        self.peers: set[int] = set()
-        self.files: set[int] = set()
-        self.root = self.place = -1
-        # The configuration may ask for the caller's groups; then they are touched nowhere.
-        self.roots: list[str] = ["setgroups"] if plan.keeps_groups else []
-        self.stage = self.entered = 0
-        self.reached = ""
-        self.rights = (0, 0, 0)
-        self.raised = self.filtered = False
-        self.words = -1
-        self.seen: set[str] = set(self.roots)
-        self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
-        self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
-        self.checked = self.attached = self.ready = self.closed = False
-
-    def finish(self) -> None:
-        """What has to have happened before execve."""
-        index = len(self.steps) - 1
-        last = self.steps[index]
-        if last.call != "execve":
-            raise broken("execve-last", index, last, "a plan ends in execve")
-        if not self.detached:
-            raise broken("pivot-before-code", index, last, "the old root is still there")
-        if not self.checked:
-            raise broken("pivot-before-code", index, last, "the working directory was not checked")
-        self.check_rights(index, last, "credentials-order")
-        if not self.ready:
-            raise broken("host-met", index, last, "the host was not asked whether all is ready")
-        if not self.closed:
-            raise broken("descriptors-closed", index, last, "descriptors may survive execve")
-
-    def check_rights(self, index: int, last: Step, rule: str) -> None:
-        for name in _NEEDED:
-            if name not in self.seen:
-                raise broken(rule, index, last, f"{name} is missing")
-        if self.raised:
-            raise broken(rule, index, last, "CAP_SYS_ADMIN was not given up")
+    from ocirt.plan.step import Step
+    from ocirt.plan.verify_walk import Check, Walk
 
 
 def _clone(walk: Walk, index: int, step: Step) -> None:
@@ -242,7 +154,7 @@ def _unshare(walk: Walk, index: int, step: Step) -> None:
         walk.entered |= step.args[0]
     if step.args[0] == CLONE_NEWTIME and not walk.cloned and walk.certain:
         return
-    if step.args[0] == CLONE_NEWIPC and len(walk.roots) == len(_ROOTS) and walk.certain:
+    if step.args[0] == CLONE_NEWIPC and len(walk.roots) == len(ROOTS) and walk.certain:
         return
     if step.args[0] != CLONE_NEWCGROUP or not (walk.attached or walk.into_cgroup):
         raise broken("host-met", index, step, "the namespace's root would be the caller's cgroup")
@@ -263,74 +175,6 @@ def _close_range(walk: Walk, index: int, step: Step) -> None:
 def _dup3(walk: Walk, index: int, step: Step) -> None:
     if step.args[1] not in (0, 1, 2):
         walk.closed = False
-
-
-def _becomes_root(walk: Walk, index: int, step: Step) -> bool:
-    """In a user namespace: to be its root, once, before any other step of the credentials."""
-    if not walk.in_user or not walk.cloned or walk.stage or len(walk.roots) == len(_ROOTS):
-        return False
-    if step.call != _ROOTS[len(walk.roots)] or any(step.args):
-        raise broken("credentials-order", index, step, "init is not yet root of its user namespace")
-    if walk.maps_due:
-        raise broken("host-met", index, step, "the host has not written the maps")
-    if not walk.certain:
-        raise broken("credentials-order", index, step, "it may not be skipped")
-    walk.roots.append(step.call)
-    return True
-
-
-def credentials(walk: Walk, index: int, step: Step) -> None:
-    name = step.call
-    if name == "prctl":
-        option = step.args[0]
-        if option == PR_SET_KEEPCAPS:
-            return
-        if option not in _PRCTL:
-            raise broken("credentials-order", index, step, f"no rule knows the option {option!r}")
-        name = _PRCTL[option]
-    number = _STAGE[name]
-    if number < walk.stage:
-        raise broken("credentials-order", index, step, f"{name} after {walk.reached}")
-    if not walk.certain or step.ok:
-        raise broken("credentials-order", index, step, f"{name} may not be skipped")
-    if name in walk.seen:
-        if name not in ("bounding", "ambient"):
-            raise broken("credentials-order", index, step, f"{name} for the second time")
-    elif name == "ambient" and step.args[1] != PR_CAP_AMBIENT_CLEAR_ALL:
-        raise broken("credentials-order", index, step, "the ambient set is not empty before it is filled")
-    walk.stage, walk.reached = number, name
-    walk.seen.add(name)
-
-
-def _set_ids(walk: Walk, index: int, step: Step) -> None:
-    """Real, effective and saved id: one that stays behind would be a way back."""
-    if _becomes_root(walk, index, step):
-        return
-    real, effective, saved = step.args
-    if type(real) is not int or not 0 <= real < 0xFFFFFFFF or not real == effective == saved:
-        raise broken("credentials-order", index, step, "the three ids have to be one")
-    credentials(walk, index, step)
-
-
-def _setgroups(walk: Walk, index: int, step: Step) -> None:
-    if not walk.cloned and not walk.in_user and step.args == (0, 0) and walk.certain:
-        walk.no_groups = True
-        return
-    if step.errnos:
-        if not walk.no_groups or step.args != (0, 0) or step.fail or step.ok:
-            raise broken("credentials-order", index, step, "groups of the caller may be left")
-        walk.certain = True
-    if _becomes_root(walk, index, step):
-        return
-    count, groups = step.args
-    if (len(groups) if type(groups) is bytes else groups) != 4 * count:  # type: ignore[operator]
-        raise broken("buffers-bounded", index, step, "it would set groups that nobody named")
-    credentials(walk, index, step)
-
-
-def sized(walk: Walk, index: int, step: Step, sizes: tuple[int, ...]) -> None:
-    if tuple(len(arg) if type(arg) is bytes else -1 for arg in step.args) != sizes:
-        raise broken("buffers-bounded", index, step, "a structure has another size")
 
 
 def _sigaction(walk: Walk, index: int, step: Step) -> None:
@@ -392,7 +236,6 @@ ORDER_CHECKS: dict[str, Check] = {
     "load": None,
     "personality": None,
     "pivot_root": _pivot_root,
-    "prctl": credentials,
     "prlimit64": _prlimit64,
     "report to": None,
     "rt_sigaction": _sigaction,
@@ -401,11 +244,8 @@ ORDER_CHECKS: dict[str, Check] = {
     "send descriptor": None,
     "set_mempolicy": _set_bits,
     "setdomainname": _set_name,
-    "setgroups": _setgroups,
     "sethostname": _set_name,
     "setns": _setns,
-    "setresgid": _set_ids,
-    "setresuid": _set_ids,
     "setsid": None,
     "socket": None,
     "sync": _sync,
