@@ -9,7 +9,10 @@ INIT_NAME = "ocirt-init"
 
 
 def start_time(pid: int) -> int:
-    """The process's start in clock ticks since boot (proc(5), stat field 22); 0 if it is gone or a zombie."""
+    """The process's start in clock ticks since boot (proc(5), stat field 22); 0 if it is gone or a zombie.
+
+    A process whose first thread has ended looks like a zombie, too, while others run (field 20 counts them).
+    """
     try:
         fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
@@ -19,7 +22,7 @@ def start_time(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     fields = content[content.rindex(b")") + 2 :].split()  # the name before may hold anything
-    return 0 if fields[0] in b"ZX" else int(fields[19])
+    return 0 if fields[0] in b"ZX" and int(fields[17]) <= 1 else int(fields[19])
 
 
 PF_FORKNOEXEC = 0x40

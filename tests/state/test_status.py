@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,31 @@ def test_a_zombie_is_gone(sleeper: subprocess.Popen[bytes]) -> None:
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert start_time(sleeper.pid) == 0
     assert not is_alive(sleeper.pid, started)
+
+
+EXIT = 60 if os.uname().machine == "x86_64" else 93
+"""exit(2), which ends one thread."""
+FIRST_THREAD_ENDS = f"""
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall({EXIT}, 0)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_alive(tmp_path: Path) -> None:
+    """Until the others have ended, too: the kernel shows it as a zombie all the time."""
+    with subprocess.Popen([sys.executable, "-c", FIRST_THREAD_ENDS]) as process:
+        try:
+            state = state_of(process.pid)
+            while ") Z " not in Path(f"/proc/{process.pid}/stat").read_text():
+                assert process.poll() is None
+                time.sleep(0.01)
+            assert is_alive(process.pid, state["pidStart"])
+            assert status_of(state, str(tmp_path)) == RUNNING
+        finally:
+            process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert status_of(state, str(tmp_path)) == STOPPED
 
 
 def test_a_reused_pid_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
