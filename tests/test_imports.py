@@ -53,6 +53,7 @@ CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".
 CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
+    "ocirt.runtime.preparation",
     "_socket",
     *("ocirt.cgroups.ebpf", "ocirt._sys"),  # on cgroup v2
 }

@@ -1,4 +1,4 @@
-"""What `create` and `run` share: from a bundle to an init that is ready, or to an error and nothing left behind."""
+"""What `create` and `run` share: a container is made, up to an init that is ready, or nothing of it is left."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 from time import gmtime, time_ns
 
-from ocirt.cgroups.layout import detect
-from ocirt.cgroups.manager import Cgroups
-from ocirt.config.load import load, placed
-from ocirt.errors import ConfigError, Error, UsageError, from_os_error
-from ocirt.host.facts import gather
+from ocirt.errors import Error, from_os_error
 from ocirt.host.image import init_image
-from ocirt.host.launch import ENDING, Init
+from ocirt.host.launch import ENDING
 from ocirt.host.passwd import home_of
-from ocirt.plan.compile import compile_plan
-from ocirt.plan.encode import encode
 from ocirt.plan.inherited import inherited
 from ocirt.plan.tags import (
     FD_COPY_FROM,
@@ -27,21 +21,17 @@ from ocirt.plan.tags import (
     SYNC_HOOKS,
     SYNC_READY,
 )
-from ocirt.plan.verify import verify
+from ocirt.runtime.preparation import Preparation
 from ocirt.state.process import start_time
-from ocirt.state.store import CONFIG, START, UNFINISHED_START, Store, check_id
+from ocirt.state.store import CONFIG, START, UNFINISHED_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Mapping
     from typing import Any
 
     from ocirt.host.hooks import Hooks
-    from ocirt.host.netdevices import NetDevices
-    from ocirt.host.resctrl import Resctrl
     from ocirt.plan.step import Slot
-    from ocirt.runtime.agent import Agent
     from ocirt.state.store import Entry
 
 FIFO_MODE = 0o622
@@ -55,135 +45,23 @@ def now() -> str:
     return "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ" % (*when[:6], nanoseconds % 10**9)
 
 
-class Creation:
-    """A container being made. Everything that can be refused is refused in the constructor, before anything exists;
-    `launch` makes it, and `undone` removes all of it if that fails."""
+class Creation(Preparation):
+    """A container being made: `launch` makes it, and `undone` removes all of it if that fails."""
 
-    def __init__(
-        self,
-        root: str,
-        container_id: str,
-        bundle: str,
-        *,
-        wait_for_start: bool,
-        console_socket: str | None = None,
-        terminal_is_ours: bool = False,
-        window: tuple[int, int] | None = None,
-        pid_file: str | None = None,
-        strict: bool = False,
-    ) -> None:
-        check_id(container_id)
-        self.id = container_id
-        self.store = Store(root)
-        try:
-            self.config = load(bundle)
-        except ConfigError as error:
-            raise _counted(error, bundle) from None
-        self.pid_file = pid_file
-        self.master = -1
-        self.pid = 0
-        self.entry: Entry | None = None
-        self.has_terminal = bool(self.config.spec["process"].get("terminal"))
-        self._home: bytes | None = None
-        self._limits_set = False
-        self._filling: list[int] = []
-        self._pid_file_written = False
-        self._descriptors: dict[str, int] = {}
-        self.resctrl: Resctrl | None = None
-        self.net_devices: NetDevices | None = None
-        self._hooks: dict[str, list[str]] = {}
-        self._poststop_due = False
-        if self.config.spec.get("hooks"):
-            from ocirt.config.hooks import kinds_of
-
-            self._hooks = kinds_of(self.config.spec, strict=strict)
-        self._check_terminal(console_socket, terminal_is_ours)
-        try:
-            layout = detect()
-            linux = self.config.spec.get("linux") or {}
-            self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
-            self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
-            self.facts = gather(
-                self.config,
-                container_id,
-                layout,
-                self.cgroups,
-                wait_for_start=wait_for_start,
-                window=window,
-                descriptors=self._descriptors,
-                preserved=_handed_over(),
-            )
-            self.compiled = compile_plan(self.config, self.facts)
-            if linux.get("intelRdt"):
-                from ocirt.host.resctrl import Resctrl, mount_point
-
-                self.resctrl = Resctrl(linux["intelRdt"], container_id, mount_point())
-            if linux.get("netDevices"):
-                from ocirt.host.netdevices import NetDevices
-
-                self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
-            self._agent = self._find_agent()
-        except Error as error:
-            self._close_descriptors()
-            raise _counted(self._placed(error), self.config.bundle) from None
-        verify(self.compiled.plan)
-        self.encoded = encode(self.compiled.plan)
-        self.init = Init(self.compiled.plan, self.encoded)
-        self.console: socket | None = None
-        if console_socket:
-            from ocirt.host.console import connect
-
-            self.console = connect(console_socket)
-
-    @property
-    def warnings(self) -> list[str]:
-        return self.config.warnings + self.compiled.warnings
-
-    def _check_terminal(self, console_socket: str | None, terminal_is_ours: bool) -> None:
-        if self.has_terminal and not console_socket and not terminal_is_ours:
-            raise self._placed(
-                UsageError(
-                    "a terminal needs --console-socket here",
-                    pointer="/process/terminal",
-                    hint="only `run` in the foreground uses its own; or set it to false",
-                )
-            )
-        if console_socket and (not self.has_terminal or terminal_is_ours):
-            raise self._placed(
-                UsageError(
-                    "--console-socket makes no sense here",
-                    pointer="/process/terminal",
-                    hint="it needs process.terminal true, and create or run --detach",
-                )
-            )
-
-    def _find_agent(self) -> Agent | None:
-        """Who answers SCMP_ACT_NOTIFY: `start` connects to it, or `run` at once."""
-        if not (self.facts.seccomp and self.facts.seccomp.listens):
-            return None
-        from ocirt.runtime.agent import Agent
-
-        seccomp, words = self.config.spec["linux"]["seccomp"], self._descriptors["words"]
-        return Agent(seccomp, words, connected=not self.facts.wait_for_start)
-
-    def _new_namespaces(self) -> set[str]:
-        listed = {one["type"] for one in self.config.spec["linux"].get("namespaces") or ()}
-        return listed.difference(self.facts.joined, self.facts.shared)
-
-    def _close_descriptors(self) -> None:
-        while self._descriptors:
-            posix.close(self._descriptors.popitem()[1])
-
-    def _placed(self, error: Error) -> Error:
-        if error.pointer is None:
-            return error
-        return placed(error, self.config.bundle + "/config.json", self.config.text)
+    master = -1
+    pid = 0
+    entry: Entry | None = None
+    _home: bytes | None = None
+    _limits_set = False
+    _pid_file_written = False
+    _poststop_due = False
 
     def launch(self) -> None:
         """Make the container, up to the point where init only waits to be let go.
 
         Whatever it raises, and whatever is raised before the container is handed over: `undone` is next.
         """
+        self._filling: list[int] = []
         # A signal that asks us to end must not come between the folder and the knowledge of it.
         before = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
@@ -203,7 +81,7 @@ class Creation:
         creator = posix.getpid()
         self.cgroups.plan()
         steps = self.compiled.plan.steps
-        self._maps_ids = "user" in self._new_namespaces()
+        self._maps_ids = "user" in self.new_namespaces()
         self.state: dict[str, Any] = {
             "id": self.id,
             "pid": 0,
@@ -218,8 +96,8 @@ class Creation:
             "cgroups": self.cgroups.to_state(),
             "resctrl": self.resctrl.makes if self.resctrl else [],
             "netDevices": self.net_devices.records if self.net_devices else [],
-            "privatePids": "pid" in self._new_namespaces(),
-            "hooks": [kind for operation in ("start", "delete") for kind in self._hooks.get(operation, ())],
+            "privatePids": "pid" in self.new_namespaces(),
+            "hooks": [kind for operation in ("start", "delete") for kind in self.hook_kinds.get(operation, ())],
             # What `start` needs to explain a failure after it: the steps that are left by then.
             "last": [
                 [index, steps[index].pointer, steps[index].doing, steps[index].call]
@@ -239,12 +117,12 @@ class Creation:
         if self.facts.pure_v2 and (self._maps_ids or spec["process"]["user"]["uid"]):
             from ocirt.cgroups.ownership import give, owner
 
-            if uid := owner(spec, self._new_namespaces(), self.facts.joined):
+            if uid := owner(spec, self.new_namespaces(), self.facts.joined):
                 give(self.cgroups.unified(), uid)
 
     def _spawn(self) -> None:
         assert self.entry
-        descriptors = self._descriptors
+        descriptors = self.descriptors
         try:
             if self.facts.wait_for_start:
                 fifo = f"{self.entry.folder}/{UNFINISHED_START}"
@@ -262,7 +140,7 @@ class Creation:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the container's init", hint=hint) from None
         finally:
-            self._close_descriptors()
+            self.close_descriptors()
 
     # What init tells us while we follow it (host.launch.Host).
 
@@ -318,7 +196,7 @@ class Creation:
         """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
         if tag == SYNC_HOOKS:
             self._poststop_due = True
-            for kind in self._hooks["create"]:
+            for kind in self.hook_kinds["create"]:
                 self.hooks().run(kind)
         if tag >= SYNC_COPY:
             from ocirt.host.mounting import help_with
@@ -333,14 +211,14 @@ class Creation:
 
     def before_program(self) -> None:
         """The hooks that run while init waits to be let go."""
-        if self._hooks.get("start"):
+        if self.hook_kinds.get("start"):
             from ocirt.runtime.hooks import before_program
 
             before_program(self.hooks())
 
     def after_program(self) -> list[str]:
         """The hooks that run when the program has been executed; returns warnings."""
-        if not self._hooks.get("start"):
+        if not self.hook_kinds.get("start"):
             return []
         from ocirt.runtime.hooks import after_program
 
@@ -348,7 +226,7 @@ class Creation:
 
     def after_removal(self) -> list[str]:
         """The hooks that run when all but the container's state is gone; returns warnings."""
-        return self.hooks().run_all("poststop") if self._hooks.get("delete") and self._poststop_due else []
+        return self.hooks().run_all("poststop") if self.hook_kinds.get("delete") and self._poststop_due else []
 
     def _set_limits(self) -> None:
         """After init has made its nodes, which the device rules could forbid, and has done what a limit would hinder;
@@ -395,8 +273,8 @@ class Creation:
 
             slots[compiled.listen_pid] = pid_within(self.pid)
         self.init.answer(slots)
-        if self._agent:
-            self._agent.serve(self.state, (self.init.channel,))
+        if self.agent:
+            self.agent.serve(self.state, (self.init.channel,))
 
     def done(self) -> None:
         """Let go of what was only there to undo it all."""
@@ -416,7 +294,7 @@ class Creation:
         if isinstance(error, Error):
             if hint:
                 error.hint = f"{error.hint}; {hint}" if error.hint else hint
-            return self._placed(error)
+            return self.placed(error)
         return error
 
     def undo(self) -> list[str]:
@@ -430,8 +308,8 @@ class Creation:
             self.init.restore_mask()
 
     def _undo(self) -> list[str]:
-        if self._agent:
-            self._agent.close()
+        if self.agent:
+            self.agent.close()
         try:
             if self.net_devices:
                 self.net_devices.back()
@@ -467,24 +345,6 @@ class Creation:
             finally:
                 self.entry.close()
         return []
-
-
-def _handed_over() -> int:
-    """How many descriptors a service manager gave us for the container."""
-    if b"LISTEN_FDS" not in posix.environ:
-        return 0
-    from ocirt.host.activation import handed_over
-
-    return handed_over()
-
-
-def _counted(error: Error, bundle: str) -> Error:
-    """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
-    if error.pointer is None:
-        return error
-    from ocirt.runtime.check import counted
-
-    return counted(error, bundle)
 
 
 def _make_fifo(path: str) -> None:

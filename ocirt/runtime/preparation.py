@@ -1,0 +1,161 @@
+"""What is decided about a container before anything of it exists."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cgroups.layout import detect
+from ocirt.cgroups.manager import Cgroups
+from ocirt.config.load import load, placed
+from ocirt.errors import ConfigError, Error, UsageError
+from ocirt.host.facts import gather
+from ocirt.host.launch import Init
+from ocirt.plan.compile import compile_plan
+from ocirt.plan.encode import encode
+from ocirt.plan.verify import verify
+from ocirt.state.store import Store, check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from ocirt.host.netdevices import NetDevices
+    from ocirt.host.resctrl import Resctrl
+    from ocirt.runtime.agent import Agent
+
+
+class Preparation:
+    """A container that could be made: its configuration, the facts, the plan, and what the host will do beside it.
+
+    Everything that can be refused is refused in the constructor, with an Error that has its place in config.json.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        container_id: str,
+        bundle: str,
+        *,
+        wait_for_start: bool,
+        console_socket: str | None = None,
+        terminal_is_ours: bool = False,
+        window: tuple[int, int] | None = None,
+        pid_file: str | None = None,
+        strict: bool = False,
+    ) -> None:
+        check_id(container_id)
+        self.id = container_id
+        self.store = Store(root)
+        try:
+            self.config = load(bundle)
+        except ConfigError as error:
+            raise _counted(error, bundle) from None
+        self.pid_file = pid_file
+        self.has_terminal = bool(self.config.spec["process"].get("terminal"))
+        self.descriptors: dict[str, int] = {}
+        self.resctrl: Resctrl | None = None
+        self.net_devices: NetDevices | None = None
+        self.hook_kinds: dict[str, list[str]] = {}
+        if self.config.spec.get("hooks"):
+            from ocirt.config.hooks import kinds_of
+
+            self.hook_kinds = kinds_of(self.config.spec, strict=strict)
+        self._check_terminal(console_socket, terminal_is_ours)
+        try:
+            layout = detect()
+            linux = self.config.spec.get("linux") or {}
+            self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+            self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
+            self.facts = gather(
+                self.config,
+                container_id,
+                layout,
+                self.cgroups,
+                wait_for_start=wait_for_start,
+                window=window,
+                descriptors=self.descriptors,
+                preserved=_handed_over(),
+            )
+            self.compiled = compile_plan(self.config, self.facts)
+            if linux.get("intelRdt"):
+                from ocirt.host.resctrl import Resctrl, mount_point
+
+                self.resctrl = Resctrl(linux["intelRdt"], container_id, mount_point())
+            if linux.get("netDevices"):
+                from ocirt.host.netdevices import NetDevices
+
+                self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
+            self.agent = self._find_agent()
+        except Error as error:
+            self.close_descriptors()
+            raise _counted(self.placed(error), self.config.bundle) from None
+        verify(self.compiled.plan)
+        self.encoded = encode(self.compiled.plan)
+        self.init = Init(self.compiled.plan, self.encoded)
+        self.console: socket | None = None
+        if console_socket:
+            from ocirt.host.console import connect
+
+            self.console = connect(console_socket)
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.config.warnings + self.compiled.warnings
+
+    def _check_terminal(self, console_socket: str | None, terminal_is_ours: bool) -> None:
+        if self.has_terminal and not console_socket and not terminal_is_ours:
+            raise self.placed(
+                UsageError(
+                    "a terminal needs --console-socket here",
+                    pointer="/process/terminal",
+                    hint="only `run` in the foreground uses its own; or set it to false",
+                )
+            )
+        if console_socket and (not self.has_terminal or terminal_is_ours):
+            raise self.placed(
+                UsageError(
+                    "--console-socket makes no sense here",
+                    pointer="/process/terminal",
+                    hint="it needs process.terminal true, and create or run --detach",
+                )
+            )
+
+    def _find_agent(self) -> Agent | None:
+        """Who answers SCMP_ACT_NOTIFY: `start` connects to it, or `run` at once."""
+        if not (self.facts.seccomp and self.facts.seccomp.listens):
+            return None
+        from ocirt.runtime.agent import Agent
+
+        seccomp, words = self.config.spec["linux"]["seccomp"], self.descriptors["words"]
+        return Agent(seccomp, words, connected=not self.facts.wait_for_start)
+
+    def new_namespaces(self) -> set[str]:
+        listed = {one["type"] for one in self.config.spec["linux"].get("namespaces") or ()}
+        return listed.difference(self.facts.joined, self.facts.shared)
+
+    def close_descriptors(self) -> None:
+        while self.descriptors:
+            posix.close(self.descriptors.popitem()[1])
+
+    def placed(self, error: Error) -> Error:
+        if error.pointer is None:
+            return error
+        return placed(error, self.config.bundle + "/config.json", self.config.text)
+
+
+def _handed_over() -> int:
+    """How many descriptors a service manager gave us for the container."""
+    if b"LISTEN_FDS" not in posix.environ:
+        return 0
+    from ocirt.host.activation import handed_over
+
+    return handed_over()
+
+
+def _counted(error: Error, bundle: str) -> Error:
+    """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
+    if error.pointer is None:
+        return error
+    from ocirt.runtime.check import counted
+
+    return counted(error, bundle)
