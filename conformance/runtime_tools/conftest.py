@@ -10,21 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from container import RUNTIME
 from suite_container import SuiteContainer
-from support import OCIRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What ocirt cannot do yet ("later" in expected.tsv) may fail."""
-    table = Path(__file__).resolve().parents[1] / "expected.tsv"
-    later = tuple(f"test_{line.split()[0]}" for line in table.read_text().splitlines() if "\tlater\t" in line)
-    for item in items:
-        if item.name.startswith(later) and Path(RUNTIME).samefile(OCIRT):
-            item.add_marker(pytest.mark.xfail(reason="not implemented yet", strict=False))
 
 
 @pytest.fixture
