@@ -49,8 +49,19 @@ def is_alive(pid: int, started: int) -> bool:
 
 
 def is_waiting_init(pid: int) -> bool:
-    """Does this process still run ocirt-init, and not the user's program?"""
+    """Does this process still run ocirt-init, and not the user's program? Raises FileNotFoundError if it runs nothing
+    any more: it is ending, or its first thread has ended."""
     try:
         return posix.readlink(f"/proc/{pid}/exe").startswith(f"/memfd:{INIT_NAME}")
+    except PermissionError:
+        return False  # it is somebody else's
+    except ProcessLookupError:
+        raise FileNotFoundError from None
+
+
+def has_threads(pid: int) -> bool:
+    """Are there others than the first? False if the process is gone."""
+    try:
+        return len(posix.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.state.process import is_alive, is_waiting_init
+from ocirt.state.process import has_threads, is_alive, is_waiting_init
 from ocirt.state.store import START
 
 TYPE_CHECKING = False
@@ -25,8 +25,11 @@ def status_of(state: dict[str, Any], folder: str) -> str:
         return CREATING if is_alive(*state["creator"]) else STOPPED
     if not is_alive(pid, state["pidStart"]):
         return STOPPED
-    if not is_waiting_init(pid):
-        return RUNNING
+    try:
+        if not is_waiting_init(pid):
+            return RUNNING
+    except FileNotFoundError:
+        return RUNNING if has_threads(pid) else STOPPED
     try:
         posix.stat(f"{folder}/{START}")
     except FileNotFoundError:

@@ -113,7 +113,17 @@ def test_init_is_known_by_the_file_that_it_runs(
 ) -> None:
     assert is_waiting_init(init.pid)
     assert not is_waiting_init(sleeper.pid)
-    assert not is_waiting_init(GONE)
+    with pytest.raises(FileNotFoundError):
+        is_waiting_init(GONE)
+
+
+def test_a_process_that_is_ending_does_not_run(init: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Between the loss of its memory and its end as a zombie: its program cannot be read, its stat says nothing."""
+    state = state_of(init.pid)
+    init.kill()
+    seen = {status_of(state, str(tmp_path)) for _ in range(2000)}
+    assert RUNNING not in seen
+    assert STOPPED in seen
 
 
 def test_a_container_whose_creator_is_at_work_is_being_created(tmp_path: Path) -> None:
