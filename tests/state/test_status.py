@@ -117,13 +117,15 @@ def test_init_is_known_by_the_file_that_it_runs(
         is_waiting_init(GONE)
 
 
-def test_a_process_that_is_ending_does_not_run(init: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_process_that_is_ending_does_not_run(
+    init: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the loss of its memory and its end as a zombie: its program cannot be read, its stat says nothing."""
     state = state_of(init.pid)
     init.kill()
-    seen = {status_of(state, str(tmp_path)) for _ in range(2000)}
-    assert RUNNING not in seen
-    assert STOPPED in seen
+    os.waitid(os.P_PID, init.pid, os.WEXITED | os.WNOWAIT)  # a zombie has no program either
+    monkeypatch.setattr("ocirt.state.status.is_alive", lambda pid, started: True)
+    assert status_of(state, str(tmp_path)) == STOPPED
 
 
 def test_a_container_whose_creator_is_at_work_is_being_created(tmp_path: Path) -> None:
