@@ -18,6 +18,7 @@ from ocirt.plan.kernel import (
     KEYCTL_JOIN_SESSION_KEYRING,
     O_CLOEXEC,
     O_WRONLY,
+    PR_SET_DUMPABLE,
     SIOCSIFFLAGS,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
@@ -43,8 +44,14 @@ def join(scope: Scope) -> None:
 
 
 def join_user(scope: Scope) -> None:
-    """The groups go first: in the namespace setgroups(2) may be denied for good (user_namespaces(7))."""
+    """The groups go first: in the namespace setgroups(2) may be denied for good (user_namespaces(7)).
+
+    Who has CAP_SYS_PTRACE there could otherwise trace init, which is still the host's root in the host's mounts, if it
+    shares the pid namespace too: no call between this and execve makes init dumpable again (ptrace(2)).
+    """
     if "user" in scope.joined:
+        scope.plan.at(f"{scope.joined['user']}/path", "keep what is in the namespace from looking into init")
+        scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
         scope.plan.at(f"{scope.joined['user']}/path", "drop the caller's groups")
         scope.plan.call("setgroups", 0, 0)
         _join(scope, "user")

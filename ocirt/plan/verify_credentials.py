@@ -6,6 +6,7 @@ from ocirt.plan.kernel import (
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAPBSET_DROP,
+    PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
 )
@@ -41,6 +42,9 @@ def credentials(walk: Walk, index: int, step: Step) -> None:
     if name == "prctl":
         option = step.args[0]
         if option == PR_SET_KEEPCAPS:
+            return
+        if option == PR_SET_DUMPABLE and step.args[1] == 0 and walk.certain and not walk.stage:
+            walk.hidden = True
             return
         if option not in _PRCTL:
             raise broken("credentials-order", index, step, f"no rule knows the option {option!r}")

@@ -36,7 +36,7 @@ class EnterWalk(Walk):
         super().__init__(plan)
         self.whose = whose
         self.held = set(range(plan.control + 1, plan.inherited))  # between control and plan
-        self.hidden = self.rooted = False
+        self.rooted = False
         self.namespaces = 0
 
     def finish(self) -> None:

@@ -104,6 +104,8 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
     elif walk.cloned:
         raise broken("host-met", index, step, "it has no effect on a process that is there already")
     elif kind == CLONE_NEWUSER:
+        if not walk.hidden:
+            raise broken("init-hidden", index, step, "processes of the namespace may trace it")
         walk.in_user = True
     walk.entered |= kind if type(kind) is int else 0
 

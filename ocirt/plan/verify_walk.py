@@ -41,6 +41,7 @@ class Walk:
     rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
     words     the register with the address of the memory that is shared with the host
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
+    hidden    can it not be traced by who has no rights over the host's processes?
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -63,7 +64,7 @@ class Walk:
         self.raised = self.filtered = False
         self.words = -1
         self.seen: set[str] = set(self.roots)
-        self.no_groups = self.own_mounts = self.maps_due = self.in_user = False
+        self.no_groups = self.own_mounts = self.maps_due = self.in_user = self.hidden = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
 

@@ -16,6 +16,7 @@ from ocirt.plan.kernel import (
     MOVE_MOUNT_BY_DESCRIPTOR,
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
+    PR_SET_DUMPABLE,
 )
 from ocirt.plan.step import Plan
 
@@ -95,6 +96,22 @@ def _(plan: Plan) -> None:
 @breaks("host-met", "the cgroup namespace before the cgroups", "joined")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "sync", pointer="/linux/cgroupsPath"))
+
+
+@breaks("init-hidden", "init can be traced from the user namespace that it joins", "joined")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "prctl"))
+
+
+@breaks("init-hidden", "init hides too late", "joined")
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "prctl"), find(plan, "clone3"))
+
+
+@breaks("credentials-order", "init is dumpable", "joined")
+def _(plan: Plan) -> None:
+    at = find(plan, "prctl")
+    insert(plan, at + 1, like(plan, at, "prctl", PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 @breaks("credentials-order", "the caller's groups are kept", "joined")
