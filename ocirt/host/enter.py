@@ -71,17 +71,21 @@ def own_pid(pid: int) -> int:
     return int(status[at : status.index("\n", at)].split()[-1])
 
 
-def facts_to_enter(config: Config, container_id: str) -> Facts:
-    """Of the facts those that are not about mounts: `gather` has looked at the others, when the container was made."""
+def facts_to_enter(config: Config, container_id: str, *, as_program: bool) -> Facts:
+    """Of the facts those that are not about mounts: `gather` has looked at the others, when the container was made.
+
+    as_program: is it to have the program's rights, and so its filter and its label? What has the caller's must not fail
+    for want of them.
+    """
     spec = config.spec
     machine = posix.uname().machine
     seccomp = None
-    if (spec.get("linux") or {}).get("seccomp"):
+    if as_program and (spec.get("linux") or {}).get("seccomp"):
         from ocirt.host.filters import filter_of
 
         seccomp = filter_of(spec, machine)
     modules: tuple[str, ...] = ()
-    if spec["process"].get("apparmorProfile") or spec["process"].get("selinuxLabel"):
+    if as_program and (spec["process"].get("apparmorProfile") or spec["process"].get("selinuxLabel")):
         from ocirt.host.lsm import security_modules
 
         modules = security_modules()

@@ -218,6 +218,8 @@ def _write(folder: int, key: bytes, found: Filter) -> None:
         fd = posix.open(temporary, flags, 0o600, dir_fd=folder)
         try:
             whole = posix.write(fd, content) == len(content)
+        except OSError:  # such as a full file system
+            whole = False
         finally:
             posix.close(fd)
         if whole:

@@ -87,6 +87,8 @@ _HINTS_AT = {
         ENOENT,
     ): "in a user namespace devices are taken from the host, which has none there",
     ("/linux/sysctl/", "openat2", EACCES): "a user namespace's root may not set it: the System V ones since Linux 6.11",
+    ("/linux/seccomp", "capset", EPERM): "the profile forbids capset: let it happen, or set noNewPrivileges to true",
+    ("/hooks/", "execve", ENOENT): "it, its script's interpreter or its dynamic loader is not there",
     ("/linux/sysctl/", "write", EINVAL): "the parameter does not take this value",
     ("/linux/sysctl/", "expect", EINVAL): "the parameter takes fewer values",
 }

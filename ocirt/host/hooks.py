@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.cgroups.manager import Cgroups
+    from ocirt.plan.facts import Facts
     from ocirt.plan.step import Slot
 
 RIGHTS = {"createContainer": ROOT, "startContainer": PROGRAM}
@@ -64,24 +65,28 @@ class Hooks:
         self.known = known
         self.cgroups = cgroups
         self.config = Config(spec, "", known["bundle"])
-        self.facts = facts_to_enter(self.config, known["id"])
 
     def run(self, kind: str, *, status: str = "") -> None:
         """All of a kind, in order. Raises HookError for the first that fails: the others are not run."""
+        facts = self._facts(kind)
         for index in range(len(self.spec["hooks"].get(kind) or ())):
-            self._run(kind, index, status)
+            self._run(kind, index, facts, status)
 
     def run_all(self, kind: str) -> list[str]:
         """All of a kind, whatever the others do. Returns what failed, as warnings."""
         warnings = []
+        facts = self._facts(kind)
         for index in range(len(self.spec["hooks"].get(kind) or ())):
             try:
-                self._run(kind, index, "")
+                self._run(kind, index, facts, "")
             except Error as error:
                 warnings.append(str(error))
         return warnings
 
-    def _run(self, kind: str, index: int, status: str) -> None:
+    def _facts(self, kind: str) -> Facts:
+        return facts_to_enter(self.config, self.known["id"], as_program=RIGHTS.get(kind) == PROGRAM)
+
+    def _run(self, kind: str, index: int, facts: Facts, status: str) -> None:
         hook = self.spec["hooks"][kind][index]
         container = None
         try:
@@ -89,7 +94,7 @@ class Hooks:
                 container = Container(self.known["pid"], self.cgroups)
             plan = compile_hook(
                 self.config,
-                self.facts,
+                facts,
                 container.entrance if container else None,
                 rights=RIGHTS.get(kind, CALLER),
                 kind=kind,

@@ -1,136 +1,48 @@
-"""A step's arguments in words: the kernel's own names for flags, and what is in the structures.
+"""A step's arguments in words, call by call, and what is in the kernel's structures.
 
-The names are those of `kernel`, looked up by their prefix, so that a new constant there is known here at once. Only
-`explain` needs this; nothing of it runs when a container is made.
+Only `explain` needs this; nothing of it runs when a container is made.
 """
 
 from __future__ import annotations
 
-from errno import errorcode
 from struct import iter_unpack
 
 from ocirt.config.names import CAPABILITIES, RLIMITS
 from ocirt.config.names_scheduling import EXECUTION_DOMAINS
 from ocirt.plan import decode_scheduling, kernel, tags
-from ocirt.plan.step import Buffer, Field, Program, Reg, Slot, Vector
+from ocirt.plan.notation import (
+    bits,
+    constants,
+    errno_name,
+    number,
+    one,
+    plain,
+    pointer,
+    quoted,
+    structure,
+    word,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
+    from ocirt.plan.notation import Decoder
     from ocirt.plan.step import Argument
-
-    # (the argument, all arguments of its step) → its text
-    Decoder: TypeAlias = Callable[[Argument, tuple[Argument, ...]], str]
 
 INFINITY = 2**64 - 1
 S_IFBLK = 0o060000
 
-
-def _constants(*prefixes: str, without: tuple[str, ...] = ()) -> dict[int, str]:
-    """value → name of the kernel's integer constants that begin so."""
-    found: dict[int, str] = {}
-    for name, value in vars(kernel).items():
-        if name.startswith(prefixes) and not (without and name.startswith(without)) and isinstance(value, int):
-            found.setdefault(value, name)
-    return found
-
-
-def quoted(text: str) -> str:
-    """A string as C writes it, control characters and what is not UTF-8 escaped."""
-    shown = []
-    for letter in text:
-        code = ord(letter)
-        if letter in '"\\':
-            shown.append("\\" + letter)
-        elif letter in "\n\t":
-            shown.append("\\n" if letter == "\n" else "\\t")
-        elif code < 32 or code == 127:
-            shown.append(f"\\x{code:02x}")
-        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape keeps it
-            shown.append(f"\\x{code - 0xDC00:02x}")
-        else:
-            shown.append(letter if letter.isprintable() else f"\\u{code:04x}")
-    return '"' + "".join(shown) + '"'
-
-
-def register(reg: Reg) -> str:
-    """A register's name as one word."""
-    return "$" + reg.name.replace(" ", "-")
-
-
-def plain(value: Argument, args: tuple[Argument, ...] = ()) -> str:
-    """An argument of no special meaning."""
-    if isinstance(value, Reg):
-        return register(value)
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, Vector):
-        return "[" + ", ".join(plain(item) for item in value.items) + "]"
-    if isinstance(value, Slot):
-        return f'{quoted(value.prefix)[:-1]}…" (the host fills it in)'
-    if isinstance(value, Buffer):
-        return f"buffer[{value.size}]"
-    if isinstance(value, Field):
-        return _field(value)
-    if isinstance(value, Program):
-        return f"program[{len(value.instructions) // 8} instructions]"
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    return str(value)
-
-
-def _field(field: Field) -> str:
-    if field.buffer.size == kernel.STATX_SIZE:
-        for name in ("mode", "rdev_major", "rdev_minor"):
-            if field.at == getattr(kernel, f"STATX_{name.upper()}_AT"):
-                return "stx_" + name
-    return f"buffer[{field.at}]"
-
-
-def errno_name(number: int) -> str:
-    return errorcode.get(number, str(number))
-
-
-def bits(value: int, names: dict[int, str], zero: str = "0") -> str:
-    """A flag word: the names of its bits, and in hexadecimal what has none."""
-    shown = []
-    for bit, name in names.items():
-        if bit > 0 and bit & bit - 1 == 0 and value & bit:
-            shown.append(name)
-            value &= ~bit
-    if value:
-        shown.append(hex(value))
-    return "|".join(shown) or zero
-
-
-def _word(names: dict[int, str], zero: str = "0") -> Decoder:
-    def decode(value: Argument, args: tuple[Argument, ...]) -> str:
-        return bits(value, names, zero) if type(value) is int else plain(value)
-
-    return decode
-
-
-def _one(names: dict[int, str]) -> Decoder:
-    def decode(value: Argument, args: tuple[Argument, ...]) -> str:
-        return names.get(value, str(value)) if type(value) is int else plain(value)
-
-    return decode
-
-
-_AT_FLAGS = _constants("AT_", without=("AT_EACCESS",))
-_OPEN_FLAGS = {kernel.O_PATH: "O_PATH"} | _constants("O_")
-_RESOLVE = _constants("RESOLVE_")
-_MOUNT_FLAGS = _constants("MOUNT_ATTR_", without=("MOUNT_ATTR__ATIME",))
-_PROPAGATION = _constants("MS_")
-_CLONE = _constants("CLONE_", without=("CLONE_ARGS",))
+_AT_FLAGS = constants("AT_", without=("AT_EACCESS",))
+_OPEN_FLAGS = {kernel.O_PATH: "O_PATH"} | constants("O_")
+_RESOLVE = constants("RESOLVE_")
+_MOUNT_FLAGS = constants("MOUNT_ATTR_", without=("MOUNT_ATTR__ATIME",))
+_PROPAGATION = constants("MS_")
+_CLONE = constants("CLONE_", without=("CLONE_ARGS",))
 _CAPABILITY = {number: name for name, number in CAPABILITIES.items()}
 _RLIMIT = {number: name for name, number in RLIMITS.items()}
-_AMBIENT = _constants("PR_CAP_AMBIENT_")
-_PRCTL = _constants("PR_", without=("PR_CAP_AMBIENT_",))
-_IOCTL = _constants("TIOC", "SIOC")
-_FILE_TYPES = {S_IFBLK: "S_IFBLK"} | _constants("S_IF", without=("S_IFMT",))
+_AMBIENT = constants("PR_CAP_AMBIENT_")
+_PRCTL = constants("PR_", without=("PR_CAP_AMBIENT_",))
+_IOCTL = constants("TIOC", "SIOC")
+_FILE_TYPES = {S_IFBLK: "S_IFBLK"} | constants("S_IF", without=("S_IFMT",))
 
 
 def descriptor(value: Argument, args: tuple[Argument, ...]) -> str:
@@ -139,10 +51,6 @@ def descriptor(value: Argument, args: tuple[Argument, ...]) -> str:
 
 def last_descriptor(value: Argument, args: tuple[Argument, ...]) -> str:
     return "~0U" if value == kernel.LAST_DESCRIPTOR else plain(value)
-
-
-def pointer(value: Argument, args: tuple[Argument, ...]) -> str:
-    return "NULL" if type(value) is int and value == 0 else plain(value)
 
 
 def mode(value: Argument, args: tuple[Argument, ...]) -> str:
@@ -221,21 +129,6 @@ def rlimit(value: Argument, args: tuple[Argument, ...]) -> str:
     return f"{{rlim_cur={soft}, rlim_max={hard}}}"
 
 
-def _number(shown: Callable[[int], str]) -> Decoder:
-    return lambda value, args: shown(value) if type(value) is int else plain(value)
-
-
-def _structure(shown: Callable[[bytes], str], size: int = 0) -> Decoder:
-    """Bytes, of this size if one is given."""
-
-    def decode(value: Argument, args: tuple[Argument, ...]) -> str:
-        if isinstance(value, bytes) and size in (0, len(value)):
-            return shown(value)
-        return pointer(value, args)
-
-    return decode
-
-
 def sigaction(value: Argument, args: tuple[Argument, ...]) -> str:
     return "{SIG_DFL}" if value == bytes(kernel.SIGACTION_SIZE) else plain(value)
 
@@ -295,7 +188,7 @@ def ioctl_argument(value: Argument, args: tuple[Argument, ...]) -> str:
     if isinstance(value, bytes) and request == kernel.SIOCSIFFLAGS and len(value) == kernel.IFREQ_FLAGS.size:
         name, flags = kernel.IFREQ_FLAGS.unpack(value)
         shown = quoted(name.rstrip(b"\0").decode("utf-8", "surrogateescape"))
-        return f"{{ifr_name={shown}, ifr_flags={bits(flags, _constants('IFF_'))}}}"
+        return f"{{ifr_name={shown}, ifr_flags={bits(flags, constants('IFF_'))}}}"
     if isinstance(value, bytes) and len(value) == 4:
         return f"&{int.from_bytes(value, 'little')}"
     return plain(value)
@@ -336,78 +229,78 @@ SIGNATURES: dict[str, tuple[Decoder, ...]] = {
     "capset": (capability_header, capability_data),
     "chdir": (plain,),
     "chroot": (plain,),
-    "clone3": (_word(_CLONE), plain),
+    "clone3": (word(_CLONE), plain),
     "close": (plain,),
-    "close_range": (plain, last_descriptor, _word(_constants("CLOSE_RANGE_"))),
-    "dup3": (plain, plain, _word({kernel.O_CLOEXEC: "O_CLOEXEC"})),
+    "close_range": (plain, last_descriptor, word(constants("CLOSE_RANGE_"))),
+    "dup3": (plain, plain, word({kernel.O_CLOEXEC: "O_CLOEXEC"})),
     "execve": (plain, plain, plain),
     "expect": (plain, plain, plain, plain, plain),
-    "faccessat2": (*_PATH, _one({kernel.F_OK: "F_OK", kernel.X_OK: "X_OK"}), _word({kernel.AT_EACCESS: "AT_EACCESS"})),
+    "faccessat2": (*_PATH, one({kernel.F_OK: "F_OK", kernel.X_OK: "X_OK"}), word({kernel.AT_EACCESS: "AT_EACCESS"})),
     "fchdir": (plain,),
     "fchown": (plain, plain, plain),
-    "fchownat": (*_PATH, plain, plain, _word(_AT_FLAGS)),
+    "fchownat": (*_PATH, plain, plain, word(_AT_FLAGS)),
     "fcntl": (plain, plain, plain),
-    "fsconfig": (plain, _one(_constants("FSCONFIG_")), pointer, pointer, plain),
-    "fsmount": (plain, _word(_constants("FSMOUNT_")), mount_flags),
-    "fspick": (*_PATH, _word(_constants("FSPICK_"))),
-    "fsopen": (plain, _word(_constants("FSOPEN_"))),
+    "fsconfig": (plain, one(constants("FSCONFIG_")), pointer, pointer, plain),
+    "fsmount": (plain, word(constants("FSMOUNT_")), mount_flags),
+    "fspick": (*_PATH, word(constants("FSPICK_"))),
+    "fsopen": (plain, word(constants("FSOPEN_"))),
     "getcwd": (plain, plain),
-    "ioctl": (plain, _one(_IOCTL), ioctl_argument),
-    "ioprio_set": (_one(_constants("IOPRIO_WHO_")), plain, _number(decode_scheduling.io_priority)),
-    "keyctl": (_one(_constants("KEYCTL_")), plain, plain, plain, plain),
+    "ioctl": (plain, one(_IOCTL), ioctl_argument),
+    "ioprio_set": (one(constants("IOPRIO_WHO_")), plain, number(decode_scheduling.io_priority)),
+    "keyctl": (one(constants("KEYCTL_")), plain, plain, plain, plain),
     "load": (plain,),
-    "mount": (plain, plain, plain, _word(_constants("MS_")), pointer),
+    "mount": (plain, plain, plain, word(constants("MS_")), pointer),
     "readlinkat": (*_PATH, plain, plain),
     "mkdirat": (*_PATH, mode),
     "mknodat": (*_PATH, mode, device),
-    "mount_setattr": (*_PATH, _word(_AT_FLAGS), mount_attr, plain),
+    "mount_setattr": (*_PATH, word(_AT_FLAGS), mount_attr, plain),
     "mmap": (
-        *(plain, plain, _word({kernel.PROT_READ: "PROT_READ", kernel.PROT_WRITE: "PROT_WRITE"})),
-        *(_word({kernel.MAP_SHARED: "MAP_SHARED"}), plain, plain),
+        *(plain, plain, word({kernel.PROT_READ: "PROT_READ", kernel.PROT_WRITE: "PROT_WRITE"})),
+        *(word({kernel.MAP_SHARED: "MAP_SHARED"}), plain, plain),
     ),
-    "move_mount": (*_PATH, *_PATH, _word(_constants("MOVE_MOUNT_", without=("MOVE_MOUNT_BY_",)))),
-    "open_tree": (*_PATH, _word(_constants("OPEN_TREE_") | _AT_FLAGS)),
+    "move_mount": (*_PATH, *_PATH, word(constants("MOVE_MOUNT_", without=("MOVE_MOUNT_BY_",)))),
+    "open_tree": (*_PATH, word(constants("OPEN_TREE_") | _AT_FLAGS)),
     "openat": (*_PATH, open_flags, mode),
     "openat2": (*_PATH, open_how, plain),
-    "personality": (_one({number: "PER_" + name for name, number in EXECUTION_DOMAINS.items()}),),
+    "personality": (one({number: "PER_" + name for name, number in EXECUTION_DOMAINS.items()}),),
     "pivot_root": (plain, plain),
-    "prctl": (_one(_PRCTL), prctl_argument, prctl_ambient, plain, plain),
-    "prlimit64": (plain, _one(_RLIMIT), rlimit, pointer),
+    "prctl": (one(_PRCTL), prctl_argument, prctl_ambient, plain, plain),
+    "prlimit64": (plain, one(_RLIMIT), rlimit, pointer),
     "report to": (plain,),
     "rt_sigaction": (plain, sigaction, pointer, plain),
     "seccomp": (
-        _one({kernel.SECCOMP_SET_MODE_FILTER: "SECCOMP_SET_MODE_FILTER"}),
-        _word(_constants("SECCOMP_FILTER_FLAG_")),
+        one({kernel.SECCOMP_SET_MODE_FILTER: "SECCOMP_SET_MODE_FILTER"}),
+        word(constants("SECCOMP_FILTER_FLAG_")),
         plain,
     ),
-    "sched_setaffinity": (plain, plain, _structure(decode_scheduling.number_set)),
-    "sched_setattr": (plain, _structure(decode_scheduling.attributes, kernel.SCHED_ATTR.size), plain),
-    "send descriptor": (plain, _one(_TAGS["FD_"])),
+    "sched_setaffinity": (plain, plain, structure(decode_scheduling.number_set)),
+    "sched_setattr": (plain, structure(decode_scheduling.attributes, kernel.SCHED_ATTR.size), plain),
+    "send descriptor": (plain, one(_TAGS["FD_"])),
     "set_mempolicy": (
-        _number(decode_scheduling.memory_policy),
-        _structure(decode_scheduling.number_set),
+        number(decode_scheduling.memory_policy),
+        structure(decode_scheduling.number_set),
         plain,
     ),
     "setdomainname": (plain, plain),
     "setgroups": (plain, groups),
     "sethostname": (plain, plain),
-    "setns": (plain, _word(_CLONE)),
+    "setns": (plain, word(_CLONE)),
     "setresgid": (plain, plain, plain),
     "setresuid": (plain, plain, plain),
     "setsid": (),
     "socket": (
-        _one(_constants("AF_")),
-        _word(_constants("SOCK_")),
+        one(constants("AF_")),
+        word(constants("SOCK_")),
         plain,
     ),
-    "statx": (*_PATH, _word(_AT_FLAGS), _one({kernel.STATX_BASIC_STATS: "STATX_BASIC_STATS"}), plain),
+    "statx": (*_PATH, word(_AT_FLAGS), one({kernel.STATX_BASIC_STATS: "STATX_BASIC_STATS"}), plain),
     "symlinkat": (plain, *_PATH),
     "sync": (sync_tag,),
     "umask": (mode,),
-    "umount2": (plain, _word(_constants("MNT_"))),
-    "unlinkat": (*_PATH, _word(_AT_FLAGS)),
+    "umount2": (plain, word(constants("MNT_"))),
+    "unlinkat": (*_PATH, word(_AT_FLAGS)),
     "wait": (plain, plain, plain),
-    "unshare": (_word(_CLONE),),
+    "unshare": (word(_CLONE),),
     "write": (plain, plain, plain),
 }
 """call → how each of its arguments is read. A call that is not here shows its arguments as they are."""

@@ -19,8 +19,9 @@ from __future__ import annotations
 from textwrap import wrap
 
 from ocirt.errors import printable
-from ocirt.plan.decode import arguments, errno_name, register
+from ocirt.plan.decode import arguments
 from ocirt.plan.kernel import EEXIST, EINVAL, ENOENT, ENOTDIR
+from ocirt.plan.notation import errno_name, register
 from ocirt.plan.step import Reg
 from ocirt.plan.wire import OP_EXPECT, OP_LOAD
 

@@ -46,6 +46,7 @@ _INSTEAD: dict[str, Any] = {
     "/process/user/gid": 0,
     "/linux": {"namespaces": _NAMESPACES},
     "/linux/namespaces": _NAMESPACES,
+    "/linux/seccomp/defaultAction": "SCMP_ACT_ALLOW",
 }
 """What stands in the copy for a value that was wrong and must be there, so that its absence is no second problem."""
 

@@ -38,6 +38,14 @@ FIFO_MODE = 0o622
 """init opens it with the program's user: the folder around it is private."""
 
 
+_SPAWN_HINTS = {
+    11: "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC",
+    22: "RLIMIT_NOFILE of the caller is too low",
+    24: "RLIMIT_NOFILE of the caller is too low",
+}
+"""errno → what it means where init is started: EINVAL is fcntl(2)'s, of a descriptor beyond the limit."""
+
+
 def now() -> str:
     """The time as RFC 3339 with nanoseconds, as engines parse it."""
     nanoseconds = time_ns()
@@ -134,9 +142,7 @@ class Creation(Preparation):
                 )
             self.init.spawn(init_image(), inherited(self.facts), descriptors, (0, 1, 2))
         except OSError as error:
-            hint = (
-                "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC" if error.errno == 11 else ""
-            )
+            hint = _SPAWN_HINTS.get(error.errno or 0, "")
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the container's init", hint=hint) from None
         finally:

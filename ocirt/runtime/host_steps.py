@@ -66,9 +66,9 @@ class _HostSteps:
         self.steps.append(HostStep(operation, before, pointer, doing, actions))
 
     def _before_init(self) -> None:
-        self._add(0, "", "note what is about to be made, so that delete --force can undo it at any instant")
         if self.facts.seccomp:
             self._filter()
+        self._add(0, "", "note what is about to be made, so that delete --force can undo it at any instant")
         if not self.facts.attached_late or self.maps_ids:
             self._make_cgroups(0)
 
@@ -168,11 +168,13 @@ class _HostSteps:
 
     def _afterwards(self) -> None:
         ready = self._first(lambda step: step.op == OP_SYNC and step.args[0] == SYNC_READY)
+        passwd = self._first(lambda step: step.op == OP_SENDFD and step.args[-1] == FD_PASSWD)
+        late = self._after(passwd) if passwd < len(self.plan.steps) else ready + 1  # creation.py: _set_limits
         if self.cgroups.resources:
-            self._settings(ready, [*self.cgroups.resources.late, *self.cgroups.resources.unified])
+            self._settings(late, [*self.cgroups.resources.late, *self.cgroups.resources.unified])
         rules = [rule_text(rule) for rule in own_rules(self.linux)]
         self._add(
-            ready,
+            late,
             "/linux/resources/devices",
             "put the device rules in force: init has made its nodes",
             ["deny a *:* rwm", *rules, "allow the default devices"],

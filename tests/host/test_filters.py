@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -207,6 +208,15 @@ def test_another_libseccomp_compiles_anew(folder: Path, compiled: Compiled, monk
 def test_a_readonly_place_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posix.environ", {b"OCIRT_CACHE": b"/proc/ocirt-cache"})
     assert "no cache of seccomp filters" in filter_of().warnings[-1]
+
+
+def test_a_full_place_is_no_obstacle_and_gets_no_fuller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("posix.write", full)
+    assert filter_of().program
+    assert not list(folder.iterdir())
 
 
 def test_the_oldest_filters_go(folder: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from plan.cases import CASES, compile_case
 
 from ocirt.plan import kernel as k
-from ocirt.plan.decode import SIGNATURES, arguments, bits, quoted
+from ocirt.plan.decode import SIGNATURES, arguments
 from ocirt.plan.explain import documents, folds, plan_lines, step_call, unclear_names
+from ocirt.plan.notation import bits, quoted
 from ocirt.plan.step import Buffer, Field, Label, Plan, Reg, Slot, Vector
 from ocirt.plan.syscalls import MACHINES
 from ocirt.plan.tags import FD_PASSWD, SYNC_READY

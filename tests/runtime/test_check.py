@@ -117,6 +117,42 @@ def test_problems_of_all_kinds_come_in_one_run(bundle: Bundle) -> None:
     assert problems["/process/rlimits/2/type"].message == "RLIMIT_CPU is set twice, first at /process/rlimits/1"
 
 
+def test_problems_of_a_profile_and_of_hooks_hide_none_of_the_others(bundle: Bundle) -> None:
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOWED",
+        "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99999},
+            {"names": [], "action": "SCMP_ACT_ALLOW"},
+            {
+                "names": ["chroot"],
+                "action": "SCMP_ACT_KILL",
+                "errnoRet": 1,
+                "args": [{"index": 9, "value": 1, "op": "SCMP_CMP_EQUAL"}],
+            },
+            {"names": ["getppid", "no_such_call"], "action": "SCMP_ACT_ALLOW"},
+        ],
+    }
+    bundle.config["hooks"] = {
+        "prestart": [{"path": "relative"}, {"path": "/bin/sh", "timeout": 0}, {"path": "/bin/sh", "env": ["x"]}],
+        "poststop": [{"path": "/does/not/exist"}],
+    }
+    assert {pointer: problem.level for pointer, problem in found(bundle).items()} == {
+        "/linux/seccomp/defaultAction": ERROR,
+        "/linux/seccomp/flags/0": ERROR,
+        "/linux/seccomp/syscalls/0/errnoRet": ERROR,
+        "/linux/seccomp/syscalls/1/names": ERROR,
+        "/linux/seccomp/syscalls/3/names/1": WARNING,
+        "/linux/seccomp/syscalls/2/errnoRet": ERROR,
+        "/linux/seccomp/syscalls/2/args/0/index": ERROR,
+        "/linux/seccomp/syscalls/2/args/0/op": ERROR,
+        "/hooks/prestart/0/path": ERROR,
+        "/hooks/prestart/1/timeout": ERROR,
+        "/hooks/prestart/2/env/0": ERROR,
+        "/hooks/poststop/0/path": ERROR,
+    }
+
+
 def test_a_pointer_in_a_message_counts_what_was_taken_out(bundle: Bundle) -> None:
     bundle.config["linux"]["namespaces"] = [
         {"type": kind} for kind in ("nonsense", "mount", "uts", "pid", "user", "pid")

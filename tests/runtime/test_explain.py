@@ -79,9 +79,9 @@ def test_what_the_host_does_stands_where_init_waits_for_it(bundle: Bundle) -> No
     bundle.write()
     lines = explain(str(bundle.path)).lines(everything=False, colour=False)
     order = [
-        "on the host: note what is about to be made",
         "on the host: compile the profile",
         "SCMP_ACT_ALLOW but for 2 names in 1 rules: ",
+        "on the host: note what is about to be made",
         "close the descriptors that the caller leaked",
         "/proc/PID/oom_score_adj ← 0",
         "on the host: look for user 0",
@@ -90,6 +90,7 @@ def test_what_the_host_does_stands_where_init_waits_for_it(bundle: Bundle) -> No
         "▸  allow c 10:200 rw",
         "▸  deny b 8:* w",
         "▸  allow the default devices",
+        "set RLIMIT_NOFILE",
         "sync(SYNC_READY)",
         "on the host: write the pid file",
         "report to($fifo)",
@@ -104,6 +105,16 @@ def test_what_the_host_does_stands_where_init_waits_for_it(bundle: Bundle) -> No
     assert len([line for line in lines if "rmdir /sys/fs/cgroup/" in line]) == len(made) > 0
     if not detect().pure_v2:
         assert place(lines, "on the host: put init into the cgroups") < place(lines, "sync(SYNC_ATTACHED)")
+
+
+def test_limits_come_last_where_no_home_is_looked_up(bundle: Bundle) -> None:
+    bundle.config["process"]["env"].append("HOME=/")
+    bundle.config["linux"]["resources"]["pids"] = {"limit": 77}
+    bundle.write()
+    lines = explain(str(bundle.path)).lines(everything=False, colour=False)
+    order = ["sync(SYNC_READY)", "pids.max ← 77", "▸  deny a *:* rwm", "on the host: write the pid file"]
+    places = [place(lines, words) for words in order]
+    assert places == sorted(places)
 
 
 def test_in_a_user_namespace_the_host_makes_the_cgroups_first_and_writes_the_maps(bundle: Bundle) -> None:

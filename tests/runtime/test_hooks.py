@@ -427,6 +427,22 @@ def test_startcontainer_runs_under_the_seccomp_profile(
     assert notes.read("before") == "Seccomp:\t0\n"
 
 
+def test_hooks_with_the_caller_s_rights_need_no_filter(
+    runtime: Runtime, bundle: Bundle, notes: Notes, tmp_path: Path
+) -> None:
+    """One that has to be compiled again is for nobody, and may fail: libseccomp may be gone by then."""
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    bundle.config["linux"]["seccomp"]["syscalls"] = [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]
+    note_order(notes, "poststart", "poststop")
+    assert create(runtime, bundle).code == 0
+    cache = tmp_path / "another-cache"
+    for words in (["start", "h"], ["delete", "--force", "h"]):
+        done = runtime(*words, env={"OCIRT_CACHE": str(cache)})
+        assert (done.code, done.err) == (0, "")
+    assert {"poststart", "poststop"} <= set(notes.lines())
+    assert not cache.exists()
+
+
 def test_a_listener_for_a_hook_is_refused_by_name(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
     bundle.config["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -128,7 +128,7 @@ def test_poststop_goes_on_after_a_failure_and_delete_succeeds(
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
-        ({"path": "/no/such/file"}, "failed: exec /no/such/file: no such file or directory"),
+        ({"path": "/no/such/file"}, "failed: exec /no/such/file: no such file or directory (it, its script's"),
         ({"path": "/etc/passwd"}, "failed: exec /etc/passwd: permission denied"),
         ({"path": "/bin/busybox", "args": ["sh", "-c", "kill -11 $$"]}, "failed: killed by signal 11"),
         ({"path": "/bin/busybox", "args": ["false"]}, "failed: exit status 1"),

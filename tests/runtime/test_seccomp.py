@@ -224,6 +224,16 @@ def test_a_profile_that_forbids_execve_is_no_success(
     assert not list(runtime.root.iterdir())
 
 
+def test_a_profile_without_capset_says_what_to_do(filtered: Filtered) -> None:
+    filtered.bundle.config["process"]["noNewPrivileges"] = False
+    filtered.profile(**ALLOWED, syscalls=[rule("capset", "ERRNO")])
+    done = filtered("/bin/true")
+    assert done.code == 1
+    assert "/linux/seccomp: give up CAP_SYS_ADMIN" in done.err and "the profile forbids capset" in done.err
+    filtered.bundle.config["process"]["noNewPrivileges"] = True
+    assert filtered("/bin/true").code == 0
+
+
 def test_a_process_has_executed_once_it_is_another_program() -> None:
     """What tells end-of-file by execve from one by death: also of a zombie, and unknown of who is gone."""
     reading, writing = os.pipe()
