@@ -13,12 +13,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from support import OCIRT, Done, command, default_config, make_rootfs
+from support import CACHE, OCIRT, Done, command, default_config, make_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "OCIRT_CACHE": CACHE}
 RUNTIME = os.environ.get("RUNTIME") or OCIRT
 
 
@@ -61,7 +62,7 @@ class Container:
         with errors.open("wb") as stderr:
             code = subprocess.run(
                 [*self.words, "create", "--bundle", self.bundle, self.id],
-                env={"PATH": os.environ.get("PATH", "")},
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -95,7 +96,7 @@ class Container:
 
     def run_program(self) -> Done:
         self.write()
-        return self("run", "--bundle", self.bundle, self.id, env={"PATH": os.environ.get("PATH", "")})
+        return self("run", "--bundle", self.bundle, self.id, env=ENVIRONMENT)
 
     def wait_for(self, status: str) -> None:
         wait_until(lambda: self.status == status)

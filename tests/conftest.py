@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import posix
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from support import BUSYBOX, Bundle, Runtime, default_config, make_rootfs, require_isolation
+from support import BUSYBOX, CACHE, Bundle, Runtime, default_config, make_rootfs, require_isolation
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What tests call in this process keeps its filters where the executables keep theirs, not in the host's /run.
+    posix.environ[b"OCIRT_CACHE"] = CACHE.encode()
     try:
         from hypothesis import settings
     except ImportError:  # in the virtual machine, which runs none of the property tests

@@ -12,7 +12,7 @@ import pytest
 from container import RUNTIME, Container
 from suite_config import suite_config
 from suite_judge import complaints, facts_of, questions
-from support import OCIRT, Done, make_rootfs
+from support import CACHE, OCIRT, Done, make_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from suite_judge import Facts
 
 INSIDE = Path(__file__).resolve().parent / "inside.sh"
-ENVIRONMENT = {"PATH": os.environ.get("PATH", "")}
+ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "OCIRT_CACHE": CACHE}
 PATIENCE = 30
 """Seconds for one call; it only bounds a failure."""
 
