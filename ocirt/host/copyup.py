@@ -3,6 +3,9 @@
 init hands over both as descriptors, and waits. So this works in the container's mount namespace without entering it.
 Each directory is opened in its parent, by one name that is not followed if it is a symlink, and compared with what was
 listed: nothing that an image holds, and nothing that changes meanwhile, leads out of the directory.
+
+But the image may say which directory it is, by a symlink at the destination. So no more is copied than the container
+could read itself, and nothing of the kernel's own file systems, where reading can do something.
 """
 
 from __future__ import annotations
@@ -19,10 +22,29 @@ if TYPE_CHECKING:
 
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK = 0o170000, 0o040000, 0o100000, 0o120000
 SEEK_DATA, SEEK_HOLE = 3, 4
-ENXIO, EOPNOTSUPP = 6, 95
+ENXIO, EACCES, EOPNOTSUPP = 6, 13, 95
 MAX_DEPTH = 128
 """Folders in folders: each holds two descriptors."""
-_OPEN = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+_LOOK = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC
+_MAKE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+KERNELS_OWN = {
+    0x9FA0: "proc",
+    0x62656572: "sysfs",
+    0x27E0EB: "cgroup",
+    0x63677270: "cgroup2",
+    0x64626720: "debugfs",
+    0x74726163: "tracefs",
+    0x73636673: "securityfs",
+    0xF97CFF8C: "selinuxfs",
+    0x6165676C: "pstore",
+    0xDE5E81E4: "efivarfs",
+    0xCAFE4A11: "bpf",
+    0x62656570: "configfs",
+    0x42494E4D: "binfmt_misc",
+    0x07655821: "resctrl",
+}
+"""statfs(2), f_type: what linux/magic.h has of them."""
 
 
 def fill(mount: dict[str, Any], pointer: str, pid: int, directory: int, tmpfs: int) -> None:
@@ -65,6 +87,15 @@ class Owners:
         """The copy's owner: the same, or who the container takes for the owner if it does not know it."""
         return _known(self.uids, status.st_uid), _known(self.gids, status.st_gid)
 
+    def may(self, wanted: int, status: posix.stat_result) -> bool:
+        """Has the container's root, or who it may become, these rights (of rwx)? We have them over every file, but what
+        belongs to none of its owners is the host's (user_namespaces(7), "Capabilities and user namespaces")."""
+        return (
+            _is_in(self.uids, status.st_uid)
+            or status.st_mode & wanted == wanted
+            or (status.st_mode >> 3 & wanted == wanted and _is_in(self.gids, status.st_gid))
+        )
+
     def creating(self) -> AbstractContextManager[None]:
         """Who creates a file must be known to the file system, which belongs to the container's user namespace."""
         from contextlib import contextmanager
@@ -94,6 +125,7 @@ class Owners:
 
 
 PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 27, 28, 4
+NOT_MAPPED = "its owner is not mapped in the user namespace"
 OVERFLOW = 65534
 """Whom a namespace takes for the owner whom it does not know."""
 
@@ -104,9 +136,13 @@ def _read_map(path: str) -> list[tuple[int, int, int]]:
         return [(int(first), int(outside), int(size)) for first, outside, size in map(str.split, file)]
 
 
+def _is_in(ranges: Sequence[tuple[int, int, int]], number: int) -> bool:
+    return any(outside <= number < outside + size for _, outside, size in ranges)
+
+
 def _known(ranges: Sequence[tuple[int, int, int]], number: int, instead: Sequence[int] = (OVERFLOW, 0)) -> int:
     """This id, if the namespace knows it; else the first that it knows of the container's own ids in `instead`."""
-    if any(outside <= number < outside + size for _, outside, size in ranges):
+    if _is_in(ranges, number):
         return number
     for wanted in instead:
         for inside, outside, size in ranges:
@@ -124,11 +160,13 @@ class _Copy:
         self.target = target
         self.path: list[str] = []
         self._links: dict[tuple[int, int], str] = {}
+        self._devices: set[int] = set()
 
     def everything(self, given: set[str]) -> None:
         """The content; then the directory's own attributes, but for those that the mount's options give."""
-        self._content(self.source, self.target)
         status = posix.fstat(self.source)
+        self._check(self.source, status)
+        self._content(self.source, self.target)
         uid, gid = self.owners.of(status)
         posix.chown(self.target, -1 if "uid" in given else uid, -1 if "gid" in given else gid)
         if "mode" not in given:
@@ -159,9 +197,9 @@ class _Copy:
                 return
         if kind == S_IFDIR:
             posix.mkdir(name, 0o700, dir_fd=target)
-            self._opened(name, source, target, key, self._content)
+            self._opened(name, source, target, status, self._content)
         elif kind == S_IFREG:
-            self._opened(name, source, target, key, _copy_data)
+            self._opened(name, source, target, status, _copy_data)
         elif kind == S_IFLNK:
             posix.symlink(posix.readlink(name, dir_fd=source), name, dir_fd=target)
         else:
@@ -172,21 +210,50 @@ class _Copy:
         _copy_attributes(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
         posix.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
-    def _opened(self, name: str, source: int, target: int, key: tuple[int, int], copy: Any) -> None:
-        """Open both sides, see that the source is what was looked at, and copy the one into the other."""
-        old = posix.open(name, _OPEN, dir_fd=source)
+    def _opened(self, name: str, source: int, target: int, listed: posix.stat_result, copy: Any) -> None:
+        """Open both sides and copy the one into the other. The source is opened when it is seen to be what was listed:
+        to open a device can do something."""
+        found = posix.open(name, _LOOK, dir_fd=source)
         try:
-            status = posix.fstat(old)
-            if (status.st_dev, status.st_ino) != key:
+            status = posix.fstat(found)
+            kind = status.st_mode & S_IFMT
+            if (status.st_dev, status.st_ino, kind) != (listed.st_dev, listed.st_ino, listed.st_mode & S_IFMT):
                 raise KernelError(f"copy {'/'.join(self.path)}: it was replaced meanwhile", hint="try again")
-            made = 0 if status.st_mode & S_IFMT == S_IFDIR else posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY
-            new = posix.open(name, _OPEN | made, 0o600, dir_fd=target)
+            self._check(found, status)
+            old = posix.open(f"/proc/self/fd/{found}", _READ)
+        finally:
+            posix.close(found)
+        try:
+            flags = posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC if kind == S_IFDIR else _MAKE
+            new = posix.open(name, flags, 0o600, dir_fd=target)
             try:
                 copy(old, new)
             finally:
                 posix.close(new)
         finally:
             posix.close(old)
+
+    def _check(self, found: int, status: posix.stat_result) -> None:
+        """Raises OSError for what the container could not read, KernelError for what is the kernel's."""
+        if not self.owners.may(0o5 if status.st_mode & S_IFMT == S_IFDIR else 0o4, status):
+            raise OSError(EACCES, posix.strerror(EACCES))
+        if status.st_dev not in self._devices:
+            kind = KERNELS_OWN.get(_file_system(found))
+            if kind:
+                raise KernelError(
+                    f"copy {'/'.join(self.path) or 'the directory'} into the tmpfs: it is in a {kind} file system",
+                    hint="where does a symlink at the destination lead to?",
+                )
+            self._devices.add(status.st_dev)
+
+
+def _file_system(fd: int) -> int:
+    from ctypes import CDLL, create_string_buffer, get_errno
+
+    status = create_string_buffer(512)  # struct statfs has 120 bytes
+    if CDLL(None, use_errno=True).fstatfs(fd, status):
+        raise OSError(get_errno(), posix.strerror(get_errno()))
+    return int.from_bytes(status.raw[:4], "little")
 
 
 def _copy_data(source: int, target: int) -> None:
@@ -224,4 +291,7 @@ def _copy_attributes(source: str, target: str) -> None:
 
 
 def _hint(error: OSError) -> str:
-    return "the tmpfs is too small: see its options size and nr_inodes" if error.errno == 28 else ""
+    return {
+        28: "the tmpfs is too small: see its options size and nr_inodes",
+        EACCES: NOT_MAPPED,
+    }.get(error.errno or 0, "")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 
 from ocirt.errors import from_os_error
-from ocirt.host.copyup import S_IFLNK, S_IFMT, Owners
+from ocirt.host.copyup import EACCES, NOT_MAPPED, S_IFLNK, S_IFMT, Owners
 
 MOST_LINKS = 40
 """As path_resolution(7)."""
@@ -22,14 +22,16 @@ _ELOOP = 40
 def make(root: int, destination: str, pointer: str, pid: int, *, directory: bool) -> None:
     """`root` is an O_PATH descriptor, `pid` is init's. Raises KernelError with `pointer`."""
     try:
-        with Owners(pid).creating():
-            _make(root, destination, directory=directory)
+        owners = Owners(pid)
+        with owners.creating():
+            _make(owners, root, destination, directory=directory)
     except OSError as error:
         error.filename = None
-        raise from_os_error(error, f"make the destination {destination}", pointer=pointer) from None
+        hint = NOT_MAPPED if error.errno == EACCES else ""
+        raise from_os_error(error, f"make the destination {destination}", pointer=pointer, hint=hint) from None
 
 
-def _make(root: int, destination: str, *, directory: bool) -> None:
+def _make(owners: Owners, root: int, destination: str, *, directory: bool) -> None:
     todo = destination.split("/")[::-1]
     opened = [posix.dup(root)]  # the folders on the way from the root
     links = 0
@@ -46,6 +48,7 @@ def _make(root: int, destination: str, *, directory: bool) -> None:
             try:
                 status = posix.stat(name, dir_fd=opened[-1], follow_symlinks=False)
             except FileNotFoundError:
+                _check(owners, 0o3, opened[-1])
                 if last and not directory:
                     posix.mknod(name, 0o100644, dir_fd=opened[-1])
                     return
@@ -62,6 +65,13 @@ def _make(root: int, destination: str, *, directory: bool) -> None:
             elif not last:
                 flags = posix.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY | posix.O_CLOEXEC
                 opened.append(posix.open(name, flags, dir_fd=opened[-1]))
+                _check(owners, 0o1, opened[-1])
     finally:
         while opened:
             posix.close(opened.pop())
+
+
+def _check(owners: Owners, wanted: int, folder: int) -> None:
+    """A link may lead to a folder of the host's, too, that is mounted inside."""
+    if not owners.may(wanted, posix.fstat(folder)):
+        raise OSError(EACCES, posix.strerror(EACCES))

@@ -174,8 +174,8 @@ def test_in_a_user_namespace_the_owners_are_the_containers(runtime: Runtime, bun
     user_namespace(bundle)
     os.chown(folder / "d/user", 101000, 101001)
     os.chown(folder / "d/stranger", 0, 5)
-    (folder / "d/stranger").chmod(0o600)
+    (folder / "d/stranger").chmod(0o604)
     lines = seen(runtime, bundle, "cd /m && stat -c '%n %u %g %a' . d d/*; id -u")
     assert lines == [
-        ". 0 0 755", "d 0 0 755", "d/root 0 0 644", "d/stranger 65534 65534 600", "d/user 1000 1001 644", "0",
+        ". 0 0 755", "d 0 0 755", "d/root 0 0 644", "d/stranger 65534 65534 604", "d/user 1000 1001 644", "0",
     ]  # fmt: skip
