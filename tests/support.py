@@ -39,6 +39,12 @@ def require_isolation(how: str) -> None:
     pytest.skip(why)
 
 
+def needs_kernel(major: int, minor: int, what: str) -> pytest.MarkDecorator:
+    """Skips a test on an older kernel, such as the one of tests/vm. `what`: what came with this one."""
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    return pytest.mark.skipif(release < (major, minor), reason=f"Linux {major}.{minor}: {what}")
+
+
 @dataclass
 class Done:
     """A command that has ended."""

@@ -8,11 +8,12 @@ INIT_NAME = "ocirt-init"
 """The name of the memfd that ocirt-init runs from; /proc/PID/exe shows it until the program is executed."""
 
 
-def start_time(pid: int) -> int:
-    """The process's start in clock ticks since boot (proc(5), stat field 22); 0 if it is gone or a zombie.
+PF_FORKNOEXEC = 0x40
+"""proc(5), stat field 9: cloned, and nothing executed since (include/linux/sched.h)."""
 
-    A process whose first thread has ended looks like a zombie, too, while others run (field 20 counts them).
-    """
+
+def _fields(pid: int) -> list[bytes]:
+    """/proc/PID/stat from field 3 on (proc(5)): the name before may hold anything. Empty if the process is gone."""
     try:
         fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
@@ -20,28 +21,24 @@ def start_time(pid: int) -> int:
         finally:
             posix.close(fd)
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    fields = content[content.rindex(b")") + 2 :].split()  # the name before may hold anything
-    return 0 if fields[0] in b"ZX" and int(fields[17]) <= 1 else int(fields[19])
+        return []
+    return content[content.rindex(b")") + 2 :].split()
 
 
-PF_FORKNOEXEC = 0x40
-"""proc(5), stat field 9: cloned, and nothing executed since (include/linux/sched.h)."""
+def start_time(pid: int) -> int:
+    """The process's start in clock ticks since boot (stat field 22); 0 if it is gone or a zombie.
+
+    A process whose first thread has ended looks like a zombie, too, while others run (field 20 counts them).
+    """
+    fields = _fields(pid)
+    return 0 if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1) else int(fields[19])
 
 
 def has_executed(pid: int) -> bool | None:
     """Has the process, which may be a zombie by now, executed a program since it was cloned? None: nobody knows any
     more. End-of-file on a close-on-exec descriptor says that it has, or that it died first."""
-    try:
-        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            content = posix.read(fd, 4096)
-        finally:
-            posix.close(fd)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = content[content.rindex(b")") + 2 :].split()
-    return not int(fields[6]) & PF_FORKNOEXEC
+    fields = _fields(pid)
+    return not int(fields[6]) & PF_FORKNOEXEC if fields else None
 
 
 def is_alive(pid: int, started: int) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from runtime.test_copyup import user_namespace
 from runtime.test_mounts import add, bind, refused
-from support import Bundle, Runtime
+from support import Bundle, Runtime, needs_kernel
 
 pytestmark = pytest.mark.root
 
+needs_tmpfs = needs_kernel(6, 3, "idmapped tmpfs")
 TO_1000 = [{"containerID": 0, "hostID": 1000, "size": 10}]
 TO_100000 = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
@@ -68,6 +69,7 @@ def test_another_map_than_the_containers(runtime: Runtime, bundle: Bundle, folde
     assert owners(runtime, bundle) == "500:500 503:504 500:500"
 
 
+@needs_tmpfs
 def test_a_map_for_all_that_is_mounted_below(runtime: Runtime, bundle: Bundle, folder: Path) -> None:
     from subprocess import run
 
@@ -83,6 +85,7 @@ def test_a_map_for_all_that_is_mounted_below(runtime: Runtime, bundle: Bundle, f
     assert done.out.split() == ["1000", "0", "1000", "1000"], done.err
 
 
+@needs_tmpfs
 @pytest.mark.parametrize("own", [True, False])
 def test_a_tmpfs(runtime: Runtime, bundle: Bundle, own: bool) -> None:
     if not own:

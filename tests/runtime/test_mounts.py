@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Bundle, Done, Runtime
+from support import Bundle, Done, Runtime, needs_kernel
 
 pytestmark = pytest.mark.root
 
@@ -108,6 +108,7 @@ def test_mount2_in_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
     assert found["/"].tags == {"shared"}
 
 
+@needs_kernel(6, 15, "mounts on detached trees")
 def test_mount2_needs_a_mount_namespace(runtime: Runtime, bundle: Bundle) -> None:
     bundle.config["linux"]["namespaces"] = [
         one for one in bundle.config["linux"]["namespaces"] if one["type"] != "mount"

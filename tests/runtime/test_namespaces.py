@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import Bundle, Runtime, processes
+from support import Bundle, Runtime, needs_kernel, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,11 +37,7 @@ def inode(pid: int | str, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{FILES[kind]}")
 
 
-def is_detached_supported() -> bool:
-    return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
-
-
-needs_detached = pytest.mark.skipif(not is_detached_supported(), reason="Linux 6.15 mounts on detached trees")
+needs_detached = needs_kernel(6, 15, "mounts on detached trees")
 
 
 @pytest.fixture
@@ -423,7 +419,7 @@ def test_a_user_namespace_needs_a_mount_namespace(runtime: Runtime, bundle: Bund
     assert "/linux/namespaces: a user namespace needs a mount namespace of its own" in done.err
 
 
-@pytest.mark.skipif(is_detached_supported(), reason="this kernel can do it")
+@pytest.mark.skipif(not needs_detached.args[0], reason="this kernel can do it")
 def test_an_older_kernel_is_named(runtime: Runtime, bundle: Bundle) -> None:
     without(bundle, "mount")
     done = runtime.sh(bundle, "true")
