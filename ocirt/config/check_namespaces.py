@@ -109,7 +109,7 @@ def _time_offsets(linux: dict[str, Any], paths: dict[str, str | None]) -> None:
             raise ConfigError(
                 f'unknown clock "{clock}"', pointer=f"/linux/timeOffsets/{clock}", hint="monotonic or boottime"
             )
-        if (offset.get("nanosecs") or 0) >= 10**9:
+        if offset and offset.get("nanosecs", 0) >= 10**9:
             raise ConfigError(
                 f"expected less than 10^9, got {offset['nanosecs']}", pointer=f"/linux/timeOffsets/{clock}/nanosecs"
             )

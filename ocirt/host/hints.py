@@ -21,6 +21,7 @@ from errno import (
     EROFS,
 )
 
+_OWNER = "the owner and mode of a folder on the way do not let the container's root do it: is it mapped?"
 _HINTS = {
     ("clone3", ENOSPC): "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
     ("clone3", EPERM): "making namespaces needs CAP_SYS_ADMIN: are you root?",
@@ -32,7 +33,8 @@ _HINTS = {
     ("chdir", ENOTDIR): "a working directory must be a directory",
     ("fsopen", EPERM): "mounting needs CAP_SYS_ADMIN",
     ("fsconfig", EINVAL): "the file system does not take these options",
-    ("fsconfig", EPERM): "proc and sysfs cannot be mounted where parts of the host's are hidden",
+    ("fsconfig", EPERM): "in a user namespace few file systems can be mounted, and proc and sysfs only where no part of"
+    " the host's is hidden",
     ("fsconfig", EBUSY): "the file system or the cgroup hierarchy is mounted with other options",
     ("mount", EINVAL): "the file system does not take these options: see dmesg",
     ("mount", ENODEV): "the kernel does not know this file system: is its module loaded?",
@@ -48,6 +50,9 @@ _HINTS = {
     ("openat2", ENOENT): "the path goes through a dangling symlink",
     ("openat2", ENOTDIR): "a part of the path is a file",
     ("openat2", ENOSYS): "ocirt needs Linux 5.14 or newer",
+    ("openat2", EACCES): _OWNER,
+    ("mkdirat", EACCES): _OWNER,
+    ("mknodat", EACCES): _OWNER,
     ("mkdirat", EROFS): "the place is on a readonly file system: create it beforehand",
     ("mknodat", EROFS): "the place is on a readonly file system: create it beforehand",
     ("mknodat", EPERM): "device nodes need CAP_MKNOD and a device cgroup that lets them be made",

@@ -102,6 +102,8 @@ def _write(path: str, content: str, pointer: str) -> None:
     except OSError as error:
         error.filename = None  # the pid in it tells nothing
         hint = "are these host ids mapped in our own user namespace? see /proc/self/uid_map" if error.errno == 1 else ""
+        if error.errno == 22 and len(content) >= (page := posix.sysconf("SC_PAGE_SIZE")):
+            hint = f"the kernel takes a map of less than {page} bytes, these are {len(content)}: fewer, larger ranges"
         raised = from_os_error(error, "write the id map", hint=hint)
         raised.pointer = pointer
         raise raised from None

@@ -130,6 +130,8 @@ def _granted(scope: Scope, name: str, possible: int) -> int:
         why = "the caller does not have it"
         if name == "ambient":
             why = "not both permitted and inheritable"
+        elif name == "effective" and not missing & ~scope.facts.permitted:
+            why = "not in the permitted set"
         elif name == "inheritable" and not missing & ~scope.facts.permitted:
             why = "not in the bounding set"
         scope.warnings.append(f"{_POINTER}/{name}: {', '.join(names)} left out: {why}")

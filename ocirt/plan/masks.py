@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocirt.errors import ConfigError
 from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -22,7 +23,7 @@ from ocirt.plan.kernel import (
     STATX_RDEV_MINOR_AT,
     STATX_SIZE,
 )
-from ocirt.plan.paths import open_target
+from ocirt.plan.paths import open_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE
 from ocirt.plan.step import Buffer, Field, Label
 
@@ -61,6 +62,7 @@ def make_readonly(scope: Scope) -> None:
     """Each path bound onto itself, readonly."""
     plan = scope.plan
     for index, path in enumerate(scope.linux.get("readonlyPaths") or ()):
+        _below_root(path, f"/linux/readonlyPaths/{index}", "/root/readonly makes all of it readonly")
         plan.at(f"/linux/readonlyPaths/{index}", f"make {path} readonly")
         absent = Label()
         target = open_target(plan, scope.root, path, ignore=ABSENT, absent=absent)
@@ -81,6 +83,7 @@ def mask(scope: Scope) -> None:
     """
     plan = scope.plan
     for index, path in enumerate(scope.linux.get("maskedPaths") or ()):
+        _below_root(path, f"/linux/maskedPaths/{index}", "nothing would be left")
         plan.at(f"/linux/maskedPaths/{index}", f"mask {path}")
         absent, directory, done = Label(), Label(), Label()
         target = open_target(plan, scope.root, path, ignore=ABSENT, absent=absent)
@@ -95,6 +98,12 @@ def mask(scope: Scope) -> None:
         plan.place(done)
         plan.close(copy, target)
         plan.place(absent)
+
+
+def _below_root(path: str, pointer: str, hint: str) -> None:
+    """What is mounted on the root covers nothing for who has that root already."""
+    if not parts_of(path):
+        raise ConfigError(f'expected a path below "/", got "{path}"', pointer=pointer, hint=hint)
 
 
 def _copy(plan: Plan, mount: Reg) -> Reg:

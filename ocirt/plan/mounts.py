@@ -128,10 +128,10 @@ def _new(scope: Scope, kind: str, source: str, options: Options, pointer: str) -
         from ocirt.plan.rare_mounts import label
 
         label(scope, kind, options)
-    if kind == "devpts" and "user" in scope.new:
-        from ocirt.plan.rare_mounts import drop_unmapped_group
+    if kind in ("devpts", "mqueue") and "user" in scope.new:
+        from ocirt.plan.rare_mounts import fit_user_namespace
 
-        drop_unmapped_group(scope, options, pointer)
+        fit_user_namespace(scope, kind, options, pointer)
     if options.needs_mount2(source):
         from ocirt.plan.rare_mounts import create_by_mount2
 

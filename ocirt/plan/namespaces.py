@@ -76,6 +76,8 @@ def set_clocks(scope: Scope) -> None:
     plan.call("unshare", CLONE_NEWTIME)
     proc = open_proc(plan)
     for clock, offset in scope.linux["timeOffsets"].items():
+        if not offset:
+            continue
         line = f"{clock} {offset.get('secs') or 0} {offset.get('nanosecs') or 0}\n"
         plan.at(f"/linux/timeOffsets/{clock}", f"move the clock {line[:-1]}")
         file = plan.open("offsets", "openat", proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC)

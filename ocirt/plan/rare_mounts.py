@@ -171,8 +171,17 @@ def label(scope: Scope, kind: str, options: Options) -> None:
         options.data = [*options.data, (name, scope.linux["mountLabel"])]
 
 
-def drop_unmapped_group(scope: Scope, options: Options, pointer: str) -> None:
-    """devpts: gid=5, which every engine writes, is refused in a user namespace that does not map it."""
+def fit_user_namespace(scope: Scope, kind: str, options: Options, pointer: str) -> None:
+    """mqueue shows an ipc namespace, which has to be the user namespace's own. devpts: gid=5, which every engine
+    writes, is refused in a user namespace that does not map it."""
+    if kind == "mqueue":
+        if "ipc" not in scope.new:
+            raise ConfigError(
+                "mqueue in a user namespace needs a new ipc namespace",
+                pointer=pointer,
+                hint='add {"type": "ipc"} to /linux/namespaces, or bind the host\'s /dev/mqueue',
+            )
+        return
     from ocirt.config.check_namespaces import host_id
 
     for key, value in options.data:

@@ -115,6 +115,13 @@ def test_no_capabilities_means_none() -> None:
     assert len([step for step in steps(plan, "prctl") if step.args[0] == PR_CAPBSET_DROP]) == 41
 
 
+def test_an_effective_capability_has_to_be_permitted() -> None:
+    config = spec()
+    config["process"]["capabilities"] = {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"]}
+    plan = compiled(config)
+    assert "/process/capabilities/effective: CAP_KILL left out: not in the permitted set" in plan.warnings
+
+
 def test_an_inheritable_capability_has_to_be_in_the_bounding_set() -> None:
     """capset(2) refuses the whole set otherwise."""
     config = spec()
@@ -361,7 +368,7 @@ def in_user_namespace(*namespaces: str, size: int = 65536) -> dict[str, Any]:
 
 
 def test_proc_and_sysfs_of_namespaces_that_are_not_the_user_namespaces_own() -> None:
-    plan = compiled(in_user_namespace())
+    plan = compiled(in_user_namespace("ipc"))
     kinds = {step.args[0] for step in steps(plan, "fsopen", "/mounts")}
     assert not kinds & {"proc", "sysfs"}
     (proc,), (sysfs,) = steps(plan, "open_tree", "/mounts/0"), steps(plan, "open_tree", "/mounts/5")
@@ -369,7 +376,7 @@ def test_proc_and_sysfs_of_namespaces_that_are_not_the_user_namespaces_own() -> 
     changes = [step.args[2:4] for step in steps(plan, "mount_setattr", "/mounts/5")]
     assert (0x9000, MOUNT_ATTR.pack(1, 0, 0, 0)) in changes
     assert [warning.partition(":")[0] for warning in plan.warnings] == ["/mounts/0", "/mounts/5"]
-    own = compiled(in_user_namespace("pid", "network"))
+    own = compiled(in_user_namespace("pid", "network", "ipc"))
     assert {"proc", "sysfs"} <= {step.args[0] for step in steps(own, "fsopen", "/mounts")}
     assert not own.warnings
 
@@ -377,7 +384,7 @@ def test_proc_and_sysfs_of_namespaces_that_are_not_the_user_namespaces_own() -> 
 def test_the_group_of_terminals_has_to_be_mapped() -> None:
     given = [
         [step.args[2:4] for step in steps(plan, "fsconfig", "/mounts/2") if step.args[2] == "gid"]
-        for plan in (compiled(in_user_namespace("pid", "network", size=size)) for size in (5, 6))
+        for plan in (compiled(in_user_namespace("pid", "network", "ipc", size=size)) for size in (5, 6))
     ]
     assert given == [[], [("gid", "5")]]
 

@@ -207,7 +207,36 @@ def test_a_root_that_the_user_namespace_does_not_map_is_explained(runtime: Runti
     bundle.config["mounts"] = [{"destination": "/new", "type": "tmpfs"}]
     done = runtime.sh(bundle, "true")
     assert done.code == 1
-    assert "/mounts/0" in done.err
+    assert "/mounts/0: mount tmpfs on /new: Permission denied (the owner and mode of a folder on the way" in done.err
+
+
+def test_a_map_that_does_not_fit_into_a_page_is_explained(runtime: Runtime, bundle: Bundle) -> None:
+    in_user_namespace(bundle)
+    bundle.config["linux"]["uidMappings"] = [
+        {"containerID": number, "hostID": FIRST + number, "size": 1} for number in range(340)
+    ]
+    done = runtime.sh(bundle, "true")
+    assert done.code == 1
+    assert "/linux/uidMappings: write the id map: Invalid argument (the kernel takes a map of less than" in done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("mqueue", "mqueue in a user namespace needs a new ipc namespace"),
+        ("devtmpfs", "Operation not permitted (in a user namespace few file systems can be mounted"),
+    ],
+)
+def test_a_file_system_that_the_user_namespace_may_not_mount(
+    runtime: Runtime, bundle: Bundle, kind: str, words: str
+) -> None:
+    in_user_namespace(bundle)
+    linux = bundle.config["linux"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "ipc"]
+    bundle.config["mounts"] = [{"destination": "/tmp", "type": kind}]
+    done = runtime.sh(bundle, "true")
+    assert done.code == 1
+    assert f"/mounts/0: {words}" in done.err or f"/mounts/0: mount {kind} on /tmp: {words}" in done.err
 
 
 @pytest.mark.parametrize("verb", ["create", "run"])
@@ -234,6 +263,15 @@ def test_moved_clocks(runtime: Runtime, bundle: Bundle, verb: str) -> None:
     assert monotonic.split() == ["monotonic", "86400", "5"], done.err
     assert boottime.split() == ["boottime", "10000000", "0"]
     assert float(uptime.split()[0]) > 10**7
+
+
+def test_a_clock_that_is_null_is_not_moved(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"].append({"type": "time"})
+    bundle.config["linux"]["timeOffsets"] = {"boottime": None, "monotonic": {"nanosecs": 5}}
+    done = runtime.sh(bundle, "cat /proc/self/timens_offsets")
+    assert [line.split() for line in done.out.splitlines()] == [["monotonic", "0", "5"], ["boottime", "0", "0"]], (
+        done.err
+    )
 
 
 def test_a_clock_before_the_beginning_is_the_kernels_error_with_its_place(runtime: Runtime, bundle: Bundle) -> None:

@@ -1,15 +1,21 @@
-"""A configuration with every property that the specification has for Linux."""
+"""A configuration that is valid and has every property of the schema: tests change one value of it.
+
+What it says is meant for no host. tests/config/test_full.py proves that it is valid, and complete.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from support import default_config
-
 MAPPING = [{"containerID": 0, "hostID": 1000, "size": 10}]
+OTHERS = ("solaris", "windows", "vm", "zos", "freebsd")
 HOOKS = [{"path": "/hook", "args": ["hook"], "env": ["A=b"], "timeout": 3}]
 RATES = [{"major": 8, "minor": 0, "rate": 1000}]
-FULL: dict[str, Any] = default_config() | {
+_FULL: dict[str, Any] = {
+    "ociVersion": "1.3.0",
+    "root": {"path": "rootfs", "readonly": True},
+    "hostname": "name",
     "domainname": "example",
     "annotations": {"a": "b"},
     "hooks": dict.fromkeys(
@@ -20,7 +26,7 @@ FULL: dict[str, Any] = default_config() | {
             "destination": "/x",
             "type": "none",
             "source": "/y",
-            "options": ["idmap"],
+            "options": ["bind", "idmap"],
             "uidMappings": MAPPING,
             "gidMappings": MAPPING,
         }
@@ -41,23 +47,26 @@ FULL: dict[str, Any] = default_config() | {
         "oomScoreAdj": -1000,
         "scheduler": {
             "policy": "SCHED_DEADLINE",
-            "nice": -20,
+            "nice": 0,
             "priority": 0,
             "flags": ["SCHED_FLAG_RECLAIM"],
-            "runtime": 1,
-            "deadline": 2,
-            "period": 3,
+            "runtime": 2000,
+            "deadline": 3000,
+            "period": 4000,
         },
         "selinuxLabel": "l",
         "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
         "execCPUAffinity": {"initial": "0-3,7", "final": "1"},
-        "user": {"uid": 0, "gid": 0, "umask": 0o777, "additionalGids": [2**32 - 2], "username": ""},
+        "user": {"uid": 0, "gid": 0, "umask": 0o777, "additionalGids": [9], "username": ""},
     },
     "linux": {
-        "namespaces": [{"type": "user", "path": "/proc/1/ns/user"}],
+        "namespaces": [
+            *({"type": kind} for kind in ("user", "pid", "network", "mount", "uts", "cgroup", "time")),
+            {"type": "ipc", "path": "/proc/1/ns/ipc"},
+        ],
         "uidMappings": MAPPING,
         "gidMappings": MAPPING,
-        "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 999999999}, "boottime": {"secs": 5}},
+        "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 999999999}, "boottime": {"secs": 5, "nanosecs": 0}},
         "devices": [
             {"type": "c", "path": "/d", "major": 1, "minor": 2, "fileMode": 8630, "uid": 0, "gid": 0},
             {"type": "p", "path": "/f"},
@@ -68,7 +77,7 @@ FULL: dict[str, Any] = default_config() | {
         "maskedPaths": ["/a"],
         "readonlyPaths": ["/a"],
         "mountLabel": "l",
-        "personality": {"domain": "LINUX32", "flags": ["x"]},
+        "personality": {"domain": "LINUX32", "flags": []},
         "sysctl": {"net.ipv4.ip_forward": "1"},
         "intelRdt": {
             "closID": "a",
@@ -76,6 +85,8 @@ FULL: dict[str, Any] = default_config() | {
             "l3CacheSchema": "L3:0=f",
             "memBwSchema": "MB:0=5",
             "enableMonitoring": True,
+            "enableCMT": True,
+            "enableMBM": True,
         },
         "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1", "flags": ["MPOL_F_STATIC_NODES"]},
         "seccomp": {
@@ -88,7 +99,7 @@ FULL: dict[str, Any] = default_config() | {
             "syscalls": [
                 {
                     "names": ["read"],
-                    "action": "SCMP_ACT_ALLOW",
+                    "action": "SCMP_ACT_ERRNO",
                     "errnoRet": 1,
                     "args": [{"index": 5, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}],
                 }
@@ -134,5 +145,6 @@ FULL: dict[str, Any] = default_config() | {
             "unified": {"memory.high": "max"},
         },
     },
-}
-"""Every property of the specification's Linux part."""
+} | {platform: {} for platform in OTHERS}
+FULL: dict[str, Any] = json.loads(json.dumps(_FULL))
+"""Without parts that several places share."""
