@@ -180,3 +180,15 @@ def test_without_any_open_file_to_spare(runtime: Runtime, light_bundle: Bundle, 
         assert done.returncode != 0
         assert "a defect in ocirt" not in done.stderr, (most, done.stderr)
         same(before, traces(runtime.root, light_bundle.rootfs))
+
+
+def test_a_limit_on_open_files_that_is_too_low_is_named(runtime: Runtime, light_bundle: Bundle) -> None:
+    before = traces(runtime.root, light_bundle.rootfs)
+    words = (OCIRT, "--root", runtime.root, "run", "--bundle", light_bundle.path, "bad")
+    done = subprocess.run(
+        ["/bin/busybox", "sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *map(str, words)],
+        env={}, capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "RLIMIT_NOFILE of the caller is too low" in done.stderr
+    same(before, traces(runtime.root, light_bundle.rootfs))
