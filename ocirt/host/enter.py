@@ -10,24 +10,29 @@ from ocirt.errors import from_os_error
 from ocirt.host.facts import permitted_capabilities
 from ocirt.plan.enter import Entrance
 from ocirt.plan.facts import Facts
+from ocirt.state.process import is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.cgroups.manager import Cgroups
     from ocirt.config.load import Config
 
+ESRCH = 3
 _NAMES = {"network": "net", "mount": "mnt"}
 
 
 class Container:
     """A container, by its first process, which must not have ended: `close` it.
 
+    All is opened by its pid, which could be another's by now, or with fewer namespaces because it is just ending: then
+    the hook would run on the host. So it has to be alive afterwards, and the one that `started` then (state.process).
+
     entrance      what the plan needs to know
     descriptors   what the plan inherits
     own_pid       the first process's pid in its own pid namespace
     """
 
-    def __init__(self, pid: int, cgroups: Cgroups) -> None:
+    def __init__(self, pid: int, started: int, cgroups: Cgroups) -> None:
         self.cgroups = cgroups
         self.descriptors: dict[str, int] = {}
         try:
@@ -39,6 +44,8 @@ class Container:
                 self.descriptors["cgroup"] = posix.open(unified, flags)
             self.entrance = Entrance(foreign_namespaces(pid), into_cgroup=bool(unified))
             self.own_pid = own_pid(pid)
+            if not is_alive(pid, started):
+                raise ProcessLookupError(ESRCH, posix.strerror(ESRCH))
         except OSError as error:
             self.close()
             raise from_os_error(error, "open the container's first process") from None
@@ -50,17 +57,16 @@ class Container:
 
 def foreign_namespaces(pid: int) -> int:
     """The CLONE_NEW* flags of the namespaces that a process is in and we are not: only these can be joined, and of our
-    own user namespace setns(2) says EINVAL."""
+    own user namespace setns(2) says EINVAL. Raises OSError for a process that is ending, and has none any more."""
     flags = 0
     for kind, flag in NAMESPACES.items():
         name = _NAMES.get(kind, kind)
         try:
-            if posix.readlink(f"/proc/{pid}/ns/{name}") != posix.readlink(f"/proc/self/ns/{name}"):
-                flags |= flag
+            own = posix.readlink(f"/proc/self/ns/{name}")
         except FileNotFoundError:
-            if not posix.access(f"/proc/{pid}/ns", posix.F_OK):
-                raise
             continue  # a kernel without this kind
+        if posix.readlink(f"/proc/{pid}/ns/{name}") != own:
+            flags |= flag
     return flags
 
 

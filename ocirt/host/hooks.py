@@ -91,7 +91,7 @@ class Hooks:
         container = None
         try:
             if KINDS[kind][1] == CONTAINER:
-                container = Container(self.known["pid"], self.cgroups)
+                container = Container(self.known["pid"], self.known["pidStart"], self.cgroups)
             plan = compile_hook(
                 self.config,
                 facts,
