@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 
 from ocirt.cgroups.layout import exists
 from ocirt.config.hooks import KINDS
 from ocirt.config.lists import bits_of
 from ocirt.config.names import NAMESPACES, RLIMITS
 from ocirt.config.schema import ERROR, WARNING, Problem, meant
+from ocirt.config.seccomp import notifies
 from ocirt.config.sysctl import path_of, pointer_of
 from ocirt.errors import ConfigError
 from ocirt.host.facts import permitted_capabilities
@@ -41,6 +43,7 @@ def host_problems(spec: dict[str, Any], rootfs: str) -> list[Problem]:
         *_namespaces(linux.get("namespaces") or ()),
         *_rlimits((spec.get("process") or {}).get("rlimits") or ()),
         *_hooks(spec.get("hooks") or {}),
+        *_agent(linux.get("seccomp") or {}),
         *_program(spec, rootfs),
         *_sysctl(linux.get("sysctl") or {}),
         *_processors_and_nodes(linux),
@@ -98,6 +101,14 @@ def _hooks(hooks: dict[str, list[dict[str, Any]] | None]) -> Iterator[Problem]:
                 yield _problem(ERROR, pointer, f"{path}: No such file or directory", hint="it is a program of the host")
             elif not os.path.isfile(path) or not os.access(path, os.X_OK):
                 yield _problem(ERROR, pointer, f"{path}: not an executable file")
+
+
+def _agent(seccomp: dict[str, Any]) -> Iterator[Problem]:
+    """Who answers SCMP_ACT_NOTIFY may be started later."""
+    path = seccomp.get("listenerPath") or ""
+    if notifies(seccomp) and not (exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)):
+        message = f"no agent listens at {path}: there is no such socket"
+        yield _problem(WARNING, "/linux/seccomp/listenerPath", message, hint="SCMP_ACT_NOTIFY needs one to answer")
 
 
 def _program(spec: dict[str, Any], rootfs: str) -> Iterator[Problem]:

@@ -5,12 +5,13 @@ Made from what `create` itself works with: cgroups, their settings and rules, th
 
 from __future__ import annotations
 
+from ocirt.cgroups.ownership import owner
 from ocirt.cgroups.rules import ANY, DEFAULTS, container_rules
 from ocirt.config.hooks import CONTAINER, Listed, listed
 from ocirt.host.filters import is_cached
 from ocirt.plan.explain import HostStep
 from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_COPY, SYNC_HOOKS, SYNC_MAKE, SYNC_READY
-from ocirt.plan.wire import OP_CHANNEL, OP_CLONE, OP_SENDFD, OP_SYNC
+from ocirt.plan.wire import OP_CHANNEL, OP_CLONE, OP_SENDFD, OP_SYNC, OP_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class _HostSteps:
         self.steps: list[HostStep] = []
         self.listed = listed(spec) if spec.get("hooks") else []
         self.clone = self._first(lambda step: step.op == OP_CLONE)
-        own = {one["type"] for one in self.linux.get("namespaces") or ()}
-        self.maps_ids = "user" in own.difference(facts.joined, facts.shared)
+        listed_kinds = {one["type"] for one in self.linux.get("namespaces") or ()}
+        self.own = listed_kinds.difference(facts.joined, facts.shared)
+        self.maps_ids = "user" in self.own
         self._before_init()
         self._while_it_goes_on()
         self._where_it_waits()
@@ -71,6 +73,10 @@ class _HostSteps:
         self._add(0, "", "note what is about to be made, so that delete --force can undo it at any instant")
         if not self.facts.attached_late or self.maps_ids:
             self._make_cgroups(0)
+        uid = owner(self.spec, self.own, self.facts.joined) if self.facts.pure_v2 else 0
+        if uid:
+            doing = f"give the cgroup to the user {uid}, but not its limits"
+            self._add(0, "/linux/cgroupsPath", doing, [f"chown {uid} {self.cgroups.unified()}"])
 
     def _filter(self) -> None:
         assert self.facts.seccomp
@@ -183,6 +189,12 @@ class _HostSteps:
         waits = self._first(lambda step: step.op == OP_CHANNEL)
         self._hooks(self._after(waits), "start", "prestart", "startContainer")
         self._add(self._after(waits), "", "let init go on", operation="start")
+        if self.facts.seccomp and self.facts.seccomp.listens:
+            path = self.linux["seccomp"]["listenerPath"]
+            fetched = self._first(lambda step: step.op == OP_WAIT)
+            self._add(
+                fetched, "/linux/seccomp/listenerPath", "send the listener to the agent", [path], operation="start"
+            )
         self._hooks(len(self.plan.steps), "start", "poststart")
         folders = [f"rmdir {folder}" for folder in reversed(self.cgroups.made)]
         end = len(self.plan.steps)

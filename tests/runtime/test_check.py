@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,24 @@ def test_a_hook_of_the_host_must_be_an_executable_file(bundle: Bundle, tmp_path:
         (ERROR, "/hooks/poststop/0/path", f"{tmp_path}/text: not an executable file"),
         (ERROR, "/hooks/poststop/1/path", f"{tmp_path}: not an executable file"),
     ]
+
+
+def test_an_agent_that_does_not_listen_yet_is_a_warning(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    for there in (None, "file", "socket"):
+        if there == "file":
+            path.touch()
+        elif there == "socket":
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as agent:
+                agent.bind(str(path))
+        problems = {pointer: problem.level for pointer, problem in found(bundle).items()}
+        assert problems == ({} if there == "socket" else {"/linux/seccomp/listenerPath": WARNING})
 
 
 def test_processors_and_memory_nodes_must_be_there(bundle: Bundle) -> None:

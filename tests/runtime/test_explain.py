@@ -107,6 +107,26 @@ def test_what_the_host_does_stands_where_init_waits_for_it(bundle: Bundle) -> No
         assert place(lines, "on the host: put init into the cgroups") < place(lines, "sync(SYNC_ATTACHED)")
 
 
+def test_the_listener_is_sent_while_init_waits(bundle: Bundle) -> None:
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent.sock",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    bundle.write()
+    lines = explain(str(bundle.path)).lines(everything=False, colour=False)
+    order = [
+        "on the host, at start: let init go on",
+        "seccomp(SECCOMP_SET_MODE_FILTER",
+        "on the host, at start: send the listener to the agent",
+        "▸  /run/agent.sock",
+        "  wait(",
+        "  execve(",
+    ]
+    places = [place(lines, words) for words in order]
+    assert places == sorted(places)
+
+
 def test_limits_come_last_where_no_home_is_looked_up(bundle: Bundle) -> None:
     bundle.config["process"]["env"].append("HOME=/")
     bundle.config["linux"]["resources"]["pids"] = {"limit": 77}

@@ -246,6 +246,7 @@ def test_a_writable_cgroup_belongs_to_the_user_but_for_its_limits(runtime: Runti
         *(set(Path("/sys/kernel/cgroup/delegate").read_text().split()) & set(owners)),
     }
     assert owners["cgroup.procs"] == 1000 and owners["cgroup.max.depth"] == 0
+    assert "on the host: give the cgroup to the user 1000" in runtime("explain", waiting.path).out
 
 
 @on_v2
