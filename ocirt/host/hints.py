@@ -21,7 +21,7 @@ from errno import (
     EROFS,
 )
 
-_OWNER = "the owner and mode of a folder on the way do not let the container's root do it: is it mapped?"
+_OWNER = "owner and mode of what is on the way do not let the container's root do it: is the owner mapped?"
 _HINTS = {
     ("clone3", ENOSPC): "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
     ("clone3", EPERM): "making namespaces needs CAP_SYS_ADMIN: are you root?",
@@ -47,12 +47,16 @@ _HINTS = {
     ("move_mount", ENOTDIR): "source and destination must both be directories, or neither",
     ("move_mount", ELOOP): "a mount cannot go below itself",
     ("openat2", ELOOP): "the path goes through a symlink where none may be, or through too many",
-    ("openat2", ENOENT): "the path goes through a dangling symlink",
+    ("openat2", ENOENT): "there is nothing, or a dangling symlink",
     ("openat2", ENOTDIR): "a part of the path is a file",
     ("openat2", ENOSYS): "ocirt needs Linux 5.14 or newer",
     ("openat2", EACCES): _OWNER,
     ("mkdirat", EACCES): _OWNER,
     ("mknodat", EACCES): _OWNER,
+    ("fsconfig", EACCES): _OWNER,
+    ("mount", EACCES): _OWNER,
+    ("mkdirat", ENOENT): "the kernel's own file systems (proc, sysfs, cgroup …) take no new files",
+    ("mknodat", ENOENT): "the kernel's own file systems (proc, sysfs, cgroup …) take no new files",
     ("mkdirat", EROFS): "the place is on a readonly file system: create it beforehand",
     ("mknodat", EROFS): "the place is on a readonly file system: create it beforehand",
     ("mknodat", EPERM): "device nodes need CAP_MKNOD and a device cgroup that lets them be made",

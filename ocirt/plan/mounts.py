@@ -23,7 +23,7 @@ from ocirt.plan.kernel import (
     MOVE_MOUNT_BY_DESCRIPTOR,
     MS_SHARED,
 )
-from ocirt.plan.options import Options, for_file_system, parse_options
+from ocirt.plan.options import Options, ignored_by_bind, parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT, IN_ROOT_NO_SYMLINKS, make_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE, cut_off
 from ocirt.plan.tags import SYNC_MAKE
@@ -57,6 +57,11 @@ def mount_all(scope: Scope) -> None:
         _close_maps(scope)
 
 
+def clipped(text: str, most: int = 200) -> str:
+    """For people: an overlay's options can be a page long."""
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def _options(mount: dict[str, Any], pointer: str) -> Options:
     options = parse_options(mount.get("options") or (), pointer)
     if mount.get("uidMappings") or mount.get("gidMappings"):
@@ -64,9 +69,8 @@ def _options(mount: dict[str, Any], pointer: str) -> Options:
     return options
 
 
-def _warn_of_data(scope: Scope, listed: list[str], pointer: str) -> None:
-    """Of what mount(2) ignores, too, on a bind mount: runc refuses these since 1.2, crun says nothing."""
-    for at in for_file_system(listed):
+def _warn_of_flags(scope: Scope, listed: list[str], pointer: str) -> None:
+    for at in ignored_by_bind(listed):
         scope.warnings.append(
             f'{pointer}/options/{at}: "{listed[at]}" belongs to a file system, and what is bound is mounted'
             " already: ignored"
@@ -76,9 +80,9 @@ def _warn_of_data(scope: Scope, listed: list[str], pointer: str) -> None:
 def _mount(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
     kind = mount.get("type") or ""
     destination = mount["destination"]
-    listed = f" ({','.join(mount['options'])})" if mount.get("options") else ""
-    if options.bind and (options.data or options.flags):
-        _warn_of_data(scope, mount["options"], pointer)
+    listed = f" ({clipped(','.join(mount['options']))})" if mount.get("options") else ""
+    if options.bind and options.flags:
+        _warn_of_flags(scope, mount["options"], pointer)
     if options.remount:
         from ocirt.plan.rare_mounts import remount
 

@@ -196,6 +196,8 @@ def parse_options(options: Sequence[str], pointer: str) -> Options:
         parsed.set = parsed.set & ~parsed.below_clear | parsed.below_set
         parsed.clear = parsed.clear & ~parsed.below_set | parsed.below_clear
         parsed.below_set = parsed.below_clear = 0
+    if parsed.bind and parsed.data:
+        raise _not_ours(options, pointer)
     for name in ("copy-symlink", "src-nofollow", "dest-nofollow"):
         if not parsed.bind and name in options:
             raise _misplaced(options, name, "is for bind mounts", pointer)
@@ -206,14 +208,22 @@ def parse_options(options: Sequence[str], pointer: str) -> Options:
     return parsed
 
 
-def for_file_system(options: Sequence[str]) -> list[int]:
-    """The places of those that only a file system can have, as it is mounted: a bind mount ignores them."""
-    known = {*recognized()} - {name for name, (put, _) in _SUPERBLOCK.items() if put & ~MS_SILENT}
-    return [
-        index
-        for index, option in enumerate(options)
-        if option and option not in known and option.partition("=")[0] not in _IDMAPS
-    ]
+def ignored_by_bind(options: Sequence[str]) -> list[int]:
+    """The places of a file system's flags: what is bound is mounted already, so mount(2) ignores them, too."""
+    return [at for at, option in enumerate(options) if _SUPERBLOCK.get(option, (0, 0))[0] & ~MS_SILENT]
+
+
+def _not_ours(options: Sequence[str], pointer: str) -> ConfigError:
+    """The first option of a bind mount that could only be a file system's: "RO" would leave it writable. runc refuses
+    these since 1.2."""
+    known = {*recognized(), ""}
+    at = next(n for n, one in enumerate(options) if one not in known and one.partition("=")[0] not in _IDMAPS)
+    several = "one option in each string: " if "," in options[at] else ""
+    return ConfigError(
+        f'a bind mount has no option "{options[at]}"',
+        pointer=f"{pointer}/options/{at}",
+        hint=f"{several}what is bound is mounted already, so options of its file system change nothing",
+    )
 
 
 def _file_systems(option: str) -> list[tuple[str, str | None]]:

@@ -207,7 +207,7 @@ def test_a_root_that_the_user_namespace_does_not_map_is_explained(runtime: Runti
     bundle.config["mounts"] = [{"destination": "/new", "type": "tmpfs"}]
     done = runtime.sh(bundle, "true")
     assert done.code == 1
-    assert "/mounts/0: mount tmpfs on /new: Permission denied (the owner and mode of a folder on the way" in done.err
+    assert "/mounts/0: mount tmpfs on /new: Permission denied (owner and mode of what is on the way" in done.err
 
 
 def test_a_map_that_does_not_fit_into_a_page_is_explained(runtime: Runtime, bundle: Bundle) -> None:
