@@ -353,3 +353,14 @@ def test_a_frozen_cgroup_is_refused(runtime: Runtime, waiting: Bundle, place: st
     finally:
         deeper.rmdir()
         folder.rmdir()
+
+
+def test_cgroups_that_a_container_has_nested_deeply_go_with_it(runtime: Runtime, bundle: Bundle) -> None:
+    """More than a stack or a path takes."""
+    for mount in bundle.config["mounts"]:
+        if mount["type"] == "cgroup":
+            mount["options"].remove("ro")
+    nest = "while [ $i -lt 1500 ]; do mkdir d && cd d && i=$((i+1)); done; echo $i"
+    done = runtime.sh(bundle, f"cd /sys/fs/cgroup/systemd || exit; i=0; {nest}")
+    assert (done.code, done.out, done.err) == (0, "1500\n", "")
+    assert runtime("delete", "--force", "sh").code == 0
