@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import Bundle, Runtime, make_rootfs, traces
 
+from ocirt.runtime.explain import explain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -103,6 +105,9 @@ def test_it_is_checked_explained_and_run(
     explained = runtime("explain", "--json", bundle.path)
     assert explained.code == 0, explained.err
     assert len(json.loads(explained.out)["steps"]) > 100
+    lines = explain(str(bundle.path)).lines(everything=True, colour=False)
+    assert len(lines) > len(json.loads(explained.out)["steps"])
+    assert not [line for line in lines if not line.isprintable() or line != line.rstrip()]
     done = runtime("run", "--bundle", bundle.path, "one")
     user = bundle.config["process"]["user"]["uid"]
     assert (done.code, done.out) == (0, f"ran as {user}\n"), done.err

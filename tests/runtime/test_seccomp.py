@@ -150,11 +150,16 @@ def test_newer_calls_than_the_profile_knows_do_not_exist(filtered: Filtered) -> 
 
 @pytest.mark.parametrize("uid", [0, 1000])
 @pytest.mark.parametrize("privileges", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
 def test_with_and_without_no_new_privs_the_program_has_its_own_rights(
-    filtered: Filtered, uid: int, privileges: bool
+    filtered: Filtered, uid: int, privileges: bool, mapped: bool
 ) -> None:
     """Without no_new_privs init needs CAP_SYS_ADMIN to load the filter; the program must not see anything of that."""
     process = filtered.bundle.config["process"]
+    if mapped:
+        linux = filtered.bundle.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     process["user"] = {"uid": uid, "gid": uid}
     process["noNewPrivileges"] = not privileges
     process["capabilities"]["inheritable"] = process["capabilities"]["ambient"] = ["CAP_KILL"]
