@@ -132,7 +132,7 @@ def _new(scope: Scope, kind: str, source: str, options: Options, pointer: str) -
         from ocirt.plan.rare_mounts import label
 
         label(scope, kind, options)
-    if kind in ("devpts", "mqueue") and "user" in scope.new:
+    if kind in ("devpts", "mqueue") and "user" in scope.namespaces:
         from ocirt.plan.rare_mounts import fit_user_namespace
 
         fit_user_namespace(scope, kind, options, pointer)
@@ -215,7 +215,7 @@ def take_all(scope: Scope) -> None:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
                 taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
                 cut_off(plan, taken)
-        elif kind in ("proc", "sysfs") and "user" in scope.new and _OWNERS[kind] not in scope.new:
+        elif kind in ("proc", "sysfs") and not owns(scope, _OWNERS[kind]):
             from ocirt.plan.rare_mounts import take_hosts
 
             take_hosts(scope, kind, options, pointer)
@@ -225,6 +225,11 @@ def take_all(scope: Scope) -> None:
                 options.set &= ~MOUNT_ATTR_RDONLY  # later
             scope.taken[pointer] = _new(scope, kind, mount.get("source") or kind, options, pointer)
     _close_maps(scope)
+
+
+def owns(scope: Scope, kind: str) -> bool:
+    """Can the container's user namespace own its namespace of this kind? A joined one may, what is joined with it."""
+    return "user" not in scope.namespaces or kind in (scope.new if "user" in scope.new else scope.namespaces)
 
 
 def _take(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:

@@ -23,7 +23,7 @@ from ocirt.plan.kernel import (
     MS_RDONLY,
     OPEN_TREE_CLOEXEC,
 )
-from ocirt.plan.mounts import PSEUDO, change, copy, propagate
+from ocirt.plan.mounts import PSEUDO, change, copy, owns, propagate
 from ocirt.plan.options import MAX_DATA
 from ocirt.plan.paths import make_target, open_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT, cut_off
@@ -175,13 +175,15 @@ def fit_user_namespace(scope: Scope, kind: str, options: Options, pointer: str) 
     """mqueue shows an ipc namespace, which has to be the user namespace's own. devpts: gid=5, which every engine
     writes, is refused in a user namespace that does not map it."""
     if kind == "mqueue":
-        if "ipc" not in scope.new:
+        if not owns(scope, "ipc"):
             raise ConfigError(
                 "mqueue in a user namespace needs a new ipc namespace",
                 pointer=pointer,
                 hint='add {"type": "ipc"} to /linux/namespaces, or bind the host\'s /dev/mqueue',
             )
         return
+    if "user" not in scope.new:
+        return  # a joined one's map is not known
     from ocirt.config.check_namespaces import host_id
 
     for key, value in options.data:

@@ -334,6 +334,21 @@ def test_a_user_namespace_is_joined_with_what_it_owns(
     assert done.out.split()[-4:] == ["0", *maps.split()]
 
 
+def test_a_joined_user_namespace_beside_namespaces_of_the_hosts(
+    runtime: Runtime, bundle: Bundle, neighbour: Callable[..., int]
+) -> None:
+    """/proc and /sys are the host's then, as with a new one."""
+    pid = neighbour("--fork", "--user")
+    for name in ("gid_map", "uid_map"):
+        Path(f"/proc/{pid}/{name}").write_text(f"0 {FIRST} 65536")
+    in_user_namespace(bundle)
+    join(bundle, pid, "user")
+    linux = bundle.config["linux"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] not in ("pid", "network")]
+    done = runtime.sh(bundle, "id -u; readlink /proc/self/ns/pid; ls -d /sys/class/net/lo; mkdir /sys/new")
+    assert done.out.split() == ["0", os.readlink("/proc/self/ns/pid"), "/sys/class/net/lo"], done.err
+
+
 def test_a_user_namespace_that_forbids_setgroups_leaves_no_group_of_the_callers(
     runtime: Runtime, bundle: Bundle, neighbour: Callable[..., int]
 ) -> None:
