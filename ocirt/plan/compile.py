@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocirt.config.names import NAMESPACES
 from ocirt.errors import UnsupportedError
 from ocirt.plan import credentials, devices, masks, mounts, namespaces, process, rootfs, terminal
 from ocirt.plan.inherited import CONTROL, inherited
@@ -96,6 +97,8 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     plan = Plan(facts.machine, control=CONTROL + facts.preserved)
     plan.keeps_groups = (config.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
     scope = Scope(config, facts, plan)
+    for kind in scope.namespaces:
+        plan.namespaces |= NAMESPACES[kind]
     plan.section("beginning")
     reset(scope)
     # Modes of what is created are exact; the caller's mask is put back for the program.

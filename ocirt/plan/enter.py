@@ -77,6 +77,7 @@ def compile_hook(
     plan = Plan(facts.machine, control=CONTROL)
     scope = Scope(config, facts, plan)
     scope.inherited = inherited_to_enter(entrance)
+    plan.namespaces = entrance.namespaces if entrance else 0
     reset(scope)
     pointer = f"/hooks/{kind}/{index}"
     if entrance:

@@ -126,6 +126,7 @@ class Plan:
         self.control = control
         self.keeps_groups = False
         self.inherited = control  # the highest descriptor that init is given
+        self.namespaces = 0  # the CLONE_NEW* flags of those that are not the host's
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
         self.sections: list[tuple[int, str]] = []

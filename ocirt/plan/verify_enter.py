@@ -37,7 +37,6 @@ class EnterWalk(Walk):
         self.whose = whose
         self.held = set(range(plan.control + 1, plan.inherited))  # between control and plan
         self.rooted = False
-        self.namespaces = 0
 
     def finish(self) -> None:
         index = len(self.steps) - 1
@@ -50,11 +49,12 @@ class EnterWalk(Walk):
             raise broken("host-met", index, last, "the host has not attached the process")
         if self.whose == CALLER:
             return
+        self.check_namespaces(index, last)
         if not self.hidden:
             raise broken("enter-hidden", index, last, "processes of the container may trace it")
         if not self.rooted or self.held:
             raise broken("enter-order", index, last, "it has not entered, or still holds what it entered by")
-        if self.namespaces & CLONE_NEWUSER and len(self.roots) < 3:
+        if self.entered & CLONE_NEWUSER and len(self.roots) < 3:
             raise broken("credentials-order", index, last, "it has an id of the host's")
         if self.whose == PROGRAM:
             self.check_rights(index, last, "enter-rights")
@@ -83,7 +83,7 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
         raise broken("enter-order", index, step, "pid and time before the clone, all others after the host's part")
     if of_children and kinds & ~OF_CHILDREN:
         raise broken("enter-order", index, step, "not all of these act on the same process")
-    walk.namespaces |= kinds
+    walk.entered |= kinds
     walk.in_user = walk.in_user or bool(kinds & CLONE_NEWUSER)
 
 

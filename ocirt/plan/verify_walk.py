@@ -39,6 +39,7 @@ class Walk:
     entered   CLONE_NEW* flags of the namespaces that were made or joined
     stage     how far the credentials have come
     rights    the first capset's effective, permitted and inheritable sets: the program's, but for CAP_SYS_ADMIN
+    namespaces  CLONE_NEW* flags of those that have to be entered
     words     the register with the address of the memory that is shared with the host
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     hidden    can it not be traced by who has no rights over the host's processes?
@@ -48,6 +49,7 @@ class Walk:
         self.steps = plan.steps
         self.shared = plan.shared
         self.inherited = plan.inherited
+        self.namespaces = plan.namespaces
         self.control = plan.control
         self.certain = False
         self.inside: set[int] = set()
@@ -78,11 +80,16 @@ class Walk:
             raise broken("pivot-before-code", index, last, "the old root is still there")
         if not self.checked:
             raise broken("pivot-before-code", index, last, "the working directory was not checked")
+        self.check_namespaces(index, last)
         self.check_rights(index, last, "credentials-order")
         if not self.ready:
             raise broken("host-met", index, last, "the host was not asked whether all is ready")
         if not self.closed:
             raise broken("descriptors-closed", index, last, "descriptors may survive execve")
+
+    def check_namespaces(self, index: int, last: Step) -> None:
+        if self.namespaces & ~self.entered:
+            raise broken("namespaces-entered", index, last, f"it is not in {self.namespaces & ~self.entered:#x}")
 
     def check_rights(self, index: int, last: Step, rule: str) -> None:
         for name in NEEDED:

@@ -98,6 +98,24 @@ def _(plan: Plan) -> None:
     drop(plan, find(plan, "sync", pointer="/linux/cgroupsPath"))
 
 
+@breaks("namespaces-entered", "a namespace is not joined", "joined")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "setns", where=lambda one: one.args[1] == CLONE_NEWNET))
+
+
+@breaks("namespaces-entered", "a namespace is not made")
+def _(plan: Plan) -> None:
+    at = find(plan, "clone3")
+    flags = plan.steps[at].args[0]
+    assert isinstance(flags, int)
+    argument(plan, at, 0, flags & ~CLONE_NEWNET)
+
+
+@breaks("namespaces-entered", "the cgroup namespace is not made")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "unshare"))
+
+
 @breaks("init-hidden", "init can be traced from the user namespace that it joins", "joined")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "prctl"))

@@ -136,6 +136,16 @@ def _(plan: Plan) -> None:
     move(plan, find_last(plan, "setns"), find(plan, "sync"))
 
 
+@breaks("namespaces-entered", "not into the pid namespace")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "setns"))
+
+
+@breaks("namespaces-entered", "into the pid namespace only", ROOT)
+def _(plan: Plan) -> None:
+    drop(plan, find_last(plan, "setns"))
+
+
 @breaks("enter-order", "a namespace after the root")
 def _(plan: Plan) -> None:
     at = find(plan, "chroot")
