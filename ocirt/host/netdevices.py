@@ -43,7 +43,7 @@ _HINTS = {
 }
 
 Record = dict[str, "Any"]
-"""A device as the state keeps it: name and index here, name there, hardware address, up, addresses, routes."""
+"""A device as the state keeps it: name and index here, name there, hardware address, kind, up, addresses, routes."""
 
 
 class NetDevices:
@@ -101,7 +101,7 @@ class NetDevices:
         before = {one["index"] for one in inside.get_links()}
         self._moved.append((record, before))  # first: nothing may come between the two
         self._host.link("set", index=record["index"], net_ns_fd=self._there, ifname=record["target"])
-        found = self._arrived(before)
+        found = self._arrived(record, before)
         if found is None:
             raise NetlinkError(ENODEV)
         index, name = found
@@ -110,11 +110,12 @@ class NetDevices:
                 _add_address(inside, index, name, address, record["name"])
         inside.link("set", index=index, state="up")
 
-    def _arrived(self, before: set[int]) -> tuple[int, str] | None:
-        """The number and the name of a device that was not there before. It keeps its number only if that is free."""
+    def _arrived(self, record: Record, before: set[int]) -> tuple[int, str] | None:
+        """The number and the name that it has there. It keeps its number only if that is free, and who shares the
+        namespace may make devices, too."""
         assert self._inside
         for one in self._inside.get_links():
-            if one["index"] not in before:
+            if one["index"] not in before and _is(one, record):
                 return one["index"], one.get_attr("IFLA_IFNAME")
         return None
 
@@ -124,7 +125,7 @@ class NetDevices:
         failed: Error | None = None
         while self._moved:
             record, before = self._moved.pop()
-            found = self._arrived(before)
+            found = self._arrived(record, before)
             if found is None:
                 continue  # it did not get there
             assert self._inside
@@ -163,19 +164,25 @@ def recover(records: Sequence[Record], pid: int) -> None:
 def _recover(inside: IPRoute, host: IPRoute, lost: Sequence[Record]) -> None:
     links = inside.get_links()
     for record in lost:
-        # Beside those of the host, only what is hardware itself: a VLAN on it has the same address.
-        found = [
-            one["index"]
-            for one in links
-            if one.get_attr("IFLA_ADDRESS") == record["hardware"]
-            and (one.get_attr("IFLA_LINKINFO") is None if inside is host else not one["flags"] & IFF_LOOPBACK)
-        ]
+        # Beside those of the host, only what is hardware itself.
+        found = [one["index"] for one in links if _is(one, record) and not (inside is host and record["kind"])]
         if not found:
             continue  # a virtual device goes with its namespace
         try:
             _bring_back(inside, found[0], host, record)
         except NetlinkError as error:
             raise _failure(error, record, f"bring {record['name']} back") from None
+
+
+def _is(link: Any, record: Record) -> bool:
+    """By hardware address and kind: a VLAN on a device has the same address."""
+    return bool(link.get_attr("IFLA_ADDRESS") == record["hardware"] and _kind(link) == record["kind"])
+
+
+def _kind(link: Any) -> str:
+    """Such as "veth" and "vlan"; "" for what is hardware."""
+    info = link.get_attr("IFLA_LINKINFO")
+    return (info.get_attr("IFLA_INFO_KIND") or "") if info else ""
 
 
 def _bring_back(inside: IPRoute, index: int, host: IPRoute, record: Record) -> None:
@@ -225,6 +232,7 @@ def _look(host: IPRoute, name: str, target: str) -> Record:
         "target": target,
         "index": index,
         "hardware": link.get_attr("IFLA_ADDRESS"),
+        "kind": _kind(link),
         "up": bool(link["flags"] & IFF_UP),
         "addresses": addresses,
         "routes": [

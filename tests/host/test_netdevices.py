@@ -279,3 +279,34 @@ def test_explain_says_what_will_be_moved(networked: Networked, bundle: Bundle, h
     done = networked("explain", wanting(bundle, {"va": {"name": "eth0"}}).path)
     assert "va → eth0, up" in done.out, done.err
     assert "va" in host.devices()
+
+
+def test_a_device_that_a_neighbour_makes_meanwhile_is_not_taken_for_ours(host: Host) -> None:
+    """It would be given the addresses, and on the way back the name, of the host's."""
+    from pyroute2 import IPRoute
+    from pyroute2.netns import setns
+
+    from ocirt.host import netdevices
+
+    host.ip("link add name other address 02:00:00:00:00:01 type bridge")
+    own = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        setns(f"/proc/{host.process.pid}/ns/net")
+        devices = netdevices.NetDevices({"va": None}, ())
+        devices._inside = IPRoute()
+    finally:
+        setns(own)
+        os.close(own)
+    devices._there = os.open("/dev/null", os.O_RDONLY)
+    try:
+        (record,) = devices.records
+        assert record["kind"] == "veth"
+        links = {one.get_attr("IFLA_IFNAME"): one["index"] for one in devices._inside.get_links()}
+        assert devices._arrived(record, {*links.values()} - {links["other"]}) is None
+        before = {*links.values()} - {links["other"], links["va"], links["vb"]}
+        assert devices._arrived(record, before) == (links["va"], "va")
+        # Not even one that looks like it from afar.
+        host.ip(f"link set other address {record['hardware']}")
+        assert devices._arrived(record, {*links.values()} - {links["other"]}) is None
+    finally:
+        devices.close()
