@@ -81,7 +81,7 @@ def _mount(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) 
     kind = mount.get("type") or ""
     destination = mount["destination"]
     listed = f" ({clipped(','.join(mount['options']))})" if mount.get("options") else ""
-    if options.bind and options.flags:
+    if options.bind and (options.flags or options.data):
         _warn_of_flags(scope, mount["options"], pointer)
     if options.remount:
         from ocirt.plan.rare_mounts import remount

@@ -247,16 +247,19 @@ def test_flags_of_all_that_is_mounted_below(runtime: Runtime, bundle: Bundle, tm
     assert "noexec" not in found["/all/below"].options
 
 
-def test_a_flag_of_a_file_system_is_ignored_with_a_warning(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
-    bind(bundle, tmp_path, "/m", "nosuid", "bind", "async", "sync", "silent")
+def test_a_flag_or_a_value_of_a_file_system_is_ignored_with_a_warning(
+    runtime: Runtime, bundle: Bundle, tmp_path: Path
+) -> None:
+    bind(bundle, tmp_path, "/m", "nosuid", "bind", "async", "sync", "silent", "mode=755")
     assert runtime.sh(bundle, "true").code == 0
     done = runtime("check", bundle.path)
     assert done.code == 0
     assert '/mounts/7/options/3: "sync"' in done.out + done.err
-    assert (done.out + done.err).count("ignored") == 1
+    assert '/mounts/7/options/5: "mode=755"' in done.out + done.err
+    assert (done.out + done.err).count("ignored") == 2
 
 
-@pytest.mark.parametrize("option", ["mode=755", "RO", "readonly", "ro,nosuid", "idmapped"])
+@pytest.mark.parametrize("option", ["RO", "readonly", "ro,nosuid", "size=1k,ro", "idmapped"])
 def test_an_option_that_is_none_of_a_bind_mount_is_refused(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, option: str
 ) -> None:
