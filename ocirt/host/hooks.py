@@ -173,11 +173,13 @@ class Outputs:
         if not path:
             return self.writers[0]
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
+        flags |= posix.O_NONBLOCK  # to open a FIFO that nobody reads would take for ever
         try:
             fd = posix.open(path if path.startswith("/") else f"{bundle}/{path}", flags, 0o600)
         except OSError as error:
             raise from_os_error(error, f"open {path}", pointer=f"/annotations/{name}") from None
         self.writers.append(fd)
+        posix.set_blocking(fd, True)
         return fd
 
     def close_writers(self) -> None:

@@ -71,6 +71,13 @@ def test_a_neighbour_cannot_trace_init(
     assert "ocirt-init" not in found
 
 
+def test_a_fifo_that_nobody_reads_as_a_hooks_output(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    bundle.config["annotations"] = {"run.oci.hooks.stdout": str(tmp_path / "fifo")}
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
+    refused(runtime.sh(bundle, "true", timeout=10), "/annotations/run.oci.hooks.stdout: open ", "No such device")
+
+
 # What the image's symlinks make of the host's rights
 
 
