@@ -89,6 +89,7 @@ def mapping(item: Shape) -> Shape:
             try:
                 if not key:
                     raise Mismatch("a key that is not empty", key)
+                string(key)
                 item(member)
             except Mismatch as mismatch:
                 mismatch.path.append(key)

@@ -48,7 +48,7 @@ def open_joined(namespaces: Sequence[dict[str, Any]], descriptors: dict[str, int
 def _open(path: str, kind: str, pointer: str) -> int:
     try:
         regular = posix.stat(path).st_mode & 0o170000 == 0o100000  # to open anything else could block, or do something
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC) if regular else -1
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK) if regular else -1
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", pointer=pointer, errno=error.errno or 0) from None
     try:

@@ -15,10 +15,12 @@ import marshal
 import types
 from pathlib import Path
 
+_OF_ENGINES = ("ocirt.host.filters", "ocirt.plan.seccomp")
+"""What hardly any configuration of an engine does without, although it is imported only where it is needed."""
 ROOTS = {
-    "create": ("ocirt.cli.actions", "ocirt.runtime.create"),
+    "create": ("ocirt.cli.actions", "ocirt.runtime.create", *_OF_ENGINES),
     "start": ("ocirt.cli.actions", "ocirt.runtime.start"),
-    "run": ("ocirt.cli.actions", "ocirt.runtime.run"),
+    "run": ("ocirt.cli.actions", "ocirt.runtime.run", *_OF_ENGINES),
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
@@ -26,6 +28,8 @@ ROOTS = {
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
 
 
+INDEX_SIZE = 8192
+"""Of later.bin: hot_main.py reads as much."""
 LATER = (
     "ocirt.config.check_process",
     "ocirt.config.check_resources",
@@ -148,12 +152,19 @@ def bundle(source: Path, verb: str) -> bytes:
 
 
 def later(source: Path) -> bytes:
-    """The bytes of hot/later.bin: name → code, marshalled once more, so that only what is imported is unpacked."""
+    """The bytes of hot/later.bin: an index, name → (place, size), and the code: only what is imported is read."""
     modules = Modules(source)
     names = set(modules.order(LATER)).difference(modules.order(("ocirt.cli.main",)))
     # A package has a place, which only the import system gives it; all are small, and most are there already.
     plain = sorted(name for name in names if (path := modules.path(name)) and path.name != "__init__.py")
-    return marshal.dumps({name: marshal.dumps(modules.code(name)) for name in plain})
+    index, code = {}, b""
+    for name in plain:
+        content = marshal.dumps(modules.code(name))
+        index[name] = (INDEX_SIZE + len(code), len(content))
+        code += content
+    head = marshal.dumps(index)
+    assert len(head) <= INDEX_SIZE
+    return head.ljust(INDEX_SIZE, b"\0") + code
 
 
 def bundles(source: Path, target: Path) -> None:

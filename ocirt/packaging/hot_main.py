@@ -34,17 +34,17 @@ def load_all():
 class Later:
     """Finds and loads the modules in later.bin: their code is unpacked when they are imported."""
 
-    codes = None
+    file = -1
+    index = None
 
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name[:6] != "ocirt.":
             return None
-        if Later.codes is None:
-            file = posix.open(base + "/ocirt/hot/later.bin", posix.O_RDONLY | posix.O_CLOEXEC)
-            Later.codes = marshal.loads(posix.read(file, 1 << 24))
-            posix.close(file)
-        if name in Later.codes:
+        if Later.file < 0:
+            Later.file = posix.open(base + "/ocirt/hot/later.bin", posix.O_RDONLY | posix.O_CLOEXEC)
+            Later.index = marshal.loads(posix.read(Later.file, 8192))
+        if name in Later.index:
             return sys.modules["_frozen_importlib"].ModuleSpec(
                 name, Later, origin=f"{base}/{name.replace('.', '/')}.py"
             )
@@ -56,7 +56,8 @@ class Later:
 
     @staticmethod
     def exec_module(module):
-        exec(marshal.loads(Later.codes.pop(module.__name__)), module.__dict__)
+        place, size = Later.index[module.__name__]
+        exec(marshal.loads(posix.pread(Later.file, size, place)), module.__dict__)
 
 
 class Place:

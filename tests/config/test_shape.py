@@ -195,6 +195,11 @@ def test_an_empty_annotation_key_is_refused() -> None:
     assert refusal(with_value(["annotations"], {"": "x"})).pointer == "/annotations/"
 
 
+@pytest.mark.parametrize("name", ["a\0b", "half of a pair: \ud800"])
+def test_a_key_that_no_string_could_be_is_refused(name: str) -> None:
+    assert refusal(with_value(["annotations"], {name: "x"})).pointer == f"/annotations/{name}"
+
+
 def test_a_pointer_escapes_its_two_characters() -> None:
     assert pointer_to(["a/b", "c~d", 0]) == "/a~1b/c~0d/0"
 
