@@ -54,6 +54,7 @@ CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
     "ocirt.runtime.preparation",
+    *("ocirt.host.filters", "ocirt.plan.seccomp", "_blake2"),  # what hardly any engine does without
     "_socket",
     *("ocirt.cgroups.ebpf", "ocirt._sys"),  # on cgroup v2
 }
