@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export CI
 
 # What Debian has to bring, for each purpose.
-PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev
+PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev libseccomp2
 PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
 	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
