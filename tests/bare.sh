@@ -30,11 +30,20 @@ while read -r name; do env+=("$name=${!name}"); done < <(compgen -e | grep -iE '
 mkdir "$root/ocirt"
 git -C "$source" archive HEAD | tar -x -C "$root/ocirt"
 
-# A mount namespace of its own: nothing is left mounted whatever happens.
+# A mount namespace of its own: nothing is left mounted whatever happens. Not a chroot, in which the kernel makes no user
+# namespaces (clone(2), EPERM). The bare root may lack umount(8): ours is kept open.
 ROOT=$root unshare --mount --propagation private bash -euc '
     mount --bind "$ROOT" "$ROOT"
     for folder in proc sys dev; do mount --rbind "/$folder" "$ROOT/$folder"; done
-    exec chroot "$ROOT" /usr/bin/env -i "$@"
+    exec 9< "$(command -v umount)"
+    mkdir "$ROOT/old"
+    cd "$ROOT"
+    pivot_root . old
+    cd /
+    /proc/self/fd/9 -l /old
+    rmdir /old
+    exec 9<&-
+    exec /usr/bin/env -i "$@"
 ' bash "${env[@]}" sh -euc "
     cd /ocirt
     apt-get update -qq

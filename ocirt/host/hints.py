@@ -24,7 +24,7 @@ from errno import (
 _OWNER = "owner and mode of what is on the way do not let the container's root do it: is the owner mapped?"
 _HINTS = {
     ("clone3", ENOSPC): "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
-    ("clone3", EPERM): "making namespaces needs CAP_SYS_ADMIN: are you root?",
+    ("clone3", EPERM): "making namespaces needs CAP_SYS_ADMIN: are you root? In a chroot no user namespace can be made",
     ("clone3", ENOMEM): "the pid namespace or the memory cgroup is at its limit",
     ("clone3", 11): "a limit on processes is reached: pids.max of the cgroup, or RLIMIT_NPROC",
     ("clone3", EBUSY): "the cgroup hands controllers down, so it cannot have processes",
