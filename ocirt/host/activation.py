@@ -32,9 +32,3 @@ def handed_over() -> int:
                 f"LISTEN_FDS={count.decode()} in the environment, but descriptor {fd} is not open", hint="or unset it"
             ) from None
     return int(count)
-
-
-def pid_within(pid: int) -> bytes:
-    """What the process calls itself in its own pid namespace (proc(5), NSpid)."""
-    with open(f"/proc/{pid}/status", "rb") as file:
-        return next(line.split()[-1] for line in file if line.startswith(b"NSpid:"))

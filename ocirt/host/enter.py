@@ -10,7 +10,7 @@ from ocirt.errors import from_os_error
 from ocirt.host.facts import permitted_capabilities
 from ocirt.plan.enter import Entrance
 from ocirt.plan.facts import Facts
-from ocirt.state.process import is_alive
+from ocirt.state.process import is_alive, own_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,13 +68,6 @@ def foreign_namespaces(pid: int) -> int:
         if posix.readlink(f"/proc/{pid}/ns/{name}") != own:
             flags |= flag
     return flags
-
-
-def own_pid(pid: int) -> int:
-    """A process's pid as it sees it itself (proc(5), status, NSpid: the last)."""
-    status = read(f"/proc/{pid}/status")
-    at = status.index("NSpid:") + 6
-    return int(status[at : status.index("\n", at)].split()[-1])
 
 
 def facts_to_enter(config: Config, container_id: str, *, as_program: bool) -> Facts:

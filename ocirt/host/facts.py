@@ -8,6 +8,7 @@ from ocirt.cgroups.layout import read
 from ocirt.config.load import absolute
 from ocirt.errors import ConfigError
 from ocirt.plan.facts import Facts, Hierarchy
+from ocirt.state.process import status_field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def bind_sources(config: Config) -> tuple[dict[str, bool], dict[str, str]]:
 
 def permitted_capabilities() -> int:
     """The bit set of our permitted capabilities (proc(5), status)."""
-    status = read("/proc/self/status")
-    at = status.index("CapPrm:") + 7
-    return int(status[at : status.index("\n", at)], 16)
+    return int(status_field("self", "CapPrm"), 16)
 
 
 def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:

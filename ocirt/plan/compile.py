@@ -65,6 +65,9 @@ class Scope:
         self.inherited = inherited(facts)
         # In a user namespace the host's files are out of reach: what is theirs is taken before it is entered.
         self.takes_first = "user" in self.namespaces
+        # Without a security module `lsm.check` refuses a label, or there is nothing to write.
+        labels = self.process.get("apparmorProfile") or self.process.get("selinuxLabel")
+        self.is_labelled = bool(labels and facts.security_modules)
         self.taken: dict[str, Reg] = {}
         self.parameters: Reg | None = None  # a whole procfs that was mounted before the clone
         self.warnings: list[str] = []
@@ -118,17 +121,15 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         namespaces.join_user(scope)
     plan.section("namespaces")
     namespaces.enter(scope)
-    is_labelled = False
     if scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel"):
         from ocirt.plan import lsm
 
         lsm.check(scope)
-        is_labelled = bool(facts.security_modules)
     if not proc:
         if scope.takes_first:
             plan.call("close", scope.inherited["plan"])
-        proc = open_proc(plan) if facts.wait_for_start or is_labelled else None
-    if is_labelled and proc:
+        proc = open_proc(plan) if facts.wait_for_start or scope.is_labelled else None
+    if scope.is_labelled and proc:
         lsm.label_keyring(scope, proc, begin=True)
         namespaces.enter_session(scope)
         lsm.label_keyring(scope, proc, begin=False)
@@ -180,7 +181,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     process.send_passwd(scope)
     terminal.become_controlling(scope)
     # Of what is init's alone; before no_new_privs, under which SELinux allows fewer transitions.
-    if is_labelled and proc:
+    if scope.is_labelled and proc:
         lsm.confine(scope, proc)
     _close_all(scope)
 
@@ -213,8 +214,7 @@ def _take_procfs(scope: Scope) -> Reg | None:
     """
     plan = scope.plan
     proc = None
-    is_labelled = scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")
-    if "pid" in scope.new or not (scope.facts.wait_for_start or is_labelled):
+    if "pid" in scope.new or not (scope.facts.wait_for_start or scope.is_labelled):
         plan.at("", "keep the plan's number free")
         plan.call("dup3", plan.control, scope.inherited["plan"], O_CLOEXEC)
     else:

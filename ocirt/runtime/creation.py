@@ -22,7 +22,7 @@ from ocirt.plan.tags import (
     SYNC_READY,
 )
 from ocirt.runtime.preparation import Preparation
-from ocirt.state.process import start_time
+from ocirt.state.process import own_pid, start_time
 from ocirt.state.store import CONFIG, START, UNFINISHED_START
 
 TYPE_CHECKING = False
@@ -275,9 +275,7 @@ class Creation(Preparation):
         compiled = self.compiled
         slots = {compiled.home: self._home or b"/"} if compiled.home else {}
         if compiled.listen_pid:
-            from ocirt.host.activation import pid_within
-
-            slots[compiled.listen_pid] = pid_within(self.pid)
+            slots[compiled.listen_pid] = str(own_pid(self.pid)).encode()
         self.init.answer(slots)
         if self.agent:
             self.agent.serve(self.state, (self.init.channel,))

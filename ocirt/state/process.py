@@ -41,6 +41,22 @@ def has_executed(pid: int) -> bool | None:
     return not int(fields[6]) & PF_FORKNOEXEC if fields else None
 
 
+def status_field(process: int | str, name: str) -> str:
+    """What follows `name` in /proc/PID/status (proc(5)). process: a pid, or "self". Raises OSError."""
+    fd = posix.open(f"/proc/{process}/status", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        content = posix.read(fd, 65536)
+    finally:
+        posix.close(fd)
+    after = content.partition(f"\n{name}:".encode())[2]
+    return after.partition(b"\n")[0].decode()
+
+
+def own_pid(pid: int) -> int:
+    """A process's pid as it sees it itself, in its own pid namespace."""
+    return int(status_field(pid, "NSpid").split()[-1])
+
+
 def is_alive(pid: int, started: int) -> bool:
     return pid > 0 and started > 0 and start_time(pid) == started
 
