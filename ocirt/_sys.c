@@ -23,18 +23,19 @@ static long bpf(int command, union bpf_attr *attributes)
 }
 
 PyDoc_STRVAR(bpf_prog_load_doc,
-             "bpf_prog_load(prog_type, attach_type, instructions, license) -> descriptor\n\n"
-             "BPF_PROG_LOAD (bpf(2)). instructions: bytes, 8 each. Raises OSError with the call's name.");
+             "bpf_prog_load(prog_type, attach_type, instructions, license, name) -> descriptor\n\n"
+             "BPF_PROG_LOAD (bpf(2)). instructions: bytes, 8 each; name: at most 15 bytes. Raises OSError with the\n"
+             "call's name.");
 
 static PyObject *bpf_prog_load(PyObject *self, PyObject *args)
 {
     (void)self;
     union bpf_attr attributes;
     unsigned prog_type, attach_type;
-    const char *instructions, *license;
+    const char *instructions, *license, *name;
     Py_ssize_t size;
 
-    if (!PyArg_ParseTuple(args, "IIy#s", &prog_type, &attach_type, &instructions, &size, &license))
+    if (!PyArg_ParseTuple(args, "IIy#ss", &prog_type, &attach_type, &instructions, &size, &license, &name))
         return NULL;
     memset(&attributes, 0, sizeof attributes);
     attributes.prog_type = prog_type;
@@ -42,31 +43,87 @@ static PyObject *bpf_prog_load(PyObject *self, PyObject *args)
     attributes.insns = (uintptr_t)instructions;
     attributes.insn_cnt = (uint32_t)(size / 8);
     attributes.license = (uintptr_t)license;
+    strncpy(attributes.prog_name, name, sizeof attributes.prog_name - 1);
     long fd = bpf(BPF_PROG_LOAD, &attributes);
     return fd < 0 ? failed("bpf(BPF_PROG_LOAD)") : PyLong_FromLong(fd);
 }
 
 PyDoc_STRVAR(bpf_prog_attach_doc,
-             "bpf_prog_attach(target, program, attach_type, flags)\n\n"
-             "BPF_PROG_ATTACH (bpf(2)): attach a program to the cgroup that `target` is open on.");
+             "bpf_prog_attach(target, program, attach_type, flags, replaced)\n\n"
+             "BPF_PROG_ATTACH (bpf(2)): attach a program to the cgroup that `target` is open on. replaced: with\n"
+             "BPF_F_REPLACE, the program that goes in the same moment; else 0.");
 
 static PyObject *bpf_prog_attach(PyObject *self, PyObject *args)
 {
     (void)self;
     union bpf_attr attributes;
-    int target, program;
+    int target, program, replaced;
     unsigned attach_type, flags;
 
-    if (!PyArg_ParseTuple(args, "iiII", &target, &program, &attach_type, &flags))
+    if (!PyArg_ParseTuple(args, "iiIIi", &target, &program, &attach_type, &flags, &replaced))
         return NULL;
     memset(&attributes, 0, sizeof attributes);
     attributes.target_fd = (uint32_t)target;
     attributes.attach_bpf_fd = (uint32_t)program;
     attributes.attach_type = attach_type;
     attributes.attach_flags = flags;
+    attributes.replace_bpf_fd = (uint32_t)replaced;
     if (bpf(BPF_PROG_ATTACH, &attributes) < 0)
         return failed("bpf(BPF_PROG_ATTACH)");
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(bpf_prog_find_doc,
+             "bpf_prog_find(target, attach_type, name) -> descriptor or -1\n\n"
+             "Of the programs that are attached to the cgroup that `target` is open on, itself and not above it, the\n"
+             "one with this name: BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD (bpf(2)).");
+
+enum { MOST_PROGRAMS = 64 }; /* of one type on one cgroup: BPF_CGROUP_MAX_PROGS */
+
+static PyObject *bpf_prog_find(PyObject *self, PyObject *args)
+{
+    (void)self;
+    union bpf_attr attributes;
+    uint32_t ids[MOST_PROGRAMS];
+    int target;
+    unsigned attach_type;
+    const char *name;
+
+    if (!PyArg_ParseTuple(args, "iIs", &target, &attach_type, &name))
+        return NULL;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.query.target_fd = (uint32_t)target;
+    attributes.query.attach_type = attach_type;
+    attributes.query.prog_ids = (uintptr_t)ids;
+    attributes.query.prog_cnt = MOST_PROGRAMS;
+    if (bpf(BPF_PROG_QUERY, &attributes) < 0)
+        return failed("bpf(BPF_PROG_QUERY)");
+    uint32_t count = attributes.query.prog_cnt;
+    for (uint32_t index = 0; index < count; index++) {
+        memset(&attributes, 0, sizeof attributes);
+        attributes.prog_id = ids[index];
+        long fd = bpf(BPF_PROG_GET_FD_BY_ID, &attributes);
+        if (fd < 0) {
+            if (errno == ENOENT) /* detached meanwhile */
+                continue;
+            return failed("bpf(BPF_PROG_GET_FD_BY_ID)");
+        }
+        struct bpf_prog_info info;
+        memset(&info, 0, sizeof info);
+        memset(&attributes, 0, sizeof attributes);
+        attributes.info.bpf_fd = (uint32_t)fd;
+        attributes.info.info_len = sizeof info;
+        attributes.info.info = (uintptr_t)&info;
+        if (bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) < 0) {
+            failed("bpf(BPF_OBJ_GET_INFO_BY_FD)");
+            close((int)fd);
+            return NULL;
+        }
+        if (strncmp(info.name, name, sizeof info.name) == 0)
+            return PyLong_FromLong(fd);
+        close((int)fd);
+    }
+    return PyLong_FromLong(-1);
 }
 
 PyDoc_STRVAR(clone_paused_doc,
@@ -110,6 +167,7 @@ static PyMethodDef methods[] = {
     { "pidfd_getfd", pidfd_getfd, METH_VARARGS, pidfd_getfd_doc },
     { "bpf_prog_load", bpf_prog_load, METH_VARARGS, bpf_prog_load_doc },
     { "bpf_prog_attach", bpf_prog_attach, METH_VARARGS, bpf_prog_attach_doc },
+    { "bpf_prog_find", bpf_prog_find, METH_VARARGS, bpf_prog_find_doc },
     { "clone_paused", clone_paused, METH_VARARGS, clone_paused_doc },
     { NULL, NULL, 0, NULL },
 };

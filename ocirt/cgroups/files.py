@@ -6,6 +6,7 @@ import posix
 from time import sleep
 
 from ocirt.cgroups.layout import read
+from ocirt.errors import ContainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def processes(path: str) -> list[int]:
             left.append([])
     finally:
         posix.close(fd)
+
+
+def check_there(path: str) -> None:
+    """Raises ContainerError if a container's cgroup is not there: somebody has moved its processes and removed it."""
+    try:
+        posix.stat(path)
+    except FileNotFoundError:
+        raise ContainerError(f"the cgroup {path} is gone", hint="only kill and delete work without it") from None
 
 
 def remove(path: str, *, patience: float = 2.0) -> None:

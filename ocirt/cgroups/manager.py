@@ -6,10 +6,10 @@ Made from the configuration for a new container, or from its state for an existi
 from __future__ import annotations
 
 import posix
-from _signal import pidfd_send_signal
 
 from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
+from ocirt.cgroups.freezer import Freezer, freezer_of
 from ocirt.cgroups.layout import read
 from ocirt.cgroups.rules import container_rules
 from ocirt.errors import ContainerError, from_os_error
@@ -54,7 +54,17 @@ class Cgroups:
         return cgroups
 
     def to_state(self) -> dict[str, Any]:
-        return {"places": [list(place) for place in self.places], "made": self.made}
+        freezer = self.freezer
+        return {
+            "places": [list(place) for place in self.places],
+            "made": self.made,
+            "paused": freezer.file if freezer else "",  # state.status reads it
+        }
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can stop all of its processes, if anything can."""
+        return freezer_of(self.places)
 
     def plan(self) -> None:
         """Note in `made` every folder that `create` will make, so that the state can say so before it happens.
@@ -159,12 +169,28 @@ class Cgroups:
                 return
         raise ContainerError("this host has no device controller and no cgroup v2", pointer=pointer)
 
+    def replace_devices(self, config: Sequence[dict[str, Any]]) -> None:
+        """New device rules for a container that runs. On v2 one program goes and the other comes in the same moment; v1
+        has a list that is written line by line, so nobody may look at it meanwhile: the container is frozen."""
+        freezer = self.freezer
+        held = freezer is not None and not freezer.v2 and not freezer.is_asked()
+        if freezer and held:
+            freezer.freeze()
+        try:
+            self.set_devices(config)
+        finally:
+            if freezer and held:
+                freezer.thaw()
+
+    def tell_manager(self, resources: dict[str, Any]) -> None:
+        """Tell whoever manages the cgroups beside us what linux.resources are by now. Nobody does; systemd's driver
+        overrides this."""
+
     def processes(self) -> list[int]:
         """All pids in any of them."""
-        pids: set[int] = set()
-        for _, _, _, _, path in self.places:
-            pids.update(processes(path))
-        return sorted(pids)
+        from ocirt.cgroups.signals import pids_in
+
+        return pids_in(self.places)
 
     def remove(self, *, kill: bool = True) -> None:
         """Remove the container's cgroups, ending whatever is left in them, and the parents that were made for it and
@@ -182,37 +208,40 @@ class Cgroups:
                 hint="--force kills them",
             )
         if busy:
+            self.unhinder()
             self.kill()
         for path in busy:
             try:
                 remove(path)
             except OSError as error:
+                from ocirt.cgroups.signals import named
+
                 pids = processes(path)
-                hint = f"still in it: {', '.join(map(str, pids[:8]))}" if pids else ""
+                hint = f"still in it: {named(pids)}" if pids else ""
                 raise from_os_error(error, f"remove the cgroup {path}", hint=hint) from None
         own = {path for _, _, _, _, path in self.places}
         for folder in reversed(self.made):
             if folder not in own:
                 _removed(folder)  # not if it is another container's parent by now
 
+    def unhinder(self) -> None:
+        """Take away what keeps processes from ending that have got their SIGKILL: the freezer, and a quota that leaves
+        them next to no time. Nothing may be left of what this is about."""
+        freezer = self.freezer
+        if freezer and freezer.is_asked():
+            freezer.thaw()
+        for _, controllers, is_v2, _, path in self.places:
+            if is_v2 or "cpu" in controllers:
+                try:
+                    write(f"{path}/{'cpu.max' if is_v2 else 'cpu.cfs_quota_us'}", "max" if is_v2 else "-1")
+                except OSError:
+                    continue  # there is none
+
     def kill(self) -> None:
         """SIGKILL to every process in them, until none is new."""
-        known: set[int] = set()
-        while new := set(self.processes()) - known:
-            for pid in new:
-                try:
-                    fd = posix.pidfd_open(pid, 0)
-                except OSError:
-                    continue
-                try:
-                    # Still the process that was listed? The pid could be another's by now.
-                    if pid in self.processes():
-                        pidfd_send_signal(fd, 9)
-                except ProcessLookupError:
-                    continue
-                finally:
-                    posix.close(fd)
-            known |= new
+        from ocirt.cgroups.signals import kill_all
+
+        kill_all(self.places)
 
     def unified(self) -> str:
         """The cgroup on the v2 hierarchy, or ""."""

@@ -12,7 +12,7 @@ from ocirt.cgroups.setting import Setting, apply, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from typing import Any
 
 POINTER = "/linux/resources"
@@ -35,6 +35,7 @@ class Resources:
         self.warnings: list[str] = []
         self._found: dict[str, tuple[str, bool]] = {}
         self._v2_folder = ""
+        self._checks = bool((wanted.get("memory") or {}).get("checkBeforeUpdate"))
         for _, controllers, is_v2, mount, path in places:
             if is_v2:
                 self._v2_folder = path
@@ -109,8 +110,11 @@ class Resources:
         self.unified.append(setting)
 
     def set_early(self, made: Sequence[str]) -> None:
-        """Raises KernelError. made: new folders, outermost first; a new parent has no real-time budget to hand down, so
-        it gets the same."""
+        """Raises KernelError. made: new folders, outermost first."""
+        apply(self._early(made))
+
+    def _early(self, made: Sequence[str]) -> list[Setting]:
+        """With those of new parents, which have no real-time budget to hand down: they get the same."""
         settings = []
         for setting in self.early:
             if setting.file.startswith("cpu.rt_"):
@@ -119,9 +123,30 @@ class Resources:
                         parents = Setting(setting.pointer, setting.file, setting.value)
                         parents.folder = folder
                         settings.append(parents)
-        apply(settings + self.early)
+        return settings + self.early
 
     def set_late(self) -> None:
         """Raises KernelError."""
         apply(self.late)
         apply(self.unified)
+
+    def changed_from(self, old: Resources, touched: Container[str], made: Sequence[str]) -> list[Setting]:
+        """What has to be written to a container that has the `old` ones: what differs, and what is named anew.
+
+        touched: the pointers of values that are named, whether they differ or not: somebody else may have changed the
+        files. For a lowered limit the kernel may kill unless memory.checkBeforeUpdate is set.
+        """
+        there = {(setting.folder, setting.file, setting.value) for setting in old._all(made)}
+        changed = [
+            setting
+            for setting in self._all(made)
+            if setting.pointer in touched or (setting.folder, setting.file, setting.value) not in there
+        ]
+        for setting in changed:
+            setting.running = True
+            if not self._checks:
+                setting.beyond = ""
+        return changed
+
+    def _all(self, made: Sequence[str]) -> list[Setting]:
+        return [*self._early(made), *self.late, *self.unified]

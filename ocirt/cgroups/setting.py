@@ -22,9 +22,10 @@ class Setting:
     obsolete  do newer kernels have the file without effect, or refuse to write it? Then that is none either
     beyond    a file whose number must not be above the value: what is in use, where the kernel would kill for it
     lines     is each line of the value a write of its own?
+    running   does the program run already?
     """
 
-    __slots__ = ("beyond", "default", "file", "folder", "instead", "lines", "obsolete", "pointer", "value")
+    __slots__ = ("beyond", "default", "file", "folder", "instead", "lines", "obsolete", "pointer", "running", "value")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Setting:
         self.obsolete = obsolete
         self.beyond = beyond
         self.lines = lines
+        self.running = False
         self.folder = ""
 
     def write(self) -> None:
@@ -76,10 +78,14 @@ class Setting:
             return  # then the limit's file is missing too, and its error says why
         if used > int(self.value):
             raise KernelError(
-                f"{self.file} of {self.value} is less than the {used} bytes that are in use before the program starts",
+                f"{self.file} of {self.value} is less than the {used} bytes that are in use{self.when()}",
                 pointer=self.pointer,
-                hint="the kernel would kill it: give it more",
+                hint="the kernel would kill for it: give it more",
             )
+
+    def when(self) -> str:
+        """Whose use it is that a limit is compared with."""
+        return "" if self.running else " before the program starts"
 
     def failure(self, error: OSError) -> KernelError:
         """The error of a write: pointer, file, value, the kernel's reason."""
@@ -112,6 +118,69 @@ def apply(settings: Sequence[Setting]) -> None:
             setting, reason = refused[0]
             raise setting.failure(reason)
         waiting = [setting for setting, _ in refused]
+
+
+class Change:
+    """Settings of a running container, written all or not at all.
+
+    What is there is read before, so that `undo` can write it back.
+    """
+
+    def __init__(self, settings: Sequence[Setting]) -> None:
+        self.settings = settings
+        self._before: list[tuple[str, str, str]] = []  # file, its content, the first word of what is written to it
+
+    def apply(self) -> None:
+        """Raises KernelError, with everything as it was."""
+        for setting in self.settings:
+            for file, value in ((setting.file, setting.value), setting.instead or ("", "")):
+                for line in value.split("\n"):
+                    path = f"{setting.folder}/{file}"
+                    try:
+                        self._before.append((path, read(path), line.partition(" ")[0]))
+                    except OSError:
+                        continue  # it is not there, or cannot be read: writing says why
+        try:
+            apply(self.settings)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Write back what has changed. Twice: a value may only be taken when another one is back."""
+        for _ in range(2):
+            for path, content, key in reversed(self._before):
+                try:
+                    if read(path) != content:
+                        write(path, former(path.rpartition("/")[2], content, key))
+                except OSError:
+                    continue  # the container may be gone; the error that led here is the one that counts
+
+
+_KEYED = {
+    "io.max": "rbps=max wbps=max riops=max wiops=max",
+    "io.weight": "default",
+    "io.bfq.weight": "default",
+    "blkio.bfq.weight_device": "default",
+    "blkio.throttle.read_bps_device": "0",
+    "blkio.throttle.write_bps_device": "0",
+    "blkio.throttle.read_iops_device": "0",
+    "blkio.throttle.write_iops_device": "0",
+}
+"""Files with a line for each device → what takes a device's line away."""
+
+
+def former(file: str, content: str, key: str) -> str:
+    """What to write to a file for it to be again as its content was, after something that began with `key` was written:
+    a device's number, where the file has a line for each."""
+    lines = content.splitlines()
+    if file == "memory.oom_control":
+        return lines[0].rpartition(" ")[2]
+    if file in _KEYED and ":" in key:
+        return next((line for line in lines if line.startswith(key + " ")), f"{key} {_KEYED[file]}")
+    if len(lines) > 1:
+        return next((line for line in lines if line.startswith(key + " ")), lines[0])
+    return lines[0] if lines and lines[0] else "\n"
 
 
 _HINTS = {
@@ -156,7 +225,7 @@ def _hint(setting: Setting, errno: int) -> str:
         return "this kernel has no such file"
     if errno == EBUSY and controller == "memory":
         used = read(f"{setting.folder}/memory.usage_in_bytes").strip()
-        return f"{used} bytes are in use before the program starts: give it more"
+        return f"{used} bytes are in use{setting.when()}: give it more"
     if controller == "cpuset":
         above = setting.folder.rpartition("/")[0]
         try:

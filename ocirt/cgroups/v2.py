@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BPF_PROG_TYPE_CGROUP_DEVICE = 15
 BPF_CGROUP_DEVICE = 6
 BPF_F_ALLOW_MULTI = 2
+BPF_F_REPLACE = 4
+PROGRAM = "ocirt_devices"
+"""The name of the program, by which it is found again."""
 
 
 def enable_controllers(mount: str, path: str) -> None:
@@ -35,16 +38,23 @@ def enable_controllers(mount: str, path: str) -> None:
 
 
 def set_devices(path: str, rules: Sequence[Rule]) -> None:
-    """Attach the rules as a program of the cgroup; it stays as long as the cgroup does."""
+    """Attach the rules as a program of the cgroup; it stays as long as the cgroup does.
+
+    One of ours that is there already goes in the same moment: there is none in which both or neither hold. Another's,
+    such as systemd's, stays: a device is allowed if all programs allow it.
+    """
     from ocirt import _sys
     from ocirt.cgroups.ebpf import program
 
-    loaded = _sys.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, program(rules), "Apache-2.0")
+    code = program(rules)
+    loaded = _sys.bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, code, "Apache-2.0", PROGRAM)
+    replaced = folder = -1
     try:
         folder = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            _sys.bpf_prog_attach(folder, loaded, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
-        finally:
-            posix.close(folder)
+        replaced = _sys.bpf_prog_find(folder, BPF_CGROUP_DEVICE, PROGRAM)
+        flags = BPF_F_ALLOW_MULTI | (BPF_F_REPLACE if replaced >= 0 else 0)
+        _sys.bpf_prog_attach(folder, loaded, BPF_CGROUP_DEVICE, flags, max(replaced, 0))
     finally:
-        posix.close(loaded)
+        for fd in (loaded, folder, replaced):
+            if fd >= 0:
+                posix.close(fd)

@@ -106,7 +106,55 @@ def state(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def kill(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.kill import kill
 
-    kill(out.root, args[0], args[1] if len(args) > 1 else "TERM")
+    out.warn(kill(out.root, args[0], args[1] if len(args) > 1 else "TERM", everyone=bool(options["all"])))
+    return 0
+
+
+def pause(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.pause import pause
+
+    pause(out.root, args[0])
+    return 0
+
+
+def resume(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.pause import resume
+
+    resume(out.root, args[0])
+    return 0
+
+
+def ps(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    if options["format"] == "json":
+        from ocirt.runtime.ps import processes
+        from ocirt.state.document import dumps
+
+        out.print(dumps(processes(out.root, args[0])))
+    else:
+        from ocirt.runtime.ps import table
+
+        out.print("\n".join(table(out.root, args[0], args[1:])))
+    return 0
+
+
+def update(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.amounts import SCHEMATA, resources_of
+    from ocirt.runtime.update import Wanted, read_wanted, update
+
+    resources, names = resources_of(options)
+    schemata = {name: options[flag.replace("-", "_")] for flag, name in SCHEMATA.items()}
+    schemata = {name: line for name, line in schemata.items() if line}
+    names |= {f"/linux/intelRdt/{name}": f"--{flag}" for flag, name in SCHEMATA.items()}
+    if options["resources"]:
+        if resources:
+            raise UsageError(f"{next(iter(names.values()))} and --resources are two answers to one question")
+        wanted = read_wanted(options["resources"])
+        wanted.schemata, wanted.names = schemata, names
+    elif resources or schemata:
+        wanted = Wanted(resources, names=names, schemata=schemata)
+    else:
+        raise UsageError("update needs something to change", hint="see `ocirt update --help`")
+    out.warn(update(out.root, args[0], wanted))
     return 0
 
 

@@ -25,12 +25,11 @@ def parse(args: Sequence[str]) -> tuple[Verb, Options, list[str]] | None:
     for flag in verb.flags:
         options[flag.key] = flag.default if flag.metavar else False
     positional: list[str] = []
-    if _flags(args, rest + 1, verb.flags, options, positional, stop=False) is None:
+    end = _flags(args, rest + 1, verb.flags, options, positional, stop=verb.open_ended)
+    if end is None:
         return None
-    needed = sum(not name.startswith("[") for name in verb.arguments)
-    if not needed <= len(positional) <= len(verb.arguments):
-        return None
-    return verb, options, positional
+    positional += args[end:]
+    return (verb, options, positional) if verb.takes(len(positional)) else None
 
 
 def _flags(

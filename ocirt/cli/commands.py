@@ -159,8 +159,9 @@ def _complete_path(metavar: str) -> Callable[[click.Context, click.Parameter, st
     return lambda context, param, incomplete: [CompletionItem(incomplete, type=kind)]
 
 
-def split_values(args: Sequence[str], flags: Sequence[Flag]) -> list[str]:
-    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR"."""
+def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = False) -> list[str]:
+    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR". stop: at the first argument
+    that is no flag."""
     result: list[str] = []
     at = 0
     while at < len(args):
@@ -168,7 +169,7 @@ def split_values(args: Sequence[str], flags: Sequence[Flag]) -> list[str]:
         at += 1
         name, equals, value = arg.partition("=")
         flag = next((flag for flag in flags if flag.metavar and name in spellings(flag)), None)
-        if arg == "--":
+        if arg == "--" or (stop and not arg.startswith("-")):
             return [*result, *args[at - 1 :]]
         if flag and equals and len(name) == 2:
             result += [name, value]
@@ -193,7 +194,7 @@ class Command(click.Command):
             params=[*map(option, verb.flags), arguments],
             help=f"{verb.help}\n\n{details(verb.name)}",
             short_help=verb.help if len(verb.help) <= _LINE else re.split("[:,] ", verb.help)[0] + ".",
-            context_settings=_HELP_NAMES,
+            context_settings={**_HELP_NAMES, "allow_interspersed_args": not verb.open_ended},
         )
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -201,7 +202,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, split_values(args, self.verb.flags))
+            return super().parse_args(ctx, split_values(args, self.verb.flags, stop=self.verb.open_ended))
         except click.UsageError as error:  # click's parser does not always say whose error it is
             error.ctx = error.ctx or ctx
             raise
@@ -221,13 +222,13 @@ class Command(click.Command):
         needed = [name for name in names if not name.startswith("[")]
         if len(positional) < len(needed):
             ctx.fail(f"{self.verb.name} needs {', '.join(needed[len(positional) :])}")
-        if len(positional) > len(names):
+        if not self.verb.takes(len(positional)):
             ctx.fail(f'{self.verb.name} has no use for "{positional[len(names)]}"')
 
     def _complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """What the next argument may be: the ids of containers, signals, folders."""
         given = ctx.params.get(_POSITIONAL) or ()
-        if len(given) >= len(self.verb.arguments):
+        if len(given) >= len(self.verb.arguments) or (given and self.verb.open_ended):
             return []
         name = self.verb.arguments[len(given)].strip("[]")
         if "BUNDLE" in name:

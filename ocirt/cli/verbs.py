@@ -35,7 +35,8 @@ class Flag:
 
 
 class Verb:
-    """`arguments`: names of the positional ones; "[X]" is optional."""
+    """`arguments`: names of the positional ones; "[X]" is optional, and "[X...]", the last, is all that follows, with its
+    flags: those of another program."""
 
     __slots__ = ("arguments", "flags", "help", "hot", "name")
 
@@ -45,6 +46,15 @@ class Verb:
         self.arguments = arguments
         self.flags = flags
         self.hot = hot
+
+    @property
+    def open_ended(self) -> bool:
+        return bool(self.arguments) and self.arguments[-1].endswith("...]")
+
+    def takes(self, count: int) -> bool:
+        """May there be so many arguments?"""
+        needed = sum(not name.startswith("[") for name in self.arguments)
+        return needed <= count and (self.open_ended or count <= len(self.arguments))
 
 
 GLOBAL_FLAGS = (
@@ -59,6 +69,28 @@ _BUNDLE = Flag("bundle", "The bundle: a folder with a config.json. Default: this
 _CONSOLE = Flag("console-socket", "Send the terminal's master to this unix socket.", metavar="PATH")
 _PID_FILE = Flag("pid-file", "Write the first process's pid to this file.", metavar="FILE")
 _FORCE = Flag("force", "Kill it first; clean up whatever is left; an unknown id is no error.", letters="f")
+_FORMAT = Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json"))
+_UPDATE = (
+    Flag("resources", "A linux.resources object to take over; -: from stdin.", metavar="FILE", letters="r"),
+    Flag("memory", "Limit in bytes, or with k, m or g; -1: none.", metavar="SIZE"),
+    Flag("memory-reservation", "What is kept when memory is short.", metavar="SIZE"),
+    Flag("memory-swap", "Limit of memory and swap together; -1: none.", metavar="SIZE"),
+    Flag("kernel-memory", "Obsolete: kernels since 5.16 do not limit it.", metavar="SIZE"),
+    Flag("kernel-memory-tcp", "Limit of the TCP buffers (cgroup v1).", metavar="SIZE"),
+    Flag("cpu-share", "Weight against others: 2 to 262144, usually 1024.", metavar="NUMBER"),
+    Flag("cpu-quota", "Microseconds that it may run in a period; -1: all.", metavar="NUMBER"),
+    Flag("cpu-period", "Length of that period in microseconds.", metavar="NUMBER"),
+    Flag("cpu-burst", "Microseconds beyond the quota that it may have saved.", metavar="NUMBER"),
+    Flag("cpu-idle", "1: only what no other wants.", metavar="NUMBER"),
+    Flag("cpu-rt-runtime", "As cpu-quota, for real-time scheduling (cgroup v1).", metavar="NUMBER"),
+    Flag("cpu-rt-period", "As cpu-period, for real-time scheduling (cgroup v1).", metavar="NUMBER"),
+    Flag("cpuset-cpus", "Processors, such as 0-3,7.", metavar="LIST"),
+    Flag("cpuset-mems", "Memory nodes, such as 0,1.", metavar="LIST"),
+    Flag("pids-limit", "How many processes; -1: any number.", metavar="NUMBER"),
+    Flag("blkio-weight", "Weight of block I/O: 10 to 1000.", metavar="NUMBER"),
+    Flag("l3-cache-schema", "Of the processor's L3 cache (Intel RDT).", metavar="LINE"),
+    Flag("mem-bw-schema", "Of the memory bandwidth (Intel RDT).", metavar="LINE"),
+)
 
 VERBS = {
     verb.name: verb
@@ -76,13 +108,23 @@ VERBS = {
             hot=True,
         ),
         Verb("state", "Print a container's state as JSON.", ("ID",), hot=True),
-        Verb("kill", "Send a signal (default TERM) to a container's first process.", ("ID", "[SIGNAL]"), hot=True),
+        Verb(
+            "kill",
+            "Send a signal (default TERM) to a container's first process.",
+            ("ID", "[SIGNAL]"),
+            Flag("all", "To all of its processes, also to those that its first one has left.", letters="a"),
+            hot=True,
+        ),
+        Verb("pause", "Stop all processes of a container.", ("ID",), hot=True),
+        Verb("resume", "Let a paused container go on.", ("ID",), hot=True),
+        Verb("ps", "List a container's processes.", ("ID", "[PS OPTION...]"), _FORMAT, hot=True),
+        Verb("update", "Change a container's limits.", ("ID",), *_UPDATE, hot=True),
         Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, hot=True),
         Verb(
             "list",
             "List the containers.",
             (),
-            Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json")),
+            _FORMAT,
             Flag("quiet", "Only the ids.", letters="q"),
         ),
         Verb(

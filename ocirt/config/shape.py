@@ -247,7 +247,7 @@ _BLOCK_IO = record(
     }
 )
 
-_RESOURCES = record(
+RESOURCES = record(
     {
         "devices": array(_DEVICE_RULE),
         "memory": _MEMORY,
@@ -282,7 +282,7 @@ _LINUX = record(
     {
         "namespaces": array(record({"type": string, "path": string}, ("type",))),
         "cgroupsPath": string,
-        "resources": _RESOURCES,
+        "resources": RESOURCES,
         "maskedPaths": array(string),
         "readonlyPaths": array(string),
         "uidMappings": _MAPPINGS,

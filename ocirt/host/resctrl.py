@@ -55,7 +55,7 @@ class Resctrl:
         compared = list(self._lines)
         self._lines += [(f"{POINTER}/schemata/{index}", line) for index, line in enumerate(rdt.get("schemata") or ())]
         clos = rdt.get("closID") or ""
-        self.folder = mount if clos == DEFAULT_CLASS else f"{mount}/{clos or container_id}"
+        self.folder = class_folder(rdt, container_id, mount)
         if exists(self.folder):
             if not clos:
                 raise ContainerError(
@@ -117,12 +117,7 @@ class Resctrl:
             self._write_lines()
 
     def _write_lines(self) -> None:
-        """One write each: a resource may stand in two lines, of which the last counts."""
-        for pointer, line in self._lines:
-            try:
-                write(self.folder + "/schemata", line + "\n")
-            except OSError as error:
-                raise self._failure(error, f'write "{line}" to {self.folder}/schemata', pointer) from None
+        _write_lines(self.mount, self.folder, self._lines)
 
     def attach(self, pid: int) -> None:
         """The class first: a task can only be monitored where it is. Raises KernelError."""
@@ -131,15 +126,57 @@ class Resctrl:
                 try:
                     write(folder + "/tasks", str(pid))
                 except OSError as error:
-                    raise self._failure(error, f"write {pid} to {folder}/tasks", POINTER) from None
+                    raise _failure(self.mount, error, f"write {pid} to {folder}/tasks", POINTER) from None
 
-    def _failure(self, error: OSError, doing: str, pointer: str) -> KernelError:
-        """With the kernel's own words, which it keeps in a file."""
+
+class Schemata:
+    """A change of an existing class: what it may use. lines: (JSON pointer, a line of schemata)."""
+
+    def __init__(self, mount: str, folder: str, lines: Sequence[tuple[str, str]]) -> None:
+        self.mount = mount
+        self.folder = folder
+        self.lines = lines
+        self._before = ""
+
+    def apply(self) -> None:
+        """Raises KernelError, with everything as it was."""
         try:
-            words = read(self.mount + "/info/last_cmd_status").strip()
-        except OSError:
-            words = ""
-        return from_os_error(error, doing, pointer=pointer, hint="" if words in ("", "ok") else words)
+            self._before = read(self.folder + "/schemata")
+        except OSError as error:
+            raise from_os_error(error, f"read {self.folder}/schemata", pointer=POINTER) from None
+        try:
+            _write_lines(self.mount, self.folder, self.lines)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Raises KernelError."""
+        _write_lines(self.mount, self.folder, [(POINTER, line.strip()) for line in self._before.splitlines()])
+
+
+def class_folder(rdt: dict[str, Any], container_id: str, mount: str) -> str:
+    """Of the container's class of service."""
+    clos = rdt.get("closID") or ""
+    return mount if clos == DEFAULT_CLASS else f"{mount}/{clos or container_id}"
+
+
+def _write_lines(mount: str, folder: str, lines: Sequence[tuple[str, str]]) -> None:
+    """One write each: a resource may stand in two lines, of which the last counts."""
+    for pointer, line in lines:
+        try:
+            write(folder + "/schemata", line + "\n")
+        except OSError as error:
+            raise _failure(mount, error, f'write "{line}" to {folder}/schemata', pointer) from None
+
+
+def _failure(mount: str, error: OSError, doing: str, pointer: str) -> KernelError:
+    """With the kernel's own words, which it keeps in a file."""
+    try:
+        words = read(mount + "/info/last_cmd_status").strip()
+    except OSError:
+        words = ""
+    return from_os_error(error, doing, pointer=pointer, hint="" if words in ("", "ok") else words)
 
 
 def remove(folders: Sequence[str], container_id: str) -> None:

@@ -90,7 +90,8 @@ static void parent(char *path)
 }
 
 /* The verbs that have a file of their own (packaging/hot.py); what else there is, has "main". */
-static const char *const verbs[] = { "create", "start", "run", "state", "kill", "delete" };
+static const char *const verbs[] = { "create", "start",  "run", "state",  "kill",
+                                    "delete", "pause", "resume", "ps", "update" };
 
 static const char *verb_of(long argc, char **argv)
 {

@@ -24,6 +24,10 @@ ROOTS = {
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
+    "pause": ("ocirt.cli.actions", "ocirt.runtime.pause"),
+    "resume": ("ocirt.cli.actions", "ocirt.runtime.pause"),
+    "ps": ("ocirt.cli.actions", "ocirt.runtime.ps"),
+    "update": ("ocirt.cli.actions", "ocirt.cli.amounts", "ocirt.runtime.update"),
 }
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
 

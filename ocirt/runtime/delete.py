@@ -7,7 +7,7 @@ import select
 
 from ocirt.cgroups.manager import Cgroups
 from ocirt.errors import ContainerError, Error, NotFoundError
-from ocirt.runtime.kill import signal_process
+from ocirt.runtime.kill import SIGKILL, signal_process
 from ocirt.state.process import is_alive
 from ocirt.state.status import CREATED, STOPPED, status_of
 from ocirt.state.store import CONFIG, Store, unfinished
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ocirt.state.store import Entry
 
-SIGKILL = 9
 KILL_PATIENCE_MS = 10_000
 
 
@@ -121,12 +120,18 @@ def end(known: dict[str, Any]) -> None:
         return
     try:
         if signal_process(known, SIGKILL):
+            cgroups = Cgroups.from_state(known["cgroups"])
+            cgroups.unhinder()
             poller = select.poll()
             poller.register(fd, select.POLLIN)
             if not poller.poll(KILL_PATIENCE_MS) and is_alive(pid, known["pidStart"]):
+                freezer = cgroups.freezer
+                held = freezer is not None and freezer.is_held_from_above()
                 raise ContainerError(
                     f"process {pid} has not ended {KILL_PATIENCE_MS // 1000} s after SIGKILL",
-                    hint="frozen, or waiting for a device: see /proc/PID/stack",
+                    hint=f"thaw the cgroup above {freezer.folder}"
+                    if freezer and held
+                    else "it may wait for a device: see /proc/PID/stack",
                 )
     finally:
         posix.close(fd)

@@ -1,4 +1,4 @@
-"""kill: send a signal to a container's first process, by a pidfd, so that it can reach no other."""
+"""kill: send a signal to a container's first process, by a pidfd, so that it can reach no other; or to all of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from _signal import pidfd_send_signal
 from ocirt.config.names import SIGNALS
 from ocirt.errors import ContainerError, UsageError, from_os_error
 from ocirt.state.process import start_time
-from ocirt.state.status import CREATING, STOPPED, status_of
+from ocirt.state.status import CREATING, PAUSED, STOPPED, status_of
 from ocirt.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+SIGKILL = 9
 RTMIN, RTMAX = 34, 64
 
 
@@ -37,15 +38,56 @@ def signal_number(text: str) -> int:
     raise UsageError(f'unknown signal "{text}"', hint="a number from 1 to 64, or a name such as TERM or SIGTERM")
 
 
-def kill(root: str, container_id: str, signal: str = "TERM") -> None:
-    """Raises ContainerError ("container not running") unless it is created or running."""
+def kill(root: str, container_id: str, signal: str = "TERM", *, everyone: bool = False) -> list[str]:
+    """Returns warnings. Raises ContainerError ("container not running") unless it is created, running or paused.
+
+    everyone: every process of the container, also what is left of one whose first process has ended. That nothing is
+    left is no error then: engines ask for it to be sure.
+    """
     number = signal_number(signal)
     store = Store(root)
     with store.lock(container_id) as entry:
         known = store.read(container_id)
         status = status_of(known, entry.folder)
-        if status in (STOPPED, CREATING) or not signal_process(known, number):
+        if everyone and status != CREATING:
+            _kill_all(known, status, number)
+        elif status in (STOPPED, CREATING) or not signal_process(known, number):
             raise ContainerError(f'container not running: "{container_id}" is {status}')
+        if status != PAUSED:
+            return []
+        if number == SIGKILL:
+            thaw(known)
+            return []
+        return [f'"{container_id}" is paused: the signal arrives when it is resumed']
+
+
+def _kill_all(known: dict[str, Any], status: str, number: int) -> None:
+    from ocirt.cgroups.manager import Cgroups
+
+    cgroups = Cgroups.from_state(known["cgroups"])
+    if status == STOPPED and known["privatePids"]:
+        return  # all went with its pid namespace; who is in the cgroups is another container's
+    if cgroups.places:
+        from ocirt.cgroups.signals import kill_all, signal_all
+
+        if number == SIGKILL:
+            kill_all(cgroups.places)
+        else:
+            signal_all(cgroups.places, number)
+    if status != STOPPED:
+        # It may have been moved out, or have no cgroup. Nobody is asked twice: a second SIGKILL does no harm, and of
+        # other signals one that is pending already is lost.
+        if number == SIGKILL or known["pid"] not in cgroups.processes():
+            signal_process(known, number)
+
+
+def thaw(known: dict[str, Any]) -> None:
+    """Let a frozen container go on, for a SIGKILL to reach it: v1 holds it back."""
+    from ocirt.cgroups.manager import Cgroups
+
+    freezer = Cgroups.from_state(known["cgroups"]).freezer
+    if freezer and freezer.is_asked():
+        freezer.thaw()
 
 
 def signal_process(known: dict[str, Any], number: int) -> bool:

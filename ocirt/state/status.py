@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
+PAUSED = "paused"
 STOPPED = "stopped"
 
 
 def status_of(state: dict[str, Any], folder: str) -> str:
-    """creating: `create` is at work. created: init waits at the FIFO. running: the program is executed. stopped: the
-    first process is gone, or `create` died before there was one."""
+    """creating: `create` is at work. created: init waits at the FIFO. running: the program is executed. paused: it, or
+    init, is frozen. stopped: the first process is gone, or `create` died before there was one."""
     pid = state["pid"]
     if pid == 0:
         return CREATING if is_alive(*state["creator"]) else STOPPED
@@ -27,11 +28,28 @@ def status_of(state: dict[str, Any], folder: str) -> str:
         return STOPPED
     try:
         if not is_waiting_init(pid):
-            return RUNNING
+            return PAUSED if is_paused(state) else RUNNING
     except FileNotFoundError:
         return RUNNING if has_threads(pid) else STOPPED
     try:
         posix.stat(f"{folder}/{START}")
     except FileNotFoundError:
         return CREATING
-    return CREATED
+    return PAUSED if is_paused(state) else CREATED
+
+
+def is_paused(state: dict[str, Any]) -> bool:
+    """Is the container's own cgroup to be frozen? Then `resume` makes it run again; one above it would not count."""
+    path = state["cgroups"].get("paused")
+    if not path:
+        return False
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return False  # it is gone
+    try:
+        return posix.read(fd, 2) == b"1\n"
+    except OSError:
+        return False
+    finally:
+        posix.close(fd)

@@ -2,6 +2,7 @@
 
     ROOT/ID/state.json   what is known of the container; written first of all, as an intent
     ROOT/ID/config.json  a copy of its configuration
+    ROOT/ID/resources.json  its linux.resources, once they have been changed
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 STATE = "state.json"
 CONFIG = "config.json"
+RESOURCES = "resources.json"
 START = "start"
 UNFINISHED_START = "start.unfinished"
 LOCK_PATIENCE = 10.0
@@ -263,6 +265,7 @@ def _is_state(value: Any) -> bool:
         and all(type(number) is int for number in value["creator"])
         and type(value["cgroups"].get("places")) is list
         and type(value["cgroups"].get("made")) is list
+        and type(value["cgroups"].get("paused", "")) is str
         and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
         and all(type(device) is dict for device in value["netDevices"])
         and all(type(kind) is str for kind in value["hooks"])
