@@ -63,12 +63,19 @@ EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
 MAKES = STATE | CGROUPS | PLAN | CONFIG | CREATION
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
+FREEZES = {"ocirt.cgroups.freezer", "ocirt.cgroups.signals"}
+LIMITS = {f"ocirt.cgroups.{name}" for name in ("merge", "resources", "setting", "cpu", "memory")}
+LIMITS |= {"ocirt.config.check_resources"}
 ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
     "start": STATE | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
     "kill": STATE | SIGNALS | {"ocirt.runtime.kill"},
-    "delete": STATE | CGROUPS | SIGNALS | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
+    "delete": STATE | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
+    "pause": STATE | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
+    "resume": STATE | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
+    "ps": STATE | CGROUPS | FREEZES | {"ocirt.runtime.ps"},
+    "update": STATE | CGROUPS | CONFIG | LIMITS | {"ocirt.runtime.update", "ocirt.cli.amounts"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }
 NEVER = set("re json typing dataclasses enum pathlib os collections functools subprocess socket ctypes logging".split())
@@ -136,6 +143,10 @@ def test_each_verb_of_a_containers_life_imports_little(
     check("create", recorder(*root, "create", "--bundle", bundle.path, "one"))
     check("state", recorder(*root, "state", "one"))
     check("start", recorder(*root, "start", "one"))
+    check("ps", recorder(*root, "ps", "--format", "json", "one"))
+    check("update", recorder(*root, "update", "--memory", "64m", "--cpu-quota", "50000", "one"))
+    check("pause", recorder(*root, "pause", "one"))
+    check("resume", recorder(*root, "resume", "one"))
     check("kill", recorder(*root, "kill", "one", "KILL"))
     until = time.monotonic() + 10
     while '"stopped"' not in command(recorder.executable, *root, "state", "one").out:
@@ -148,7 +159,7 @@ def test_run_imports_little(recorder: Recorder, bundle: Bundle, root: tuple[str 
     check("run", recorder(*root, "run", "--bundle", bundle.path, "one"))
 
 
-@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete"])
+@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "pause", "resume"])
 def test_an_unknown_container_costs_no_more(recorder: Recorder, tmp_path: Path, verb: str) -> None:
     check(verb, recorder("--root", tmp_path / "state", verb, "unknown", code=1))
 

@@ -13,10 +13,6 @@ from ocirt.cgroups.files import write
 from ocirt.cgroups.layout import read
 from ocirt.errors import KernelError, from_os_error
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PATIENCE = 10.0
 """Seconds until a cgroup that does not freeze is let go again."""
 GONE = "the container's cgroup is gone: somebody removed it"
@@ -32,11 +28,6 @@ class Freezer:
     def __init__(self, folder: str, *, v2: bool) -> None:
         self.folder = folder
         self.v2 = v2
-
-    @property
-    def file(self) -> str:
-        """Says "1" if this cgroup is to be frozen for its own sake, and not for that of one above."""
-        return self.folder + (_V2 if self.v2 else "/freezer.self_freezing")
 
     def freeze(self, *, patience: float = PATIENCE) -> None:
         """Returns when every process has stopped. Raises KernelError, with nothing frozen, if one does not."""
@@ -74,7 +65,7 @@ class Freezer:
     def is_asked(self) -> bool:
         """Is it to be frozen for its own sake?"""
         try:
-            return read(self.file) == "1\n"
+            return read(self.folder + (_V2 if self.v2 else "/freezer.self_freezing")) == "1\n"
         except OSError:
             return False
 
@@ -115,15 +106,3 @@ class Freezer:
             self._thaw()
         except OSError:
             pass  # it is gone
-
-
-def freezer_of(places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> Freezer | None:
-    """Of a container's places (manager.Cgroups), the one that can freeze: v1's, or the unified hierarchy's."""
-    for _, controllers, _, _, path in places:
-        if "freezer" in controllers:
-            return Freezer(path, v2=False)
-    for _, _, v2, _, path in places:
-        if v2:
-            return Freezer(path, v2=True)
-    return None
-

@@ -9,7 +9,6 @@ import posix
 
 from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
-from ocirt.cgroups.freezer import Freezer, freezer_of
 from ocirt.cgroups.layout import read
 from ocirt.cgroups.rules import container_rules
 from ocirt.errors import ContainerError, from_os_error
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ocirt.cgroups.freezer import Freezer
     from ocirt.cgroups.layout import Layout, Mounted
     from ocirt.cgroups.resources import Resources
 
@@ -54,17 +54,28 @@ class Cgroups:
         return cgroups
 
     def to_state(self) -> dict[str, Any]:
-        freezer = self.freezer
+        folder, v2 = self._freezes()
+        paused = folder and folder + ("/cgroup.freeze" if v2 else "/freezer.self_freezing")
         return {
             "places": [list(place) for place in self.places],
             "made": self.made,
-            "paused": freezer.file if freezer else "",  # state.status reads it
+            "paused": paused,  # state.status reads it: "1" if this cgroup is frozen, and not one above it
         }
+
+    def _freezes(self) -> tuple[str, bool]:
+        """The cgroup that can stop all of the container's processes ("": there is none), and whether it is v2's."""
+        for _, controllers, _, _, path in self.places:
+            if "freezer" in controllers:
+                return path, False
+        return self.unified(), True
 
     @property
     def freezer(self) -> Freezer | None:
         """What can stop all of its processes, if anything can."""
-        return freezer_of(self.places)
+        from ocirt.cgroups.freezer import Freezer
+
+        folder, v2 = self._freezes()
+        return Freezer(folder, v2=v2) if folder else None
 
     def plan(self) -> None:
         """Note in `made` every folder that `create` will make, so that the state can say so before it happens.
@@ -241,7 +252,7 @@ class Cgroups:
         """SIGKILL to every process in them, until none is new."""
         from ocirt.cgroups.signals import kill_all
 
-        kill_all(self.places)
+        kill_all(self)
 
     def unified(self) -> str:
         """The cgroup on the v2 hierarchy, or ""."""

@@ -41,11 +41,11 @@ class Merged:
             if not value or section == "devices":
                 continue
             pointer = f"/{section}"
+            known = self.resources.get(section)
             if isinstance(value, list):
-                merged = self._list(self.resources.get(section) or (), value, _KEYS[section], pointer)
+                self.resources[section] = self._list(known or (), value, _KEYS[section], pointer)
             else:
-                merged = self._object(self.resources.get(section) or {}, value, _UNSET.get(section, ()), pointer)
-            self.resources[section] = merged
+                self.resources[section] = self._object(known or {}, value, _UNSET.get(section, ()), pointer)
 
     def _object(self, old: dict[str, Any], change: dict[str, Any], unset: Sequence[str], at: str) -> dict[str, Any]:
         merged = dict(old)

@@ -8,12 +8,13 @@ from errno import EMFILE
 from time import monotonic
 
 from ocirt.cgroups.files import processes, write
-from ocirt.cgroups.freezer import freezer_of
 from ocirt.errors import KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ocirt.cgroups.manager import Cgroups
 
     Places = Sequence[tuple[str, tuple[str, ...], bool, str, str]]
 
@@ -34,13 +35,13 @@ def pids_in(places: Places) -> list[int]:
     return sorted(pids)
 
 
-def kill_all(places: Places) -> None:
+def kill_all(cgroups: Cgroups) -> None:
     """SIGKILL, until none is left that has not got it. Frozen ones are thawed: on v1 they could not end.
 
     Raises KernelError if new ones appear for longer than PATIENCE.
     """
     left = []
-    for place in places:
+    for place in cgroups.places:
         _, _, v2, _, path = place
         try:
             if v2:
@@ -51,17 +52,18 @@ def kill_all(places: Places) -> None:
         except OSError:
             pass  # a threaded one
         left.append(place)
-    signal_all(left, SIGKILL)
+    if left:
+        signal_all(cgroups, SIGKILL)
 
 
-def signal_all(places: Places, number: int) -> None:
+def signal_all(cgroups: Cgroups, number: int) -> None:
     """Signal each process once. While that goes on they are frozen, so none can make another unseen.
 
     A container that is paused stays so, but for SIGKILL.
     """
-    if not pids_in(places):
+    if not pids_in(cgroups.places):
         return
-    freezer = freezer_of(places)
+    freezer = cgroups.freezer
     paused = held = freezer is not None and freezer.is_asked()
     if freezer and not paused:
         try:
@@ -70,7 +72,7 @@ def signal_all(places: Places, number: int) -> None:
         except KernelError:
             pass  # one waits for a device: the others are followed
     try:
-        _signal(places, number, held)
+        _signal(cgroups.places, number, held)
     finally:
         if freezer and held and (number == SIGKILL or not paused):
             try:

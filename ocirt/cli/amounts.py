@@ -71,4 +71,5 @@ def size_of(text: str, flag: str) -> int:
         raise UsageError(f'{flag}: expected a size such as 64m, got "{text}"', hint="bytes, or with k, m, g or t")
     if unit not in ("", *(letter + end for letter in _UNITS for end in ("", "b", "ib")[: 1 if letter == "b" else 3])):
         raise UsageError(f'{flag}: unknown unit in "{text}"', hint="k, m, g or t: powers of 1024")
-    return int(digits) * 1024**power // 10 ** len(part)
+    factor: int = 1024**power
+    return int(digits) * factor // int("1" + "0" * len(part))

@@ -160,8 +160,9 @@ def _complete_path(metavar: str) -> Callable[[click.Context, click.Parameter, st
 
 
 def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = False) -> list[str]:
-    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR". stop: at the first argument
-    that is no flag."""
+    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR".
+
+    stop: at the first argument that is no flag."""
     result: list[str] = []
     at = 0
     while at < len(args):
@@ -169,7 +170,7 @@ def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = Fal
         at += 1
         name, equals, value = arg.partition("=")
         flag = next((flag for flag in flags if flag.metavar and name in spellings(flag)), None)
-        if arg == "--" or (stop and not arg.startswith("-")):
+        if arg == "--" or (stop and (arg == "-" or not arg.startswith("-"))):
             return [*result, *args[at - 1 :]]
         if flag and equals and len(name) == 2:
             result += [name, value]

@@ -26,10 +26,42 @@ DETAILS = {
         creating   create is at work
         created    it waits for start
         running    its program is executed
+        paused     all of its processes are stopped, until resume
         stopped    its program has ended; delete removes what is left
         """,
     "kill": """
-        SIGNAL is a name, with or without SIG, or a number.
+        SIGNAL is a name, with or without SIG, or a number. A paused container gets it when it is resumed; KILL ends it
+        at once.
+
+        With --all every process in the container's cgroups gets it; while that goes on they are stopped, so that none
+        can make another unseen. That there is none left is no error then.
+        """,
+    "pause": """
+        Returns when all have stopped. They go on with resume, end with kill ID KILL or delete --force.
+        """,
+    "resume": """
+        It is an error if the container is not paused, or if a cgroup above its own is frozen as well.
+        """,
+    "ps": """
+        All processes in the container's cgroups, with the host's pids. The table is what ps(1) prints of them, with the
+        options after ID in place of -ef; it needs its column PID. --format json prints the pids alone.
+
+        \b
+        ocirt ps mine
+        ocirt ps mine -o pid,stat,args
+        """,
+    "update": """
+        What is not named stays. All of it is changed or, after an error, nothing. A memory limit below what is in use
+        is refused by cgroup v1; v2 kills for it, unless memory.checkBeforeUpdate is true in --resources or in the
+        container's configuration.
+
+        In --resources, 0 and "" stand for "unset" where they are no value (memory, cpu.shares, quota, period, weights),
+        as docker sends them. A rule for devices that denies all is ignored, as CRI means it; other device rules
+        replace the container's own at once.
+
+        \b
+        ocirt update --memory 256m --cpu-quota 50000 mine
+        echo '{"pids": {"limit": 100}}' | ocirt update -r - mine
         """,
     "delete": """
         With --strict (before the verb) only a stopped container; engines count on it that a created one goes as well.

@@ -35,8 +35,8 @@ class Flag:
 
 
 class Verb:
-    """`arguments`: names of the positional ones; "[X]" is optional, and "[X...]", the last, is all that follows, with its
-    flags: those of another program."""
+    """`arguments`: names of the positional ones; "[X]" is optional, and "[X...]", the last, is all that follows, flags
+    included: it is for another program."""
 
     __slots__ = ("arguments", "flags", "help", "hot", "name")
 

@@ -24,9 +24,9 @@ ROOTS = {
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
-    "pause": ("ocirt.cli.actions", "ocirt.runtime.pause"),
-    "resume": ("ocirt.cli.actions", "ocirt.runtime.pause"),
-    "ps": ("ocirt.cli.actions", "ocirt.runtime.ps"),
+    "pause": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer"),
+    "resume": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer"),
+    "ps": ("ocirt.cli.actions", "ocirt.runtime.ps", "ocirt.cgroups.signals"),
     "update": ("ocirt.cli.actions", "ocirt.cli.amounts", "ocirt.runtime.update"),
 }
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
@@ -40,6 +40,8 @@ LATER = (
     "ocirt.cgroups.resources",
     "ocirt.cgroups.cpu",
     "ocirt.cgroups.memory",
+    "ocirt.cgroups.freezer",
+    "ocirt.cgroups.signals",
     "ocirt.host.filters",
     "ocirt.plan.seccomp",
     "ocirt.config.sysctl",

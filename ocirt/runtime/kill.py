@@ -67,18 +67,17 @@ def _kill_all(known: dict[str, Any], status: str, number: int) -> None:
     cgroups = Cgroups.from_state(known["cgroups"])
     if status == STOPPED and known["privatePids"]:
         return  # all went with its pid namespace; who is in the cgroups is another container's
+    # Each once: of a signal that is not real-time, a second one is lost anyway, but a handler may run twice.
+    outside = status != STOPPED and known["pid"] not in cgroups.processes()
     if cgroups.places:
         from ocirt.cgroups.signals import kill_all, signal_all
 
         if number == SIGKILL:
-            kill_all(cgroups.places)
+            kill_all(cgroups)
         else:
-            signal_all(cgroups.places, number)
-    if status != STOPPED:
-        # It may have been moved out, or have no cgroup. Nobody is asked twice: a second SIGKILL does no harm, and of
-        # other signals one that is pending already is lost.
-        if number == SIGKILL or known["pid"] not in cgroups.processes():
-            signal_process(known, number)
+            signal_all(cgroups, number)
+    if outside:
+        signal_process(known, number)
 
 
 def thaw(known: dict[str, Any]) -> None:
