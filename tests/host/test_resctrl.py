@@ -17,7 +17,7 @@ from support import Bundle, Runtime
 
 from ocirt.errors import ConfigError, ContainerError, Error, KernelError
 from ocirt.host import resctrl
-from ocirt.host.resctrl import Resctrl, mount_point, remove
+from ocirt.host.resctrl import Resctrl, Schemata, class_folder, mount_point, remove
 
 SCHEMATA = "    L3:0=00fff;1=00fff\n    MB:0= 100;1=  50\n"
 
@@ -218,3 +218,33 @@ def test_without_resctrl_a_container_that_asks_for_it_is_refused(runtime: Runtim
     assert done.code == 1
     assert "/linux/intelRdt: resctrl is not mounted (mount -t resctrl" in done.err
     assert runtime("state", "c").code == 1
+
+
+@pytest.mark.parametrize(
+    ("rdt", "expected"),
+    [({}, "/r/c"), ({"closID": "gold"}, "/r/gold"), ({"closID": "/"}, "/r"), ({"closID": ""}, "/r/c")],
+)
+def test_a_containers_class_is_found_again(rdt: dict[str, Any], expected: str) -> None:
+    assert class_folder(rdt, "c", "/r") == expected
+
+
+def test_schemata_change_and_come_back(kernel: Kernel) -> None:
+    made(kernel, {"l3CacheSchema": "L3:0=f"})
+    kernel.writes.clear()
+    (kernel.root / "c/schemata").write_text(SCHEMATA)
+    change = Schemata(str(kernel.root), str(kernel.root / "c"), [("/linux/intelRdt/l3CacheSchema", "L3:0=3")])
+    change.apply()
+    assert kernel.writes == [("c/schemata", "L3:0=3\n")]
+    change.undo()
+    assert kernel.writes[1:] == [("c/schemata", "L3:0=00fff;1=00fff\n"), ("c/schemata", "MB:0= 100;1=  50\n")]
+
+
+def test_schemata_that_are_refused_take_the_others_back(kernel: Kernel) -> None:
+    made(kernel, {"l3CacheSchema": "L3:0=f"})
+    (kernel.root / "c/schemata").write_text(SCHEMATA)
+    lines = [("/linux/intelRdt/l3CacheSchema", "L3:0=3"), ("/linux/intelRdt/memBwSchema", "L9:0=3")]
+    with pytest.raises(KernelError) as failed:
+        Schemata(str(kernel.root), str(kernel.root / "c"), lines).apply()
+    assert failed.value.pointer == "/linux/intelRdt/memBwSchema"
+    assert failed.value.hint == "Unknown or unsupported resource name 'L9'"
+    assert kernel.writes[-2:] == [("c/schemata", "L3:0=00fff;1=00fff\n"), ("c/schemata", "MB:0= 100;1=  50\n")]

@@ -5,120 +5,55 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import signal
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from support import OCIRT, Bundle, Done, Runtime, cgroup_folders, inits, traces
+from runtime.hosts import has
+from runtime.life import Life, until_gone, wait_until
+from support import OCIRT, Runtime, cgroup_folders, inits, traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    pass
 
 pytestmark = pytest.mark.root
 
-FOREVER = "trap 'exit 7' TERM; echo ready > /tmp/ready; while :; do sleep 0.05; done"
-
-
-def wait_until(what: Callable[[], Any], patience: float = 20) -> Any:
-    """The first truthy answer. The patience only bounds a failure: nothing is measured by it."""
-    until = time.monotonic() + patience
-    while not (answer := what()):
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.005)
-    return answer
-
-
-def until_gone(pid: int) -> None:
-    """Wait for a process to end, by a pidfd: pid 1 of a test run need not reap in any hurry."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([fd], [], [], 20)[0], f"process {pid} does not end"
-    finally:
-        os.close(fd)
-
-
-class Life:
-    """One container `c` and the bundle it is made of."""
-
-    def __init__(self, runtime: Runtime, bundle: Bundle) -> None:
-        self.runtime = runtime
-        self.bundle = bundle
-        bundle.config["root"]["readonly"] = False
-        bundle.config["process"]["args"] = ["/bin/sh", "-c", FOREVER]
-        bundle.write()
-
-    def __call__(self, verb: str, *args: str | Path) -> Done:
-        return self.runtime(verb, *args)
-
-    def create(self, *flags: str | Path) -> Done:
-        return self.runtime("create", *flags, "--bundle", self.bundle.path, "c")
-
-    @property
-    def pid(self) -> int:
-        return int(self.runtime.state("c")["pid"])
-
-    @property
-    def status(self) -> str:
-        return str(self.runtime.state("c")["status"])
-
-    def reach(self, status: str) -> None:
-        """Bring it there from nothing."""
-        if status != "absent":
-            assert self.create().code == 0
-        if status in ("running", "stopped"):
-            assert self("start", "c").code == 0
-            wait_until((self.bundle.rootfs / "tmp/ready").exists)
-        if status == "stopped":
-            pid = self.pid
-            assert self("kill", "c", "KILL").code == 0
-            until_gone(pid)
-
-
-@pytest.fixture
-def life(runtime: Runtime, bundle: Bundle) -> Iterator[Life]:
-    one = Life(runtime, bundle)
-    yield one
-    runtime("delete", "--force", "c")
-
-
-OUTCOMES = {
-    # what each command does in each status: None is success, else a word of the error
-    "absent": {"start": "does not exist", "state": "does not exist", "kill": "does not exist"},
-    "created": {"create": "exists already", "start": None, "state": None, "kill": None, "delete": None},
-    "running": {
-        "create": "exists already",
-        "start": "running, not created",
-        "state": None,
-        "kill": None,
-        "delete": "running, not stopped",
-    },
-    "stopped": {
-        "create": "exists already",
-        "start": "stopped, not created",
-        "state": None,
-        "kill": "container not running",
-        "delete": None,
-    },
+VERBS = ("create", "start", "state", "kill", "kill --all", "pause", "resume", "ps", "update", "delete")
+OUTCOMES: dict[str, tuple[str | None, ...]] = {
+    # what each of the verbs does in each status: None is success, else words of the error
+    "absent": (None, *("does not exist",) * 9),
+    "created": ("exists already", None, None, None, None, None, "container not paused", None, None, None),
+    "running": (
+        *("exists already", "running, not created", None, None, None),
+        *(None, "container not paused", None, None, "running, not stopped"),
+    ),
+    "paused": (
+        *("exists already", "paused, not created", None, None, None),
+        *("paused already", None, None, None, "paused, not stopped"),
+    ),
+    "stopped": (
+        *("exists already", "stopped, not created", None, "container not running", None),
+        *("container not running", "container not paused", None, "container not running", None),
+    ),
 }
-OUTCOMES["absent"]["delete"] = "does not exist"
+MORE = {"ps": ("--format", "json"), "update": ("--cpu-share", "512")}
 
 
 @pytest.mark.parametrize(
-    ("status", "verb"), [(status, verb) for status, outcomes in OUTCOMES.items() for verb in outcomes]
+    ("status", "verb", "expected"),
+    [(status, *outcome) for status, outcomes in OUTCOMES.items() for outcome in zip(VERBS, outcomes, strict=True)],
 )
-def test_each_command_in_each_status_does_what_it_may_or_changes_nothing(life: Life, status: str, verb: str) -> None:
+def test_each_command_in_each_status_does_what_it_may_or_changes_nothing(
+    life: Life, status: str, verb: str, expected: str | None
+) -> None:
+    if verb == "update" and not has("cpu"):
+        pytest.skip("no controller cpu")
     life.reach(status)
     before = life.runtime("state", "c").out
-    done = life.create() if verb == "create" else life(verb, "c")
-    expected = OUTCOMES[status][verb]
+    done = life.create() if verb == "create" else life(*verb.split(), *MORE.get(verb, ()), "c")
     if expected is None:
         assert (done.code, done.err) == (0, "")
         return
@@ -128,7 +63,7 @@ def test_each_command_in_each_status_does_what_it_may_or_changes_nothing(life: L
     assert life.runtime("state", "c").out == before
 
 
-@pytest.mark.parametrize("status", ["absent", "created", "running", "stopped"])
+@pytest.mark.parametrize("status", OUTCOMES)
 def test_delete_with_force_always_succeeds_and_leaves_nothing(life: Life, status: str) -> None:
     before = traces(life.runtime.root)
     life.reach(status)

@@ -8,31 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from runtime.hosts import PURE_V2, ROOT, has, needs, on_v1, on_v2
 from support import Bundle, Runtime, cgroup_folders, inits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path("/sys/fs/cgroup")
-PURE_V2 = (ROOT / "cgroup.controllers").exists()
 MIB = 1 << 20
 
 pytestmark = pytest.mark.root
-
-
-def has(controller: str) -> bool:
-    if PURE_V2:
-        return controller in (ROOT / "cgroup.controllers").read_text().split()
-    return (ROOT / controller / "cgroup.procs").exists()
-
-
-def needs(*controllers: str) -> pytest.MarkDecorator:
-    missing = [name for name in controllers if not has(name)]
-    return pytest.mark.skipif(bool(missing), reason=f"no controller {', '.join(missing)}")
-
-
-on_v1 = pytest.mark.skipif(PURE_V2, reason="a pure v2 host")
-on_v2 = pytest.mark.skipif(not PURE_V2, reason="not a pure v2 host")
 
 
 @pytest.fixture(autouse=True)
