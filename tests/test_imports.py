@@ -62,6 +62,7 @@ EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
 MAKES = STATE | CGROUPS | PLAN | CONFIG | CREATION
+STATISTICS = {f"ocirt.cgroups{name}" for name in ("", ".folder", ".stats", ".stats_both", ".stats_v1", ".stats_v2")}
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
 ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
@@ -69,6 +70,7 @@ ALLOWED = {
     "state": STATE | {"ocirt.runtime.state", "pwd"},
     "kill": STATE | SIGNALS | {"ocirt.runtime.kill"},
     "delete": STATE | CGROUPS | SIGNALS | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
+    "events": STATE | STATISTICS | {"ocirt.runtime.events"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }
 NEVER = set("re json typing dataclasses enum pathlib os collections functools subprocess socket ctypes logging".split())
@@ -136,6 +138,7 @@ def test_each_verb_of_a_containers_life_imports_little(
     check("create", recorder(*root, "create", "--bundle", bundle.path, "one"))
     check("state", recorder(*root, "state", "one"))
     check("start", recorder(*root, "start", "one"))
+    check("events", recorder(*root, "events", "--stats", "one"))
     check("kill", recorder(*root, "kill", "one", "KILL"))
     until = time.monotonic() + 10
     while '"stopped"' not in command(recorder.executable, *root, "state", "one").out:
@@ -148,7 +151,7 @@ def test_run_imports_little(recorder: Recorder, bundle: Bundle, root: tuple[str 
     check("run", recorder(*root, "run", "--bundle", bundle.path, "one"))
 
 
-@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete"])
+@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "events"])
 def test_an_unknown_container_costs_no_more(recorder: Recorder, tmp_path: Path, verb: str) -> None:
     check(verb, recorder("--root", tmp_path / "state", verb, "unknown", code=1))
 

@@ -90,7 +90,7 @@ static void parent(char *path)
 }
 
 /* The verbs that have a file of their own (packaging/hot.py); what else there is, has "main". */
-static const char *const verbs[] = { "create", "start", "run", "state", "kill", "delete" };
+static const char *const verbs[] = { "create", "start", "run", "state", "kill", "delete", "events" };
 
 static const char *verb_of(long argc, char **argv)
 {

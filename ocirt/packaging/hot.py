@@ -24,6 +24,7 @@ ROOTS = {
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
+    "events": ("ocirt.cli.actions", "ocirt.runtime.events"),
 }
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
 
@@ -45,6 +46,7 @@ LATER = (
     "ocirt.config.check_devices",
     "ocirt.config.check_mounts",
     "ocirt.plan.device_nodes",
+    "ocirt.cgroups.oom",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""
 
