@@ -37,6 +37,7 @@ exec(code)
 ALWAYS = {"_imp", "_json", "_signal", "_struct", "errno", "gc", "marshal", "posix", "sys", "time", "fcntl"}
 """Built into Python or, for _json, a small file: a verb may have any of them."""
 STATE = {"ocirt.state", "ocirt.state.document", "ocirt.state.process", "ocirt.state.store", "ocirt.state.status"}
+CHANGES = STATE | {"ocirt.state.entry"}
 CGROUPS = {f"ocirt.cgroups{name}" for name in ("", ".files", ".layout", ".manager", ".rules", ".v1", ".v2")}
 CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
     f"ocirt.cli.{name}" for name in ("main", "argv", "verbs", "output", "actions")
@@ -61,15 +62,15 @@ CREATION = {
 EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
-MAKES = STATE | CGROUPS | PLAN | CONFIG | CREATION
+MAKES = CHANGES | CGROUPS | PLAN | CONFIG | CREATION
 STATISTICS = {f"ocirt.cgroups{name}" for name in ("", ".folder", ".stats", ".stats_both", ".stats_v1", ".stats_v2")}
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
 ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
-    "start": STATE | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
+    "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
-    "kill": STATE | SIGNALS | {"ocirt.runtime.kill"},
-    "delete": STATE | CGROUPS | SIGNALS | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
+    "kill": CHANGES | SIGNALS | {"ocirt.runtime.kill"},
+    "delete": CHANGES | CGROUPS | SIGNALS | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
     "events": STATE | STATISTICS | {"ocirt.runtime.events"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }

@@ -20,7 +20,8 @@ from ocirt.host.launch import Init  # noqa: E402
 from ocirt.runtime.create import create  # noqa: E402
 from ocirt.runtime.creation import Creation  # noqa: E402
 from ocirt.runtime.run import run  # noqa: E402
-from ocirt.state.store import Entry, Store  # noqa: E402
+from ocirt.state.entry import Entry  # noqa: E402
+from ocirt.state.store import Store  # noqa: E402
 
 POINTS = {
     Store: ("create", "_lock"),
