@@ -46,7 +46,7 @@ def _read(mount: str, group: str, monitored: str) -> dict[str, Any]:
             line = next((line.strip() for line in lines if line.strip().startswith(kind + ":")), "")
             if line:
                 found[key] = line
-    found["schemata"] = own
+    found["schemata"] = [line.strip() for line in own]
     if exists(f"{mount}/info/L3_MON/mon_features"):
         features = read(f"{mount}/info/L3_MON/mon_features").split()
         domains = sorted(posix.listdir(f"{monitored}/mon_data"))
