@@ -248,6 +248,11 @@ LEFT_OUT_AT_ZERO = {
 SCRIPT = "head -c 3000000 /dev/zero >/dev/shm/x; while :; do :; done"
 
 
+def is_zero(value: Any) -> bool:
+    """Older versions print what the kernel has not as zeros, the newest leaves it out."""
+    return all(map(is_zero, value.values())) if isinstance(value, dict) else not value
+
+
 def differences(theirs: Any, ours: Any, where: str = "") -> list[str]:
     """What runc has and we have not, or of another type."""
     if type(theirs) is not type(ours):
@@ -257,7 +262,7 @@ def differences(theirs: Any, ours: Any, where: str = "") -> list[str]:
         for key in theirs:
             if key in ours:
                 found += differences(theirs[key], ours[key], f"{where}/{key}")
-            elif key not in LEFT_OUT_AT_ZERO:
+            elif key not in LEFT_OUT_AT_ZERO and not is_zero(theirs[key]):
                 found.append(f"{where}/{key} is missing")
     elif isinstance(theirs, list) and theirs and ours:
         found += differences(theirs[0], ours[0], f"{where}/0")
@@ -296,16 +301,20 @@ def expect_oom(follower: Follower) -> None:
 def test_a_kill_in_the_cgroup_is_an_event_and_the_container_goes_on(
     runtime: Runtime, counted: Bundle, follow: Callable[..., Follower]
 ) -> None:
-    script = "head -c 40000000 /dev/zero | tail | wc -c; sleep 1000"
+    # The kernel kills another one if the first is slow to die: let that be any but the shell.
+    script = "(echo 1000 >/proc/self/oom_score_adj; head -c 40000000 /dev/zero | tail | wc -c); sleep 1000"
     swap = {} if PURE_V2 else {"swap": 20 * MIB}
     created(runtime, counted, "/bin/sh", "-c", script, memory={"limit": 20 * MIB, **swap})
     follower = follow()
     assert runtime("start", "c").code == 0
     expect_oom(follower)
-    assert once(runtime, lambda data: data["memory"]["events"]["oom_kill"] == 1)["memory"]["usage"]["failcnt"] > 0
+    memory = once(runtime, lambda data: data["memory"]["events"]["oom_kill"] >= 1)["memory"]
+    if PURE_V2:  # on v1, Linux 6.18 leaves memory.failcnt at 0
+        assert memory["usage"]["failcnt"] > 0
     assert follower.process.poll() is None
     runtime("kill", "c", "KILL")
-    assert follower.end() == (0, [], "")
+    code, more, err = follower.end()
+    assert (code, err) == (0, "") and all(document["type"] == "oom" for document in more)
 
 
 @needs("memory")
