@@ -137,11 +137,11 @@ def events(root: str, container_id: str, interval: float, *, reader: int = -1) -
     reader: the descriptor that the caller writes to; what reads from it going away is an end, too.
     Raises what `stats` raises, at the first step.
     """
+    known = _running(root, container_id)
     import select
 
     from ocirt.cgroups.oom import watch
 
-    known = _running(root, container_id)
     pidfd, oom = -1, None
     try:
         try:

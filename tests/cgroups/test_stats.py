@@ -250,6 +250,57 @@ def test_every_v2_controller(tmp_path: Path) -> None:
     }
 
 
+ENTRY = dict.fromkeys(("limit", "usage", "max", "failcnt"), int)
+IO_ENTRY = [{"major": int, "minor": int, "op": str, "value": int}]
+GO_RUNC: dict[str, Any] = {
+    "cpu": {
+        "usage": {"total": int, "percpu": [int], "kernel": int, "user": int},
+        "throttling": {"periods": int, "throttledPeriods": int, "throttledTime": int},
+    },
+    "memory": {
+        "cache": int,
+        **dict.fromkeys(("usage", "swap", "kernel", "kernelTCP"), ENTRY),
+        "raw": {"": int},
+    },
+    "pids": {"current": int, "limit": int},
+    "blkio": dict.fromkeys(
+        "ioServiceBytesRecursive ioServicedRecursive ioQueueRecursive ioServiceTimeRecursive ioWaitTimeRecursive"
+        " ioMergedRecursive ioTimeRecursive sectorsRecursive".split(),
+        IO_ENTRY,
+    ),
+    "hugetlb": {"": {"usage": int, "max": int, "failcnt": int}},
+}
+"""What containerd's go-runc decodes; "" stands for any key. Its numbers are uint64: what is not is an error to it."""
+
+
+def undecodable(value: Any, shape: Any, where: str = "") -> list[str]:
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return [where]
+        known = {key: shape.get(key, shape.get("")) for key in value}
+        return [bad for key in value if known[key] for bad in undecodable(value[key], known[key], f"{where}/{key}")]
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [where]
+        return [bad for item in value for bad in undecodable(item, shape[0], where + "/-")]
+    fits = type(value) is shape and (shape is str or 0 <= value < 2**64)
+    return [] if fits else [where]
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_go_runc_can_decode_it(tmp_path: Path, v2: bool) -> None:
+    if v2:
+        places = [place(tmp_path, "", V2, v2=True)]
+    else:
+        v1 = {"cpu": CPU, "cpuacct": CPUACCT, "memory": MEMORY, "pids": PIDS, "blkio": {**BLKIO, **BFQ}}
+        places = [place(tmp_path, name, files) for name, files in {**v1, "hugetlb": HUGETLB}.items()]
+    data = cgroup_stats(places)
+    assert undecodable(data, GO_RUNC) == []
+    data["memory"]["raw"]["x"] = -1
+    data["pids"]["current"] = 1.5
+    assert undecodable(data, GO_RUNC) == ["/memory/raw/x", "/pids/current"]  # that is: this test can fail
+
+
 @pytest.mark.parametrize(("limit", "swap"), [("max", "max"), ("max", "1000"), ("1000", "max")])
 def test_without_a_limit_memory_and_swap_together_have_none(tmp_path: Path, limit: str, swap: str) -> None:
     """runc adds the two, and 2**64 - 1 and 1000 are 999 to it."""
