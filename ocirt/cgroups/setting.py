@@ -51,7 +51,7 @@ class Setting:
     def write(self) -> None:
         """Raises OSError as the kernel gives it, KernelError for a limit that is exceeded already."""
         if self.beyond:
-            self._check_use()
+            self.check_use()
         try:
             for line in self.value.split("\n") if self.lines else (self.value,):
                 if line or not self.lines:
@@ -69,7 +69,8 @@ class Setting:
             return self.default or self.obsolete
         return errno == EOPNOTSUPP and self.obsolete
 
-    def _check_use(self) -> None:
+    def check_use(self) -> None:
+        """Raises KernelError if more is in use than the value."""
         try:
             used = int(read(f"{self.folder}/{self.beyond}"))
         except FileNotFoundError:

@@ -24,7 +24,7 @@ prefix=$(dirname "$(dirname "$ocirt")")
 packages=$(cd "$prefix" && echo lib/python3*/site-packages)
 mkdir -p "$share/bin" "$share/$packages"
 cp "$ocirt" "$share/bin/ocirt"
-for name in ocirt click jsonschema jsonschema_specifications referencing rpds attr attrs typing_extensions.py; do
+for name in ocirt click jeepney jsonschema jsonschema_specifications referencing rpds attr attrs typing_extensions.py; do
     [ ! -e "$prefix/$packages/$name" ] || cp -r "$prefix/$packages/$name" "$share/$packages/"
 done
 cp -r "$repository/tests" "$repository/conformance" "$repository/setup.cfg" "$repository/pyproject.toml" "$share/"
