@@ -37,7 +37,8 @@ class DisabledCgroups(Cgroups):
         return {**super().to_state(), "manager": self.manager}
 
     def joins(self, pure_v2: bool) -> tuple[bool, bool]:
-        return False, False
+        """init meets the host all the same: that its cgroups are the right ones is the host's to say (verify)."""
+        return False, True
 
     def shown(self) -> Sequence[tuple[str, tuple[str, ...], bool, str, str]]:
         return self._own

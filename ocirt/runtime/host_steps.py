@@ -131,12 +131,9 @@ class _HostSteps:
             if not self.maps_ids:
                 self._make_cgroups(at)
             self._manager(at, "attach")
-            self._add(
-                at,
-                "/linux/cgroupsPath",
-                "put init into the cgroups, while it goes on",
-                [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places],
-            )
+            joined = [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places]
+            doing = "put init into the cgroups, while it goes on" if joined else "leave init in our own cgroups"
+            self._add(at, "/linux/cgroupsPath", doing, joined)
         self._rare(at)
 
     def _rare(self, at: int) -> None:

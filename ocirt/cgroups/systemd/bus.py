@@ -287,6 +287,9 @@ class Bus:
         self._parser = Parser()
         self._waiting, self._jobs, self._matched = [], {}, set()
 
+    def __del__(self) -> None:
+        self.close()  # of a container that was refused before it was made
+
 
 def sockets_of(address: str) -> list[str]:
     """The unix sockets of a D-Bus address ("unix:path=/run/user/1000/bus,guid=…;unix:abstract=…"), in their order; an

@@ -243,7 +243,7 @@ class _Reader:
             if letter == "\\":
                 letter = self.escaped()
             found.append(letter)
-        if self.at == len(text):
+        if self.at >= len(text):
             raise Malformed(f"a string has no closing {quote}")
         self.at += 1
         return "".join(found)

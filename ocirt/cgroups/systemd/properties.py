@@ -51,7 +51,7 @@ class Property:
         if value == INFINITY:
             value = "infinity"
         elif isinstance(value, bytes):
-            value = value[::-1].hex()
+            value = _numbers(value)
         elif self.signature == "b":
             value = "yes" if value else "no"
         elif isinstance(value, list):
@@ -97,10 +97,9 @@ def annotated(annotations: dict[str, str]) -> list[Property]:
 def _in_microseconds(name: str, signature: str, value: Any, pointer: str) -> tuple[str, str, int]:
     if signature not in ("y", "n", "q", "i", "u", "x", "t", "d"):
         raise ConfigError(f"expected a number of seconds, got {value!r}", pointer=pointer)
-    microseconds = int(value * 1_000_000)
-    if not 0 <= microseconds <= INFINITY:
+    if not 0 <= value <= INFINITY // 1_000_000:  # nor a NaN
         raise ConfigError(f"{value} seconds is out of range", pointer=pointer)
-    return f"{name[:-3]}USec", "t", microseconds
+    return f"{name[:-3]}USec", "t", int(value * 1_000_000)
 
 
 # Limits
@@ -242,7 +241,7 @@ def mask(ranges: str) -> bytes:
     bits = 0
     for part in ranges.replace("\n", ",").split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
-        if not first:
+        if not first and not dash:
             continue
         low = int(first)
         high = int(last) if dash else low
@@ -250,6 +249,12 @@ def mask(ranges: str) -> bytes:
             raise ValueError(f"{part} is no range")
         bits |= (1 << high + 1) - (1 << low)
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def _numbers(mask: bytes) -> str:
+    """b"\\x07\\x02" → "0 1 2 9"."""
+    bits = int.from_bytes(mask, "little")
+    return " ".join(str(number) for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 def pointer_of(message: str, properties: Sequence[Property]) -> str:

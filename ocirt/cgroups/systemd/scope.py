@@ -9,7 +9,7 @@ from __future__ import annotations
 from errno import EACCES, EPERM
 
 from ocirt.cgroups.files import write
-from ocirt.cgroups.manager import Cgroups
+from ocirt.cgroups.manager import Cgroups, removed
 from ocirt.cgroups.systemd import devices
 from ocirt.cgroups.systemd.bus import SYSTEM, Bus, BusError, own_address
 from ocirt.cgroups.systemd.properties import (
@@ -223,8 +223,13 @@ class SystemdCgroups(Cgroups):
     # Removing it
 
     def remove(self, *, kill: bool = True) -> None:
-        if not self.claimed:
-            self._remove_unused()
+        """Nothing of a unit that has the name and is not ours is touched: then ours was never started, and no process
+        was put anywhere."""
+        status = self._status() if self.claimed else ""
+        if not self.claimed or (status and not self._is_ours()):
+            for folder in reversed(self.made):
+                removed(folder)
+            self.bus.close()
             return
         busy = self.processes()
         if busy and not kill:
@@ -235,23 +240,15 @@ class SystemdCgroups(Cgroups):
         if busy:
             self.kill()
         try:
-            self._stop()
+            if status:
+                self._stop()
             self.made = self._to_remove()
         finally:
             self.bus.close()
         super().remove(kill=True)
 
-    def _remove_unused(self) -> None:
-        """The unit turned out to be another's: of the folders that we had made go those that nobody uses."""
-        from ocirt.cgroups.manager import removed
-
-        for folder in reversed(self.made):
-            removed(folder)
-
     def _stop(self) -> None:
         """Stop the unit and have it forgotten, also after an OOM kill, which it remembers as a failure."""
-        if not self._status() or not self._is_ours():
-            return
         try:
             result = self.bus.run_job(self.unit.name, "StopUnit", "ss", (self.unit.name, "replace"))
         except BusError as error:
@@ -355,7 +352,10 @@ class SystemdCgroups(Cgroups):
             start = f"start the {'slice' if self.unit.is_slice else 'scope'} {name} over D-Bus, with init in it"
             return [(POINTER, start, shown)]
         if when == "limits":
-            return [(one.pointer, "tell systemd of it", [str(one)]) for one in self._late_properties()]
+            told: dict[str, list[str]] = {}
+            for one in self._late_properties():
+                told.setdefault(one.pointer, []).append(str(one))
+            return [(pointer, "tell systemd of the limit", shown) for pointer, shown in told.items()]
         return [(POINTER, f"stop the unit {name}", [])]
 
 
