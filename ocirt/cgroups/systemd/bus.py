@@ -168,7 +168,7 @@ class Bus:
         *,
         answered: bool = True,
     ) -> int:
-        address = DBusAddress(path, bus_name=None if self._private else to, interface=interface)
+        address = DBusAddress(path, bus_name=to, interface=interface)
         message = new_method_call(address, member, signature or None, body)
         self._serial += 1
         if not answered:
