@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from runtime.systemd_host import RESOURCES, (
+from runtime.systemd_host import (
     MARKS,
     PURE_V2,
+    RESOURCES,
     ROOT,
     UNIT,
     cgroup_of,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.systemd_host import RESOURCES, (
+from runtime.systemd_host import (
     MARKS,
     MIB,
     PURE_V2,
+    RESOURCES,
     UNIT,
     created,
     file,
@@ -47,6 +48,7 @@ def limited(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
 
 
 # Its limits
+
 
 def test_systemctl_show_tells_the_limits_that_are_in_force(runtime: Runtime, limited: Bundle) -> None:
     """Also after a daemon-reload, when systemd has read again what it knows."""
