@@ -111,7 +111,7 @@ def test_a_slice_itself_can_be_the_containers(runtime: Runtime, limited: Bundle)
         ("system.slice:a", "expected SLICE:PREFIX:NAME"),
         ("system:ocirt:c", '"system" is no slice'),
         ("a--b.slice:ocirt:c", '"a--b.slice" is no slice'),
-        ("../x.slice:ocirt:c", '"../x.slice" is no unit name'),
+        ("../x.slice:ocirt:c", '".." has no place in a cgroup path'),
         ("system.slice:..:/c", "is no unit name: '/'"),
         ("system.slice:ocirt:", "has no NAME"),
     ],

@@ -171,7 +171,8 @@ def test_a_container_whose_first_process_was_killed_for_memory_is_deleted(runtim
 def test_a_failure_that_systemd_remembers_is_forgotten(runtime: Runtime, limited: Bundle) -> None:
     """With a CollectMode of the old kind a scope that ran into a limit stays, failed, until someone resets it."""
     limited.config["annotations"] = {"org.systemd.property.CollectMode": "'inactive'"}
-    limited.config["annotations"]["org.systemd.property.RuntimeMaxSec"] = "uint64 1"
+    for name in ("RuntimeMax", "TimeoutStop"):
+        limited.config["annotations"][f"org.systemd.property.{name}Sec"] = "1"
     created(runtime, limited)
     until = time.monotonic() + 30
     while shown("ActiveState") != ["failed"]:
@@ -245,7 +246,7 @@ def test_annotations_are_properties(runtime: Runtime, limited: Bundle) -> None:
         "inactive",
         "yes",
     ]
-    assert shown("Documentation") == ["man:ocirt(1) https://example.org/"]
+    assert "https://example.org/" in shown("Documentation")[0]
     assert runtime("delete", "--force", "c").code == 0
     assert shown("LoadState") == ["not-found"]
 

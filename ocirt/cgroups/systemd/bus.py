@@ -254,16 +254,19 @@ class Bus:
 
     def _authenticate(self) -> None:
         """EXTERNAL, without saying who we are: the server asks the kernel, whose answer is also right in a user
-        namespace, where our own uid would be a wrong one."""
+        namespace, where our own uid would be a wrong one.
+
+        All in one piece, as systemd's own clients have it: its server does not look at a message that came together
+        with BEGIN before the next one comes. A systemd before 246 says OK to the first line, and ERROR to the second.
+        """
         assert self._socket
-        self._socket.sendall(b"\0AUTH EXTERNAL\r\n")
-        answer = self._line()
-        if answer.startswith(b"DATA"):
-            self._socket.sendall(b"DATA\r\n")
-            answer = self._line()
-        if not answer.startswith(b"OK"):
-            raise BusError("AuthFailed", f"it does not let us in: {answer.decode('ascii', 'replace').strip()}")
-        self._socket.sendall(b"BEGIN\r\n")
+        self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
+        answers = [self._line()]
+        if not answers[0].startswith(b"REJECTED"):
+            answers.append(self._line())
+        if not any(answer.startswith(b"OK") for answer in answers):
+            words = answers[0].decode("ascii", "replace").strip()
+            raise BusError("AuthFailed", f"it does not let us in: {words}")
 
     def _line(self) -> bytes:
         assert self._socket

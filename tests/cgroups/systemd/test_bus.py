@@ -462,3 +462,30 @@ def test_a_signal_that_comes_before_the_answer_is_not_lost(systemd: Systemd) -> 
     started = time.monotonic()
     assert Bus(systemd.address).run_job(UNIT, "StopUnit", "ss", (UNIT, "replace")) == "done"
     assert time.monotonic() - started < 5
+
+
+def test_it_asks_for_nothing_before_it_is_let_in(tmp_path: Path) -> None:
+    """systemd's own server forgets, for a while, what comes together with BEGIN."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "bus"))
+    listening.listen()
+    seen: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            seen.append(connection.recv(4096))
+            time.sleep(0.2)
+            connection.settimeout(0)
+            try:
+                seen.append(connection.recv(4096))
+            except BlockingIOError:
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(Error):
+        Bus(f"unix:path={tmp_path}/bus").call("Version")
+    thread.join()
+    listening.close()
+    assert seen == [b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"]
