@@ -43,6 +43,8 @@ ROOM = 512
 EACH = 2 << 20
 """Bytes of memory that a waiting container may cost the host, kernel and all: it is less."""
 FOREVER = ["/bin/sleep", "100000"]
+CHEAP = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]
+"""A network namespace is what costs the kernel most."""
 SLOWER = ("create", "state", "delete")
 
 
@@ -172,7 +174,7 @@ class Bench:
     def many(self) -> None:
         """The same commands while one container runs on this host, then while many do, and then with one again."""
         count = self._affordable()
-        crowd = make_bundle(self.work / "crowd", FOREVER, namespaces=[{"type": kind} for kind in ("pid", "mount")])
+        crowd = make_bundle(self.work / "crowd", FOREVER, namespaces=CHEAP)
         self.bundle = make_bundle(self.work / "one", FOREVER)
         one, more = "crowd-0", [f"crowd-{index}" for index in range(1, count)]
 
@@ -228,7 +230,7 @@ class Bench:
         """With all of them, and with none, in turn. The peers, which would need containers of their own, with fewer."""
         self._list_of("ocirt", count)
         fewer = max(2, count // 10)
-        bundle = make_bundle(self.work / "fewer", FOREVER, namespaces=[{"type": kind} for kind in ("pid", "mount")])
+        bundle = make_bundle(self.work / "fewer", FOREVER, namespaces=CHEAP)
         for name in self.runtimes.paths:
             if name != "ocirt":
                 in_batches(

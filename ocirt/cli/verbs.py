@@ -134,6 +134,7 @@ VERBS = {
             (),
             _FORMAT,
             Flag("quiet", "Only the ids.", letters="q"),
+            hot=True,
         ),
         Verb(
             "spec",
