@@ -13,7 +13,7 @@ def folder_of(controller: str) -> Path | None:
     """The root cgroup of the hierarchy that has a controller: a v1 one's first."""
     lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     for _, names, _ in lines:
-        if controller in names.split(","):
+        if controller in names.split(",") and (ROOT / names / "cgroup.procs").exists():
             return ROOT / names
     name = {"blkio": "io"}.get(controller, controller)
     for folder in (ROOT, ROOT / "unified"):
