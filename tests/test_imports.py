@@ -75,6 +75,7 @@ ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
     "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
+    "list": STATE | {"ocirt.runtime.state", "ocirt.runtime.list", "ocirt.cli.listing", "pwd"},
     "kill": CHANGES | SIGNALS | {"ocirt.runtime.kill"},
     "delete": CHANGES | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
     "pause": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
@@ -149,6 +150,8 @@ def test_each_verb_of_a_containers_life_imports_little(
     bundle.write()
     check("create", recorder(*root, "create", "--bundle", bundle.path, "one"))
     check("state", recorder(*root, "state", "one"))
+    check("list", recorder(*root, "list"))
+    check("list", recorder(*root, "list", "--format", "json"))
     check("start", recorder(*root, "start", "one"))
     check("ps", recorder(*root, "ps", "--format", "json", "one"))
     check("update", recorder(*root, "update", "--memory", "64m", "--cpu-quota", "50000", "one"))

@@ -10,7 +10,14 @@ from ocirt.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+
+def of(verb: str) -> Callable[[Out, dict[str, Any], list[str]], int]:
+    """The function that carries a verb out: `list` is Python's name for something else."""
+    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()["list_" if verb == "list" else verb]
+    return function
 
 
 def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
@@ -188,4 +195,26 @@ def events(out: Out, options: dict[str, Any], args: list[str]) -> int:
     for document in events(out.root, args[0], interval, reader=1):
         if not out.print(dumps(document)):
             break
+    return 0
+
+
+def list_(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.list import list_containers, list_ids
+
+    if options["quiet"]:
+        ids, warnings = list_ids(out.root)
+        text = "\n".join(ids)
+    else:
+        documents, warnings = list_containers(out.root)
+        if options["format"] == "json":
+            from ocirt.state.document import dumps
+
+            text = dumps(documents)
+        else:
+            from ocirt.cli.listing import containers
+
+            text = containers(documents)
+    out.warn(warnings, always=True)
+    if text:
+        out.print(text)
     return 0

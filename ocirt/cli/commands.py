@@ -215,7 +215,7 @@ class Command(click.Command):
         positional = list(ctx.params[_POSITIONAL])
         self._check_count(ctx, positional)
         name = self.verb.name
-        action = getattr(actions, name) if self.verb.hot else cold_actions.ACTIONS[name]
+        action = actions.of(name) if self.verb.hot else cold_actions.ACTIONS[name]
         return carry_out(action, options, positional)
 
     def _check_count(self, ctx: click.Context, positional: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def main(name: str, args: list[str]) -> int:
     verb, options, positional = parsed
     from ocirt.cli import actions
 
-    return carry_out(getattr(actions, verb.name), options, positional)
+    return carry_out(actions.of(verb.name), options, positional)
 
 
 def carry_out(action: object, options: dict[str, str | bool | None], positional: list[str]) -> int:

@@ -142,6 +142,7 @@ VERBS = {
             (),
             _FORMAT,
             Flag("quiet", "Only the ids.", letters="q"),
+            hot=True,
         ),
         Verb(
             "spec",
