@@ -182,6 +182,7 @@ class Creation(Preparation):
             if not self._cgroups_made:
                 self._make_cgroups()
             self.cgroups.attach(pid)
+        self.cgroups.joined()
         if self.resctrl:
             self.resctrl.create()
             self.resctrl.attach(pid)
