@@ -42,6 +42,8 @@ LATER = (
     "ocirt.cgroups.resources",
     "ocirt.cgroups.cpu",
     "ocirt.cgroups.memory",
+    "ocirt.cgroups.block_io",
+    "ocirt.cgroups.rare",
     "ocirt.cgroups.freezer",
     "ocirt.cgroups.signals",
     "ocirt.host.filters",
