@@ -31,6 +31,7 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             console_socket=options["console_socket"],
             pid_file=options["pid_file"],
             strict=bool(options["strict"]),
+            manager=manager_of(options),
             committed=ignore_endings,
         )
     )
@@ -56,9 +57,20 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         console_socket=options["console_socket"],
         pid_file=options["pid_file"],
         strict=bool(options["strict"]),
+        manager=manager_of(options),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
     )
+
+
+def manager_of(options: dict[str, Any]) -> str:
+    """Of --cgroup-manager and --systemd-cgroup. Of a container that exists the state knows it."""
+    manager = str(options["cgroup_manager"])
+    if not options["systemd_cgroup"]:
+        return manager
+    if manager == "disabled":
+        raise UsageError("--systemd-cgroup and --cgroup-manager disabled exclude each other")
+    return "systemd"
 
 
 def ignore_endings() -> None:

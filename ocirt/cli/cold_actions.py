@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ocirt.cli.actions import manager_of
 from ocirt.errors import Error, UsageError
 from ocirt.state.document import dumps
 
@@ -30,7 +31,7 @@ def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.explain import explain
 
-    explanation = explain(bundle_of(options, args))
+    explanation = explain(bundle_of(options, args), manager_of(options))
     if options["json"]:
         out.print(dumps(explanation.document(), indent=2))
     else:
@@ -43,7 +44,7 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.check import check
 
     try:
-        report = check(bundle_of(options, args))
+        report = check(bundle_of(options, args), manager_of(options))
     except Error as error:  # of ours: what is wrong with the bundle is in the report
         error.exit_code = NOT_CHECKED
         raise

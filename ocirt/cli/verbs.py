@@ -62,6 +62,14 @@ GLOBAL_FLAGS = (
     Flag("log", "Write errors to this file too.", metavar="FILE"),
     Flag("log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")),
     Flag("debug", "Also log warnings, and where an unexpected error came from."),
+    Flag(
+        "cgroup-manager",
+        "Who makes a new container's cgroups: ocirt, systemd, or nobody.",
+        metavar="MANAGER",
+        default="cgroupfs",
+        values=("cgroupfs", "systemd", "disabled"),
+    ),
+    Flag("systemd-cgroup", "The same as --cgroup-manager systemd."),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
 )
 

@@ -17,11 +17,14 @@ def create(
     console_socket: str | None = None,
     pid_file: str | None = None,
     strict: bool = False,
+    manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
 ) -> list[str]:
     """Returns warnings. Raises Error; then nothing of the container is left.
 
     strict: prestart hooks of a bundle of spec 1.0 wait for `start`, as that version has it.
+
+    manager: who makes its cgroups, one of cgroups.manager.MANAGERS.
 
     committed: is called when the container is made for good. An exception that a signal handler raises undoes
     everything before, and nothing after.
@@ -34,6 +37,7 @@ def create(
         console_socket=console_socket,
         pid_file=pid_file,
         strict=strict,
+        manager=manager,
     )
     try:
         creation.launch()

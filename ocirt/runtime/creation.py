@@ -24,7 +24,7 @@ from ocirt.plan.tags import (
 from ocirt.plan.wire import OP_CHANNEL
 from ocirt.runtime.preparation import Preparation
 from ocirt.state.process import own_pid, start_time
-from ocirt.state.store import CONFIG, START, UNFINISHED_START
+from ocirt.state.store import CONFIG, MANAGER, START, UNFINISHED_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,16 +115,23 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
+        if self.cgroups.manager != "cgroupfs":
+            self.entry.write(MANAGER, self.cgroups.manager.encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids
         if self._cgroups_made:
-            self.cgroups.create()
+            self._make_cgroups()
+
+    def _make_cgroups(self) -> None:
+        self.cgroups.create()
+        spec = self.config.spec
         if self.facts.pure_v2 and (self._maps_ids or spec["process"]["user"]["uid"]):
             from ocirt.cgroups.ownership import give, owner
 
-            if uid := owner(spec, self.new_namespaces(), self.facts.joined):
-                give(self.cgroups.unified(), uid)
+            uid, folder = owner(spec, self.new_namespaces(), self.facts.joined), self.cgroups.unified()
+            if uid and folder:
+                give(folder, uid)
 
     def _spawn(self) -> None:
         assert self.entry
@@ -173,7 +180,7 @@ class Creation(Preparation):
             set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
-                self.cgroups.create()
+                self._make_cgroups()
             self.cgroups.attach(pid)
         if self.resctrl:
             self.resctrl.create()

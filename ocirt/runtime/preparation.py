@@ -42,6 +42,7 @@ class Preparation:
         window: tuple[int, int] | None = None,
         pid_file: str | None = None,
         strict: bool = False,
+        manager: str = "cgroupfs",
     ) -> None:
         check_id(container_id)
         self.id = container_id
@@ -64,7 +65,7 @@ class Preparation:
         try:
             layout = detect()
             linux = self.config.spec.get("linux") or {}
-            self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+            self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
             self.facts = gather(
                 self.config,

@@ -22,13 +22,14 @@ def run(
     console_socket: str | None = None,
     pid_file: str | None = None,
     strict: bool = False,
+    manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
-    and those of hooks when they have run.
+    manager: who makes its cgroups, as `create` has it. committed: is called when the program runs, as `create` does.
+    warn: is given the warnings, before anything is made, and those of hooks when they have run.
     """
     window = _window() if not detach else None
     creation = Creation(
@@ -41,6 +42,7 @@ def run(
         window=window,
         pid_file=pid_file,
         strict=strict,
+        manager=manager,
     )
     if warn:
         warn(creation.warnings)

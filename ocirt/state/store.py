@@ -3,6 +3,7 @@
     ROOT/ID/state.json   what is known of the container; written first of all, as an intent
     ROOT/ID/config.json  a copy of its configuration
     ROOT/ID/resources.json  its linux.resources, once they have been changed
+    ROOT/ID/manager      who made its cgroups, if not we ourselves: for the case that state.json is damaged
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 STATE = "state.json"
 CONFIG = "config.json"
 RESOURCES = "resources.json"
+MANAGER = "manager"
 START = "start"
 UNFINISHED_START = "start.unfinished"
 _CHUNK = 65536
@@ -172,7 +174,16 @@ def _is_state(value: Any) -> bool:
         and _TEXT.issuperset(map(type, value["resctrl"]))
         and _OBJECT.issuperset(map(type, value["netDevices"]))
         and _TEXT.issuperset(map(type, value["hooks"]))
+        and _is_managed(cgroups)
     )
+
+
+def _is_managed(cgroups: dict[str, Any]) -> bool:
+    """Is it known who made them (cgroups.manager)? Without a word it was we."""
+    manager = cgroups.get("manager", "cgroupfs")
+    if manager == "systemd":
+        return all(type(cgroups.get(key)) is str for key in ("unit", "slice", "bus", "description"))
+    return manager in ("cgroupfs", "disabled")
 
 
 def unknown(container_id: str) -> NotFoundError:
