@@ -2,7 +2,7 @@
 
     ROOT/ID/state.json   what is known of the container; written first of all, as an intent
     ROOT/ID/config.json  a copy of its configuration
-    ROOT/ID/manager      who made its cgroups, if not we ourselves: for the case that state.json is damaged
+    ROOT/ID/managed.json its cgroups, if not we ourselves make them: they do not follow from the configuration
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STATE = "state.json"
 CONFIG = "config.json"
-MANAGER = "manager"
+MANAGED = "managed.json"
 START = "start"
 UNFINISHED_START = "start.unfinished"
 LOCK_PATIENCE = 10.0
@@ -263,16 +263,24 @@ def _is_state(value: Any) -> bool:
     return (
         len(value["creator"]) == 2
         and all(type(number) is int for number in value["creator"])
-        and type(value["cgroups"].get("places")) is list
-        and type(value["cgroups"].get("made")) is list
-        and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
+        and are_cgroups(value["cgroups"])
+        and all(type(folder) is str for folder in value["resctrl"])
         and all(type(device) is dict for device in value["netDevices"])
         and all(type(kind) is str for kind in value["hooks"])
+    )
+
+
+def are_cgroups(value: Any) -> bool:
+    """Is it what cgroups.manager.Cgroups.to_state returns?"""
+    return (
+        type(value) is dict
+        and type(value.get("places")) is list
+        and type(value.get("made")) is list
+        and all(type(folder) is str for folder in value["made"])
         and all(
-            type(place) is list and list(map(type, place)) == [str, list, bool, str, str]
-            for place in value["cgroups"]["places"]
+            type(place) is list and list(map(type, place)) == [str, list, bool, str, str] for place in value["places"]
         )
-        and _is_managed(value["cgroups"])
+        and _is_managed(value)
     )
 
 
