@@ -157,8 +157,8 @@ class SystemdCgroups(Cgroups):
             )
 
     def _make_again(self) -> None:
-        """What was made before may be gone on v1: when systemd starts a slice it clears hierarchies that the slice needs
-        no controller of, our empty folders among it."""
+        """What was made before may be gone on v1: when systemd starts a slice, it clears the hierarchies whose
+        controllers the slice does not need, our empty folders among it."""
         lost = [place for place in self.places if not exists(place[4])]
         for _, controllers, v2, mount, path in lost:
             folder, missing = path, []
