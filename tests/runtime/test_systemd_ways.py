@@ -107,7 +107,8 @@ BUS_UNITS = {
     "dbus.socket": "[Socket]\nListenStream=%t/bus\n",
     "dbus.service": "[Service]\nExecStart=/usr/bin/dbus-daemon --config-file=%t/bus.conf --address=systemd: --nofork\n",
 }
-BUS_CONFIGURATION = """<busconfig><type>session</type><auth>EXTERNAL</auth><policy context="default">
+BUS_CONFIGURATION = """<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen>
+<auth>EXTERNAL</auth><policy context="default">
 <allow send_destination="*"/><allow own="*"/></policy></busconfig>"""
 
 
