@@ -192,7 +192,7 @@ KMSG = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}
         ([DENY], "strict", "no", "no"),
         ([DENY, KMSG], "strict", "yes", "no"),
         ([DENY, {**KMSG, "access": "w"}, KMSG], "strict", "yes", "yes"),
-        ([{"allow": True, "access": "rwm"}], "auto", "yes", "yes"),
+        ([{"allow": True, "access": "rwm"}], "auto" if PURE_V2 else "strict", "yes", "yes"),
         ([DENY, {**KMSG, "access": "rw"}, {**KMSG, "allow": False, "access": "w"}], None, "yes", "no"),
     ],
     ids=["none", "one", "two", "all", "partly"],

@@ -84,6 +84,7 @@ try:
     cgroups.limit({"pids": {"limit": 20}, "memory": {"limit": 1 << 26}})
     cgroups.plan(); cgroups.create(); cgroups.attach(process.pid)
     where = open(f"/proc/{process.pid}/cgroup").read().strip()
+    private = cgroups.bus._private
     cgroups.tell_manager({"pids": {"limit": 20}, "memory": {"limit": 1 << 26}})
     cgroups.resources.set_late()
     limit = open(cgroups.unified() + "/pids.max").read().strip()
@@ -92,7 +93,7 @@ try:
 finally:
     cgroups.remove()
     process.wait()
-print(json.dumps([where, limit, shown, cgroups.bus.address, os.path.exists(cgroups.unified())]))
+print(json.dumps([where, limit, shown, cgroups.bus.address, private, os.path.exists(cgroups.unified())]))
 """
 
 
@@ -109,7 +110,7 @@ BUS_UNITS = {
 }
 BUS_CONFIGURATION = """<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen>
 <auth>EXTERNAL</auth><policy context="default">
-<allow send_destination="*"/><allow own="*"/></policy></busconfig>"""
+<allow send_destination="*"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>"""
 
 
 @pytest.fixture(params=["its own socket", "its bus"])
@@ -144,8 +145,9 @@ def test_a_users_own_systemd(users_manager: tuple[Path, str], request: pytest.Fi
     assert (folder / "bus").exists() == ("its bus" in request.node.name)
     done = as_user(AS_USER, XDG_RUNTIME_DIR=str(folder))
     assert done.returncode == 0, done.stderr
-    where, limit, told, address, left = json.loads(done.stdout)
+    where, limit, told, address, private, left = json.loads(done.stdout)
     assert where == f"0::{root}/user.slice/ocirt-c.scope"
+    assert private == ("its own socket" in request.node.name)
     assert (limit, told, address, left) == ("20", "20", f"unix:path={folder}/bus", False)
 
 

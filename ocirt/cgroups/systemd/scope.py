@@ -206,6 +206,7 @@ class SystemdCgroups(Cgroups):
         if version >= COLLECT_MODE:
             found.append(Property("CollectMode", "s", "inactive-or-failed"))
         found += early(self._wanted, v2=self._pure_v2, version=version)
+        found += devices.at_start(v2=self._pure_v2)
         asked = {one.name for one in self.annotations}
         return [one for one in found if one.name not in asked] + self.annotations
 
