@@ -33,8 +33,10 @@ def at_start(*, v2: bool) -> list[Property]:
 
 
 def properties(config: Sequence[dict[str, Any]], *, v2: bool, known: str | None = None) -> tuple[list[Property], str]:
-    """(the properties, a warning or ""), for a unit that has those of `at_start`. known: /proc/devices, made up in tests
-    only."""
+    """(the properties, a warning or ""), for a unit that has those of `at_start`.
+
+    known: /proc/devices, made up in tests only.
+    """
     allowed, everything, exact = allow_list(container_rules(config))
     if everything and exact:
         return ([Property("DevicePolicy", "s", "auto", POINTER)] if v2 else []), ""
