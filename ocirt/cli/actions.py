@@ -6,11 +6,22 @@ import _signal
 import posix
 
 from ocirt.cli.output import Out
-from ocirt.errors import UsageError
+from ocirt.errors import Error, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+EXEC_FAILED = 255
+"""Exit code of an `exec` that could not be: a program's own is another more often than 1 is (runc's, too)."""
+MOST_PRESERVED = 1024
+
+
+def of(verb: str) -> Callable[[Out, dict[str, Any], list[str]], int]:
+    """The function that carries a verb out: `exec` is Python's name for something else."""
+    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()["exec_" if verb == "exec" else verb]
+    return function
 
 
 def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
@@ -22,7 +33,9 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             args[0],
             options["bundle"] or ".",
             console_socket=options["console_socket"],
+            pidfd_socket=options["pidfd_socket"],
             pid_file=options["pid_file"],
+            preserve_fds=count_of(options["preserve_fds"]),
             strict=bool(options["strict"]),
             committed=ignore_endings,
         )
@@ -47,11 +60,46 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         bundle,
         detach=options["detach"],
         console_socket=options["console_socket"],
+        pidfd_socket=options["pidfd_socket"],
         pid_file=options["pid_file"],
+        preserve_fds=count_of(options["preserve_fds"]),
         strict=bool(options["strict"]),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
     )
+
+
+def exec_(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.process import request_of
+    from ocirt.runtime.exec import exec_process
+
+    try:
+        return exec_process(
+            out.root,
+            args[0],
+            request_of(options, args[1:]),
+            detach=options["detach"],
+            console_socket=options["console_socket"],
+            pidfd_socket=options["pidfd_socket"],
+            pid_file=options["pid_file"],
+            preserve_fds=count_of(options["preserve_fds"]),
+            cgroups_below=options["cgroup"],
+            ignore_paused=options["ignore_paused"],
+            committed=ignore_endings if options["detach"] else None,
+            warn=out.warn,
+        )
+    except Error as error:
+        error.exit_code = EXEC_FAILED
+        raise
+
+
+def count_of(text: str | None) -> int:
+    """--preserve-fds."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit()) or len(text) > 4 or int(text) > MOST_PRESERVED:
+        raise UsageError(f'--preserve-fds: expected a number up to {MOST_PRESERVED}, got "{text}"')
+    return int(text)
 
 
 def ignore_endings() -> None:

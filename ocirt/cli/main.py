@@ -43,10 +43,10 @@ def main(name: str, args: list[str]) -> int:
     verb, options, positional = parsed
     from ocirt.cli import actions
 
-    return carry_out(getattr(actions, verb.name), options, positional)
+    return carry_out(actions.of(verb.name), options, positional)
 
 
-def carry_out(action: object, options: dict[str, str | bool | None], positional: list[str]) -> int:
+def carry_out(action: object, options: dict[str, str | bool | list[str] | None], positional: list[str]) -> int:
     """Run a verb's action; turn what it raises into a message and an exit code."""
     root = str(options["root"])
     if not root.startswith("/"):

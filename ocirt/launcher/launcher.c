@@ -91,7 +91,7 @@ static void parent(char *path)
 
 /* The verbs that have a file of their own (packaging/hot.py); what else there is, has "main". */
 static const char *const verbs[] = { "create", "start",  "run", "state",  "kill",
-                                    "delete", "pause", "resume", "ps", "update" };
+                                    "delete", "pause", "resume", "ps", "update", "exec" };
 
 static const char *verb_of(long argc, char **argv)
 {

@@ -21,6 +21,7 @@ ROOTS = {
     "create": ("ocirt.cli.actions", "ocirt.runtime.create", *_OF_ENGINES),
     "start": ("ocirt.cli.actions", "ocirt.runtime.start"),
     "run": ("ocirt.cli.actions", "ocirt.runtime.run", *_OF_ENGINES),
+    "exec": ("ocirt.cli.actions", "ocirt.cli.process", "ocirt.runtime.exec", *_OF_ENGINES),
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),

@@ -68,7 +68,8 @@ class Facts:
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
     security_modules   of "apparmor" and "selinux" those that are enabled; looked up only for who names one of them
-    preserved          how many descriptors, from 3 on, are handed on to the program (LISTEN_FDS)
+    preserved          how many descriptors, from 3 on, are handed on to the program
+    listened           of these, how many are a service manager's (LISTEN_FDS); they come first
     user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
     seccomp            the compiled filter of linux.seccomp
@@ -82,6 +83,7 @@ class Facts:
         "into_cgroup",
         "joined",
         "last_capability",
+        "listened",
         "machine",
         "permitted",
         "preserved",
@@ -114,6 +116,7 @@ class Facts:
         shared: tuple[str, ...] = (),
         security_modules: tuple[str, ...] = (),
         preserved: int = 0,
+        listened: int = 0,
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -134,6 +137,7 @@ class Facts:
         self.shared = shared
         self.security_modules = security_modules
         self.preserved = preserved
+        self.listened = listened
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

@@ -5,8 +5,8 @@ Imported only for a configuration that has one of them.
 
 from __future__ import annotations
 
-from ocirt.config.check_process import MOST_NODES, MOST_PROCESSORS
-from ocirt.config.lists import bits_of
+from ocirt.config.check_process import MOST_NODES
+from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.config.names_scheduling import (
     EXECUTION_DOMAINS,
     IO_CLASSES,

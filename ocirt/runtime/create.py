@@ -15,7 +15,9 @@ def create(
     bundle: str,
     *,
     console_socket: str | None = None,
+    pidfd_socket: str | None = None,
     pid_file: str | None = None,
+    preserve_fds: int = 0,
     strict: bool = False,
     committed: Callable[[], object] | None = None,
 ) -> list[str]:
@@ -32,7 +34,9 @@ def create(
         bundle,
         wait_for_start=True,
         console_socket=console_socket,
+        pidfd_socket=pidfd_socket,
         pid_file=pid_file,
+        preserve_fds=preserve_fds,
         strict=strict,
     )
     try:

@@ -7,6 +7,7 @@ import posix
 from ocirt.errors import NotFoundError
 from ocirt.host.foreground import block_signals, wait
 from ocirt.runtime.creation import Creation
+from ocirt.runtime.handing import window_of_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def run(
     *,
     detach: bool = False,
     console_socket: str | None = None,
+    pidfd_socket: str | None = None,
     pid_file: str | None = None,
+    preserve_fds: int = 0,
     strict: bool = False,
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
@@ -30,16 +33,18 @@ def run(
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
     and those of hooks when they have run.
     """
-    window = _window() if not detach else None
+    window = window_of_ours() if not detach else None
     creation = Creation(
         root,
         container_id,
         bundle,
         wait_for_start=False,
         console_socket=console_socket,
+        pidfd_socket=pidfd_socket,
         terminal_is_ours=not detach,
         window=window,
         pid_file=pid_file,
+        preserve_fds=preserve_fds,
         strict=strict,
     )
     if warn:
@@ -64,23 +69,13 @@ def run(
     if creation.has_terminal:
         from ocirt.host.relay import relay
 
-        status = relay(creation.pid, creation.master)
+        status = relay(creation.pid, creation.handing.master)
     else:
         status = wait(creation.pid)
     warnings = _remove(creation)
     if warn:
         warn(warnings)
     return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
-
-
-def _window() -> tuple[int, int] | None:
-    """Rows and columns of our own terminal, if there is one."""
-    for fd in (0, 1, 2):
-        if posix.isatty(fd):
-            from ocirt.host.relay import window
-
-            return window(fd)
-    return None
 
 
 def _remove(creation: Creation) -> list[str]:
