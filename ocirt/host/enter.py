@@ -10,7 +10,7 @@ from ocirt.errors import from_os_error
 from ocirt.host.facts import permitted_capabilities
 from ocirt.plan.enter import Entrance
 from ocirt.plan.facts import Facts
-from ocirt.state.process import is_alive, own_pid
+from ocirt.state.process import is_alive, open_process, own_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Container:
         self.cgroups = cgroups
         self.descriptors: dict[str, int] = {}
         try:
-            self.descriptors["first"] = posix.pidfd_open(pid, 0)
+            self.descriptors["first"] = open_process(pid)
             self.descriptors["root"] = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_CLOEXEC)
             unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and _joinable(cgroups, pid)
             if unified:

@@ -16,6 +16,7 @@ from time import monotonic
 from ocirt._sys import pidfd_getfd
 from ocirt.errors import Error, from_os_error
 from ocirt.plan.kernel import WORDS_SIZE
+from ocirt.state.process import open_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _number(words: int, channels: Sequence[int]) -> int | None:
 
 
 def _fetch(pid: int, number: int) -> int:
-    pidfd = posix.pidfd_open(pid, 0)
+    pidfd = open_process(pid)
     try:
         fd = pidfd_getfd(pidfd, number)
     finally:

@@ -8,7 +8,7 @@ import select
 from ocirt.cgroups.manager import Cgroups
 from ocirt.errors import ContainerError, Error, NotFoundError
 from ocirt.runtime.kill import SIGKILL, signal_process
-from ocirt.state.process import is_alive
+from ocirt.state.process import is_alive, open_process
 from ocirt.state.status import CREATED, STOPPED, status_of
 from ocirt.state.store import CONFIG, Store, unfinished
 
@@ -113,7 +113,7 @@ def end(known: dict[str, Any]) -> None:
     """SIGKILL the first process and wait until it is gone. Raises ContainerError if it does not go."""
     pid = known["pid"]
     try:
-        fd = posix.pidfd_open(pid, 0) if pid else -1
+        fd = open_process(pid) if pid else -1
     except ProcessLookupError:
         return
     if fd < 0:

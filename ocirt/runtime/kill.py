@@ -7,7 +7,7 @@ from _signal import pidfd_send_signal
 
 from ocirt.config.names import SIGNALS
 from ocirt.errors import ContainerError, UsageError, from_os_error
-from ocirt.state.process import start_time
+from ocirt.state.process import open_process, start_time
 from ocirt.state.status import CREATING, PAUSED, STOPPED, status_of
 from ocirt.state.store import Store
 
@@ -92,7 +92,7 @@ def thaw(known: dict[str, Any]) -> None:
 def signal_process(known: dict[str, Any], number: int) -> bool:
     """Signal the first process if it is still the one that was recorded; False if it is gone."""
     try:
-        fd = posix.pidfd_open(known["pid"], 0)
+        fd = open_process(known["pid"])
     except ProcessLookupError:
         return False
     except OSError as error:

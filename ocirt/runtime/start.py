@@ -9,7 +9,7 @@ from _signal import pidfd_send_signal
 from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.launch import BEFORE_PROGRAM, ended_early, failure_of
 from ocirt.plan.wire import MAX_LOG, MESSAGE, MSG_ERROR
-from ocirt.state.process import has_executed, start_time
+from ocirt.state.process import has_executed, open_process, start_time
 from ocirt.state.status import CREATED, status_of
 from ocirt.state.store import CONFIG, START, Store
 
@@ -44,7 +44,7 @@ def _execute(state: dict[str, Any], entry: Entry) -> None:
     """Let init go. Raises Error, as init reports it, if the program cannot be executed."""
     fifo = f"{entry.folder}/{START}"
     try:
-        pidfd = posix.pidfd_open(state["pid"], 0)
+        pidfd = open_process(state["pid"])
     except OSError as error:
         raise from_os_error(error, "open the container's first process") from None
     try:

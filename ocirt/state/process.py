@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from errno import EINVAL, ESRCH
 
 INIT_NAME = "ocirt-init"
 """The name of the memfd that ocirt-init runs from; /proc/PID/exe shows it until the program is executed."""
@@ -55,6 +56,19 @@ def status_field(process: int | str, name: str) -> str:
 def own_pid(pid: int) -> int:
     """A process's pid as it sees it itself, in its own pid namespace."""
     return int(status_field(pid, "NSpid").split()[-1])
+
+
+def open_process(pid: int) -> int:
+    """A pidfd (pidfd_open(2)). Raises ProcessLookupError if the process is gone, OSError.
+
+    Of one that is reaped, and whose number somebody still holds, kernels before 6.15 say EINVAL.
+    """
+    try:
+        return posix.pidfd_open(pid, 0)
+    except OSError as error:
+        if error.errno == EINVAL and pid > 0:
+            raise ProcessLookupError(ESRCH, posix.strerror(ESRCH)) from None
+        raise
 
 
 def is_alive(pid: int, started: int) -> bool:

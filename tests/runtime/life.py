@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from support import Bundle, Done, Runtime
 
+from ocirt.state.process import open_process
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -28,7 +30,7 @@ def wait_until(what: Callable[[], Any], patience: float = 20) -> Any:
 def until_gone(pid: int) -> None:
     """Wait for a process to end, by a pidfd: pid 1 of a test run need not reap in any hurry."""
     try:
-        fd = os.pidfd_open(pid)
+        fd = open_process(pid)
     except ProcessLookupError:
         return
     try:

@@ -116,8 +116,8 @@ def test_a_storm_of_processes_without_a_pid_namespace_is_ended(life: Life, way: 
 @needs("cpu")
 def test_a_container_that_may_hardly_run_is_ended_at_once(life: Life) -> None:
     """A process needs time of its own to end."""
-    quota = {"quota": 1000, "period": 1000000}
-    without_pid_namespace(life, "echo > /tmp/ready; while :; do :; done", cpu=quota)
+    without_pid_namespace(life, "echo > /tmp/ready; while :; do :; done")
+    assert life("update", "--cpu-quota", "1000", "--cpu-period", "1000000", "c").code == 0
     began = time.monotonic()
     assert life("delete", "--force", "c").code == 0
     assert time.monotonic() - began < 5
