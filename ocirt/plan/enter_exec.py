@@ -34,7 +34,7 @@ def compile_exec(config: Config, facts: Facts, entrance: Entrance) -> Compiled:
     reset(scope)
     # Joining a cpuset keeps, of what a process may run on, what it has in common with it.
     _run_on(scope, "initial")
-    enter(scope, entrance, "/process", labelled=scope.is_labelled)
+    enter(scope, entrance, "/process", labelled=True)
     _run_on(scope, "final")
     if scope.process.get("terminal") or "HOME" not in _names(scope):
         plan.at("/root/path", "open the container's root")
