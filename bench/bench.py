@@ -158,6 +158,20 @@ class Bench:
         for step in steps:
             self.table(step, times[step])
 
+    def statistics(self) -> None:
+        """`events --stats`, which crun has not, of a container that does nothing."""
+        names = [name for name in self.runtimes if name != "crun"]
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for name in names:
+            self.call(name, "run", "--detach", "--bundle", str(self.sleep), f"{name}-stats")
+        for _ in range(self.rounds):
+            random.shuffle(names)
+            for name in names:
+                times[name].append(self.call(name, "events", "--stats", f"{name}-stats").ms)
+        for name in names:
+            self.call(name, "delete", "--force", f"{name}-stats")
+        self.table("events --stats", times)
+
     def wait_until_stopped(self, name: str, container: str) -> None:
         while True:
             argv = [self.runtimes[name], "--root", self.roots[name], "state", container]
@@ -205,6 +219,7 @@ def main() -> None:
         bench.run(options.pause)
         bench.run(0)
         bench.verbs()
+        bench.statistics()
         bench.peak()
         bench.memory_of_created()
 

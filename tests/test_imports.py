@@ -20,6 +20,9 @@ from support import REPOSITORY, Bundle, command
 
 import ocirt
 
+sys.path.insert(0, str(REPOSITORY / "ocirt" / "packaging"))
+from hot import ROOTS
+
 RECORDER = """#!{python} -IS
 import sys, posix
 leave = posix._exit
@@ -37,6 +40,7 @@ exec(code)
 ALWAYS = {"_imp", "_json", "_signal", "_struct", "errno", "gc", "marshal", "posix", "sys", "time", "fcntl"}
 """Built into Python or, for _json, a small file: a verb may have any of them."""
 STATE = {"ocirt.state", "ocirt.state.document", "ocirt.state.process", "ocirt.state.store", "ocirt.state.status"}
+CHANGES = STATE | {"ocirt.state.entry"}
 CGROUPS = {f"ocirt.cgroups{name}" for name in ("", ".files", ".layout", ".manager", ".rules", ".v1", ".v2")}
 CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
     f"ocirt.cli.{name}" for name in ("main", "argv", "verbs", "output", "actions")
@@ -45,7 +49,7 @@ PLAN = {"ocirt.plan"} | {
     f"ocirt.plan.{name}"
     for name in (
         "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process procfs"
-        " rootfs step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
+        " rootfs scope step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
         " verify_walk wire"
     ).split()
 }
@@ -53,6 +57,7 @@ CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".
 CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
+    "ocirt.runtime.handing",
     "ocirt.runtime.preparation",
     *("ocirt.host.filters", "ocirt.plan.seccomp", "_blake2"),  # what hardly any engine does without
     "_socket",
@@ -61,21 +66,28 @@ CREATION = {
 EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
-MAKES = STATE | CGROUPS | PLAN | CONFIG | CREATION
+MAKES = CHANGES | CGROUPS | PLAN | CONFIG | CREATION
+ENTERS = STATE | CGROUPS | PLAN | CONFIG | CREATION | {"ocirt.host.enter", "ocirt.runtime.process"}
+ENTERS |= {f"ocirt.plan.{name}" for name in ("enter", "enter_exec", "verify_enter")} | {"ocirt.config.lists"}
+ENTERS -= {f"ocirt.plan.{name}" for name in ("compile", "mounts", "devices", "verify_namespaces")}
+ENTERS -= {"ocirt.runtime.creation", "ocirt.runtime.preparation"}
+STATISTICS = {f"ocirt.cgroups{name}" for name in ("", ".folder", ".stats", ".stats_both", ".stats_v1", ".stats_v2")}
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
 FREEZES = {"ocirt.cgroups.freezer", "ocirt.cgroups.signals"}
 LIMITS = {f"ocirt.cgroups.{name}" for name in ("merge", "resources", "setting", "cpu", "memory")}
 LIMITS |= {"ocirt.config.check_resources"}
 ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
-    "start": STATE | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
+    "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
-    "kill": STATE | SIGNALS | {"ocirt.runtime.kill"},
-    "delete": STATE | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
-    "pause": STATE | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
-    "resume": STATE | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
+    "exec": ENTERS | {"ocirt.runtime.exec", "ocirt.cli.process", "ocirt.host.foreground"},
+    "kill": CHANGES | SIGNALS | {"ocirt.runtime.kill"},
+    "delete": CHANGES | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
+    "pause": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
+    "resume": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
     "ps": STATE | CGROUPS | FREEZES | {"ocirt.runtime.ps"},
-    "update": STATE | CGROUPS | CONFIG | LIMITS | {"ocirt.runtime.update", "ocirt.cli.amounts"},
+    "update": CHANGES | CGROUPS | CONFIG | LIMITS | {"ocirt.runtime.update", "ocirt.cli.amounts"},
+    "events": STATE | STATISTICS | {"ocirt.runtime.events"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }
 NEVER = set("re json typing dataclasses enum pathlib os collections functools subprocess socket ctypes logging".split())
@@ -109,7 +121,8 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     source = folder / "launcher.c"
     launcher = REPOSITORY / "ocirt" / "launcher" / "launcher.c"
-    source.write_text(f'#define PYTHON "{script}"\n#define VERSION "{version}"\n#include "{launcher}"\n')
+    verbs = "#define VERBS " + ", ".join(f'"{verb}"' for verb in ROOTS) + "\n"
+    source.write_text(f'#define PYTHON "{script}"\n#define VERSION "{version}"\n{verbs}#include "{launcher}"\n')
     (folder / "bin").mkdir()
     (folder / "lib" / version).mkdir(parents=True)
     (folder / "lib" / version / "site-packages").symlink_to(Path(ocirt.__file__).parents[1])
@@ -147,6 +160,8 @@ def test_each_verb_of_a_containers_life_imports_little(
     check("update", recorder(*root, "update", "--memory", "64m", "--cpu-quota", "50000", "one"))
     check("pause", recorder(*root, "pause", "one"))
     check("resume", recorder(*root, "resume", "one"))
+    check("exec", recorder(*root, "exec", "one", "/bin/true"))
+    check("events", recorder(*root, "events", "--stats", "one"))
     check("kill", recorder(*root, "kill", "one", "KILL"))
     until = time.monotonic() + 10
     while '"stopped"' not in command(recorder.executable, *root, "state", "one").out:
@@ -159,7 +174,7 @@ def test_run_imports_little(recorder: Recorder, bundle: Bundle, root: tuple[str 
     check("run", recorder(*root, "run", "--bundle", bundle.path, "one"))
 
 
-@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "pause", "resume"])
+@pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "pause", "resume", "events"])
 def test_an_unknown_container_costs_no_more(recorder: Recorder, tmp_path: Path, verb: str) -> None:
     check(verb, recorder("--root", tmp_path / "state", verb, "unknown", code=1))
 

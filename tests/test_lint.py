@@ -47,7 +47,8 @@ def test_init_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
 def test_the_launcher_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
     source = tmp_path / "launcher.c"
     source.write_text(
-        f'#define PYTHON "/python"\n#define VERSION "python3"\n#include "{SOURCES / "launcher" / "launcher.c"}"\n'
+        '#define PYTHON "/python"\n#define VERSION "python3"\n#define VERBS "create"\n'
+        f'#include "{SOURCES / "launcher" / "launcher.c"}"\n'
     )
     build("x86_64", tmp_path / "launcher", source, compiler=compiler)
 

@@ -6,6 +6,7 @@ Made from the configuration for a new container, or from its state for an existi
 from __future__ import annotations
 
 import posix
+from time import sleep
 
 from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
@@ -235,7 +236,7 @@ class Cgroups:
         if not self.claimed:
             return
         busy = [path for _, _, _, _, path in self.places if not _removed(path)]
-        if busy and not kill and (pids := self.processes()):
+        if busy and not kill and (pids := self._staying()):
             raise ContainerError(
                 f"the cgroup {busy[0]} has processes of others: {', '.join(map(str, pids[:8]))}",
                 hint="--force kills them",
@@ -256,6 +257,15 @@ class Cgroups:
         for folder in reversed(self.made):
             if folder not in own:
                 _removed(folder)  # not if it is another container's parent by now
+
+    def _staying(self) -> list[int]:
+        """Who is in them, and does not just end: newer kernels list a process until all of it is gone."""
+        for _ in range(100):
+            pids = self.processes()
+            if not pids:
+                break
+            sleep(0.005)
+        return pids
 
     def unhinder(self) -> None:
         """Take away what keeps processes from ending that have got their SIGKILL: the freezer, and a quota that leaves

@@ -211,3 +211,17 @@ def delete(out: Out, options: dict[str, Any], args: list[str]) -> int:
 
     out.warn(delete(out.root, args[0], force=options["force"], strict=options["strict"]))
     return 0
+
+
+def events(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.events import events, seconds, stats
+    from ocirt.state.document import dumps
+
+    interval = seconds(options["interval"])
+    if options["stats"]:
+        out.print(dumps(stats(out.root, args[0])))
+        return 0
+    for document in events(out.root, args[0], interval, reader=1):
+        if not out.print(dumps(document)):
+            break
+    return 0

@@ -78,6 +78,15 @@ DETAILS = {
     "delete": """
         With --strict (before the verb) only a stopped container; engines count on it that a created one goes as well.
         """,
+    "events": """
+        One JSON object a line, as runc prints them and engines read them: {"type": "stats", "id", "data"} after each
+        interval, and {"type": "oom", "id"} when the kernel kills in the container's cgroup for want of memory. It ends
+        with the container, or when nobody reads it any more. docs/cgroups-statistics.md says what the fields are.
+
+        \b
+        ocirt events --stats ID              once
+        ocirt events --interval 500ms ID     twice a second
+        """,
     "list": """
         A container whose state cannot be read is a warning, and hides no other.
         """,

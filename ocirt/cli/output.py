@@ -25,8 +25,9 @@ class Out:
         self.json = log_format == "json"
         self.debug = debug
 
-    def print(self, text: str) -> None:
-        _write(1, text + "\n")
+    def print(self, text: str) -> bool:
+        """False if nobody reads it any more."""
+        return _write(1, text + "\n")
 
     def warn(self, warnings: Sequence[str], *, always: bool = False) -> None:
         """`always`: on stderr in any case, for a person who looks; the log has them with --debug only."""
@@ -60,11 +61,12 @@ class Out:
             _write(2, f"ocirt: cannot write the log {self.log}: {error.strerror}\n")
 
 
-def _write(fd: int, text: str) -> None:
+def _write(fd: int, text: str) -> bool:
     """All of it, past what a slow reader lets wait; a reader that is gone (podman closes early) is no error."""
     view = memoryview(text.encode("utf-8", "surrogateescape"))
     while view:
         try:
             view = view[posix.write(fd, view) :]
         except OSError:
-            return
+            return False
+    return True

@@ -154,6 +154,14 @@ VERBS = {
         Verb("update", "Change a container's limits.", ("ID",), *_UPDATE, hot=True),
         Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, hot=True),
         Verb(
+            "events",
+            "Print what a container uses, again and again, and when memory ran out.",
+            ("ID",),
+            Flag("stats", "Once, at once, and end."),
+            Flag("interval", "The time between, such as 500ms, 5s, 1m30s.", metavar="DURATION", default="5s"),
+            hot=True,
+        ),
+        Verb(
             "list",
             "List the containers.",
             (),

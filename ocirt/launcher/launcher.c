@@ -5,7 +5,7 @@
  * more; and a #! line has no place for a path that is relative to the script. Freestanding, like
  * ocirt-init, because a C library's start-up would cost more than all that happens here.
  *
- * PYTHON, VERSION and SOURCES are set by the build: the interpreter, "python3.11", and, in an
+ * PYTHON, VERSION, VERBS and SOURCES are set by the build: the interpreter, "python3.11", the hot verbs, and, in an
  * editable installation, the folder that holds the package.
  */
 #include "../init/freestanding.h"
@@ -89,9 +89,8 @@ static void parent(char *path)
     path[end > 0 ? end - 1 : 0] = 0;
 }
 
-/* The verbs that have a file of their own (packaging/hot.py); what else there is, has "main". */
-static const char *const verbs[] = { "create", "start",  "run", "state",  "kill",
-                                    "delete", "pause", "resume", "ps", "update", "exec" };
+/* The verbs that have a file of their own, as packaging/hot.py lists them; what else there is, has "main". */
+static const char *const verbs[] = { VERBS };
 
 static const char *verb_of(long argc, char **argv)
 {

@@ -18,17 +18,18 @@ from pathlib import Path
 _OF_ENGINES = ("ocirt.host.filters", "ocirt.plan.seccomp")
 """What hardly any configuration of an engine does without, although it is imported only where it is needed."""
 ROOTS = {
-    "create": ("ocirt.cli.actions", "ocirt.runtime.create", *_OF_ENGINES),
-    "start": ("ocirt.cli.actions", "ocirt.runtime.start"),
-    "run": ("ocirt.cli.actions", "ocirt.runtime.run", *_OF_ENGINES),
+    "create": ("ocirt.cli.actions", "ocirt.runtime.create", "ocirt.state.entry", *_OF_ENGINES),
+    "start": ("ocirt.cli.actions", "ocirt.runtime.start", "ocirt.state.entry"),
+    "run": ("ocirt.cli.actions", "ocirt.runtime.run", "ocirt.state.entry", *_OF_ENGINES),
     "exec": ("ocirt.cli.actions", "ocirt.cli.process", "ocirt.runtime.exec", *_OF_ENGINES),
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
-    "kill": ("ocirt.cli.actions", "ocirt.runtime.kill"),
-    "delete": ("ocirt.cli.actions", "ocirt.runtime.delete"),
-    "pause": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer"),
-    "resume": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer"),
+    "kill": ("ocirt.cli.actions", "ocirt.runtime.kill", "ocirt.state.entry"),
+    "delete": ("ocirt.cli.actions", "ocirt.runtime.delete", "ocirt.state.entry"),
+    "events": ("ocirt.cli.actions", "ocirt.runtime.events"),
+    "pause": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer", "ocirt.state.entry"),
+    "resume": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer", "ocirt.state.entry"),
     "ps": ("ocirt.cli.actions", "ocirt.runtime.ps", "ocirt.cgroups.signals"),
-    "update": ("ocirt.cli.actions", "ocirt.cli.amounts", "ocirt.runtime.update"),
+    "update": ("ocirt.cli.actions", "ocirt.cli.amounts", "ocirt.runtime.update", "ocirt.state.entry"),
 }
 """Hot verb → what it imports when it is carried out. All have ocirt.cli.main."""
 
@@ -52,6 +53,8 @@ LATER = (
     "ocirt.config.check_devices",
     "ocirt.config.check_mounts",
     "ocirt.plan.device_nodes",
+    "ocirt.cgroups.oom",
+    "ocirt.state.entry",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""
 

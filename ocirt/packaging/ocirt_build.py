@@ -13,6 +13,7 @@ import sysconfig
 from distutils.command.build_scripts import build_scripts
 from pathlib import Path
 
+import hot
 import setuptools  # noqa: F401  first: it brings the distutils that Python 3.12 has no more
 from setuptools.build_meta import *  # noqa: F403  the hooks of PEP 517 and PEP 660
 from setuptools.command.build_ext import build_ext
@@ -129,6 +130,7 @@ class BuildLauncher(build_scripts):
         defines = [
             f'-DPYTHON="{os.path.realpath(getattr(sys, "_base_executable", sys.executable))}"',
             f'-DVERSION="python{sys.version_info.major}.{sys.version_info.minor}"',
+            "-DVERBS=" + ",".join(f'"{verb}"' for verb in hot.ROOTS),
         ]
         if getattr(self, "editable_mode", False) or getattr(
             self.distribution.get_command_obj("build_ext"), "editable_mode", False

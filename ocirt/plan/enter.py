@@ -12,7 +12,6 @@ Python code runs between fork and exec. `verify_enter` has the rules. Where it g
 from __future__ import annotations
 
 from ocirt.plan import namespaces, process
-from ocirt.plan.compile import Scope, drop_rights, reset
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
@@ -26,6 +25,7 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.paths import parts_of
 from ocirt.plan.procfs import open_proc
+from ocirt.plan.scope import Scope, drop_rights, reset
 from ocirt.plan.step import Label, Plan, Vector
 from ocirt.plan.tags import SYNC_ATTACHED
 

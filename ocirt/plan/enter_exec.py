@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.plan import process, terminal
-from ocirt.plan.compile import Compiled, Scope, drop_rights, reset
 from ocirt.plan.enter import enter, enter_directory, inherited_to_enter
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import AT_FDCWD, LAST_DESCRIPTOR, O_CLOEXEC, O_PATH, OPEN_HOW
 from ocirt.plan.paths import HOW_SIZE
+from ocirt.plan.scope import Compiled, Scope, drop_rights, reset
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_READY
 

@@ -28,7 +28,7 @@ from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 # Of the namespaces that are joined, these come before the clone: pid and time act on children alone. The user
 # namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined

@@ -19,7 +19,7 @@ from ocirt.plan.kernel import IOPRIO_CLASS_SHIFT, IOPRIO_WHO_PGRP, SCHED_ATTR, S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 
 def set_rare(scope: Scope) -> None:

@@ -29,7 +29,7 @@ from ocirt.plan.tags import FD_TERMINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 _OPEN_PTMX = OPEN_HOW.pack(O_RDWR | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 

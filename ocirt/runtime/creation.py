@@ -110,6 +110,8 @@ class Creation(Preparation):
                 for index in range(len(steps) - 12, len(steps))
             ],
         }
+        if self.resctrl:
+            self.state["rdt"] = [self.resctrl.mount, self.resctrl.folder, self.resctrl.monitoring]
         if self.facts.seccomp and (self.facts.seccomp.listens or self.facts.seccomp.blocks):
             from ocirt.runtime.agent import remembered
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ocirt.cgroups.setting import Setting
     from ocirt.config.load import Config
-    from ocirt.plan.compile import Compiled
     from ocirt.plan.facts import Facts
+    from ocirt.plan.scope import Compiled
 
 CAP_SYS_ADMIN = 1 << 21
 

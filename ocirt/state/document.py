@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 class Scanner:
@@ -25,6 +25,12 @@ def dumps(value: Any, indent: int = 0) -> str:
     """A value of plain dicts, lists, tuples and scalars as JSON: on one line, or indented like runc's output."""
     from _json import encode_basestring_ascii
 
+    if not indent:
+        from _json import make_encoder
+
+        encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+        return "".join(encode(value, 0))
+
     def write(value: Any, margin: str) -> str:
         if isinstance(value, str):
             return encode_basestring_ascii(value)
@@ -42,11 +48,13 @@ def dumps(value: Any, indent: int = 0) -> str:
             items = [write(item, inner) for item in value]
             opening, closing = "[", "]"
         else:
-            raise TypeError(f"{type(value).__name__} is not JSON")
+            _refuse(value)
         if not items:
             return opening + closing
-        if not indent:
-            return opening + ", ".join(items) + closing
         return f"{opening}\n{inner}" + f",\n{inner}".join(items) + f"\n{margin}{closing}"
 
     return write(value, "")
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -20,11 +20,13 @@ from ocirt.host.launch import Init  # noqa: E402
 from ocirt.runtime.create import create  # noqa: E402
 from ocirt.runtime.creation import Creation  # noqa: E402
 from ocirt.runtime.run import run  # noqa: E402
-from ocirt.state.store import Entry, Store  # noqa: E402
+from ocirt.state import entry  # noqa: E402
+from ocirt.state.store import Store  # noqa: E402
 
 POINTS = {
-    Store: ("create", "_lock"),
-    Entry: ("write", "write_state", "close"),
+    Store: ("create",),
+    entry: ("lock",),
+    entry.Entry: ("write", "write_state", "close"),
     Cgroups: ("plan", "create", "_make", "attach", "set_devices", "remove"),
     Init: ("spawn", "answer", "wait_for_program", "close"),
     Creation: ("_prepare", "_spawn", "started", "received", "meet", "_finish", "release"),

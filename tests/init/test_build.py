@@ -70,5 +70,8 @@ def test_every_architecture_of_the_plan_has_a_build() -> None:
 def test_the_launcher_compiles_too(machine: str, tmp_path: Path) -> None:
     source = tmp_path / "launcher.c"
     original = REPOSITORY / "ocirt" / "launcher" / "launcher.c"
-    source.write_text(f'#define PYTHON "/usr/bin/python3"\n#define VERSION "python3.11"\n#include "{original}"\n')
+    source.write_text(
+        '#define PYTHON "/usr/bin/python3"\n#define VERSION "python3.11"\n#define VERBS "create", "run"\n'
+        f'#include "{original}"\n'
+    )
     build(machine, tmp_path / "launcher", source)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ocirt.errors import ContainerError, Error, KernelError, NotFoundError, UsageError
-from ocirt.state import store as module
+from ocirt.state import entry as module
 from ocirt.state.store import STATE, Store, check_id, unfinished
 
 
