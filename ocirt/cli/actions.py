@@ -36,6 +36,8 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             pidfd_socket=options["pidfd_socket"],
             pid_file=options["pid_file"],
             preserve_fds=count_of(options["preserve_fds"]),
+            config_file=options["config"],
+            new_keyring=not options["no_new_keyring"],
             strict=bool(options["strict"]),
             committed=ignore_endings,
         )
@@ -63,6 +65,9 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         pidfd_socket=options["pidfd_socket"],
         pid_file=options["pid_file"],
         preserve_fds=count_of(options["preserve_fds"]),
+        config_file=options["config"],
+        new_keyring=not options["no_new_keyring"],
+        keep=options["keep"],
         strict=bool(options["strict"]),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
@@ -154,8 +159,25 @@ def state(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def kill(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.kill import kill
 
-    out.warn(kill(out.root, args[0], args[1] if len(args) > 1 else "TERM", everyone=bool(options["all"])))
-    return 0
+    signal = args[1] if len(args) > 1 else "TERM"
+    return each(out, options, args[0], lambda one: kill(out.root, one, signal, everyone=bool(options["all"])))
+
+
+def each(out: Out, options: dict[str, Any], container_id: str, do: Callable[[str], list[str]]) -> int:
+    """Do it to the container, or with --regex to each that is meant: the failure of one does not spare the others."""
+    if not options["regex"]:
+        out.warn(do(container_id))
+        return 0
+    from ocirt.runtime.matching import matching
+
+    code = 0
+    for one in matching(out.root, container_id):
+        try:
+            out.warn(do(one))
+        except Error as error:
+            out.fail(error)
+            code = error.exit_code
+    return code
 
 
 def pause(out: Out, options: dict[str, Any], args: list[str]) -> int:
@@ -209,8 +231,12 @@ def update(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def delete(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.delete import delete
 
-    out.warn(delete(out.root, args[0], force=options["force"], strict=options["strict"]))
-    return 0
+    return each(
+        out,
+        options,
+        args[0],
+        lambda one: delete(out.root, one, force=bool(options["force"]), strict=bool(options["strict"])),
+    )
 
 
 def events(out: Out, options: dict[str, Any], args: list[str]) -> int:

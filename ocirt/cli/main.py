@@ -55,9 +55,8 @@ def carry_out(action: object, options: dict[str, str | bool | list[str] | None],
         except FileNotFoundError:  # removed meanwhile: so nothing is below it
             root = f"/proc/self/cwd/{root}"
     log = options["log"]
-    out = Out(
-        root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"])
-    )
+    debug = bool(options["debug"]) or options["log_level"] in ("warning", "debug")
+    out = Out(root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=debug)
     try:
         return action(out, options, positional)  # type: ignore[operator,no-any-return]
     except Error as error:

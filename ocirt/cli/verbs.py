@@ -65,22 +65,35 @@ class Verb:
         return needed <= count and (self.open_ended or count <= len(self.arguments))
 
 
+_LEVELS = ("error", "warning", "info", "debug")
 GLOBAL_FLAGS = (
     Flag("root", "Keep the containers' state in this folder.", metavar="DIR", default="/run/ocirt"),
     Flag("log", "Write errors to this file too.", metavar="FILE"),
     Flag("log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")),
+    Flag(
+        "log-level",
+        "warning or debug: also log warnings.",
+        metavar="LEVEL",
+        values=("error", "warning", "info", "debug"),
+    ),
     Flag("debug", "Also log warnings, and where an unexpected error came from."),
+    Flag("rootless", "Ignored: what the caller may is found out.", metavar="WHEN", values=("true", "false", "auto")),
+    Flag("criu", "Ignored, as runc has it: criu is found in PATH.", metavar="PATH"),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
 )
 
 _BUNDLE = Flag("bundle", "The bundle: a folder with a config.json. Default: this one.", metavar="DIR", letters="b")
+_CONFIG = Flag("config", "The configuration, if it is another file than the bundle's.", metavar="FILE", letters="f")
+_SUBREAPER = Flag("no-subreaper", "Ignored: ocirt never becomes one.")
+_REGEX = Flag("regex", "ID is a regular expression: all containers whose whole id it matches.", letters="r")
 _CONSOLE = Flag("console-socket", "Send the terminal's master to this unix socket.", metavar="PATH")
 _PID_FILE = Flag("pid-file", "Write the first process's pid to this file.", metavar="FILE")
 _PIDFD = Flag("pidfd-socket", "Send a pidfd of the process to this unix socket.", metavar="PATH")
 _PRESERVE = Flag("preserve-fds", "Hand so many descriptors on, from 3 on.", metavar="N")
 _FORCE = Flag("force", "Kill it first; clean up whatever is left; an unknown id is no error.", letters="f")
 _DETACH = Flag("detach", "Do not wait for it.", letters="d")
-_MAKING = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE)
+_KEYRING = Flag("no-new-keyring", "Leave it the caller's session keyring.")
+_MAKING = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE, _KEYRING, _SUBREAPER)
 _FORMAT = Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json"))
 _UPDATE = (
     Flag("resources", "A linux.resources object to take over; -: from stdin.", metavar="FILE", letters="r"),
@@ -115,6 +128,7 @@ VERBS = {
             ("BUNDLE|ID", "[ID]"),
             *_MAKING,
             _DETACH,
+            Flag("keep", "Leave it stopped when it has ended, and do not remove it."),
             hot=True,
         ),
         Verb(
@@ -146,13 +160,14 @@ VERBS = {
             "Send a signal (default TERM) to a container's first process.",
             ("ID", "[SIGNAL]"),
             Flag("all", "To all of its processes, also to those that its first one has left.", letters="a"),
+            _REGEX,
             hot=True,
         ),
         Verb("pause", "Stop all processes of a container.", ("ID",), hot=True),
         Verb("resume", "Let a paused container go on.", ("ID",), hot=True),
         Verb("ps", "List a container's processes.", ("ID", "[PS OPTION...]"), _FORMAT, hot=True),
         Verb("update", "Change a container's limits.", ("ID",), *_UPDATE, hot=True),
-        Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, hot=True),
+        Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, _REGEX, hot=True),
         Verb(
             "events",
             "Print what a container uses, again and again, and when memory ran out.",

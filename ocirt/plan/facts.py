@@ -64,6 +64,7 @@ class Facts:
     pure_v2            is /sys/fs/cgroup itself the unified hierarchy?
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
     attached_late      the host attaches the container while init runs, so init must wait for it
+    new_keyring        does it get a session keyring of its own?
     wait_for_start     create: wait at the FIFO for `start`. False: run at once
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
@@ -85,6 +86,7 @@ class Facts:
         "last_capability",
         "listened",
         "machine",
+        "new_keyring",
         "permitted",
         "preserved",
         "pure_v2",
@@ -117,6 +119,7 @@ class Facts:
         security_modules: tuple[str, ...] = (),
         preserved: int = 0,
         listened: int = 0,
+        new_keyring: bool = True,
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -138,6 +141,7 @@ class Facts:
         self.security_modules = security_modules
         self.preserved = preserved
         self.listened = listened
+        self.new_keyring = new_keyring
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

@@ -18,6 +18,8 @@ def create(
     pidfd_socket: str | None = None,
     pid_file: str | None = None,
     preserve_fds: int = 0,
+    config_file: str | None = None,
+    new_keyring: bool = True,
     strict: bool = False,
     committed: Callable[[], object] | None = None,
 ) -> list[str]:
@@ -37,6 +39,8 @@ def create(
         pidfd_socket=pidfd_socket,
         pid_file=pid_file,
         preserve_fds=preserve_fds,
+        config_file=config_file,
+        new_keyring=new_keyring,
         strict=strict,
     )
     try:

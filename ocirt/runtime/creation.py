@@ -94,6 +94,7 @@ class Creation(Preparation):
             "pidStart": 0,
             "creator": [creator, start_time(creator)],
             "bundle": self.config.bundle,
+            "config": self.config.path,
             "rootfs": self.facts.rootfs,
             "created": now(),
             "owner": posix.getuid(),

@@ -68,7 +68,7 @@ def exec_process(
             f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
         )
     text = read_json(f"{folder}/{CONFIG}")
-    config = Config(parse(text), text, known["bundle"])
+    config = Config(parse(text), text, known["bundle"], known.get("config") or "")
     execution = None
     try:
         execution = Execution(

@@ -166,4 +166,4 @@ def explain(bundle: str) -> Explanation:
     except Error as error:
         if error.pointer is None:
             raise
-        raise counted(placed(error, config.bundle + "/config.json", config.text), bundle) from None
+        raise counted(placed(error, config.path, config.text), bundle) from None

@@ -33,7 +33,7 @@ class Handing:
             raise UsageError(
                 "a terminal needs --console-socket here",
                 pointer="/process/terminal",
-                hint="only in the foreground is our own used; or set it to false",
+                hint="only `run` in the foreground, and `exec`, use their own; or set it to false",
             )
         if self.console_socket and (not has_terminal or terminal_is_ours):
             raise UsageError(

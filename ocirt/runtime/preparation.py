@@ -44,14 +44,16 @@ class Preparation:
         pid_file: str | None = None,
         strict: bool = False,
         preserve_fds: int = 0,
+        config_file: str | None = None,
+        new_keyring: bool = True,
     ) -> None:
         check_id(container_id)
         self.id = container_id
         self.store = Store(root)
         try:
-            self.config = load(bundle)
+            self.config = load(bundle, config_file)
         except ConfigError as error:
-            raise _counted(error, bundle) from None
+            raise _counted(error, bundle, config_file) from None
         self.handing = Handing(console_socket, pidfd_socket, pid_file)
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self.descriptors: dict[str, int] = {}
@@ -81,6 +83,7 @@ class Preparation:
                 descriptors=self.descriptors,
                 preserved=listened + preserve_fds,
                 listened=listened,
+                new_keyring=new_keyring,
             )
             self.compiled = compile_plan(self.config, self.facts)
             if linux.get("intelRdt"):
@@ -94,7 +97,7 @@ class Preparation:
             self.agent = self._find_agent()
         except Error as error:
             self.close_descriptors()
-            raise _counted(self.placed(error), self.config.bundle) from None
+            raise _counted(self.placed(error), self.config.bundle, config_file) from None
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
@@ -124,7 +127,7 @@ class Preparation:
     def placed(self, error: Error) -> Error:
         if error.pointer is None:
             return error
-        return placed(error, self.config.bundle + "/config.json", self.config.text)
+        return placed(error, self.config.path, self.config.text)
 
 
 def _handed_over() -> int:
@@ -136,10 +139,10 @@ def _handed_over() -> int:
     return handed_over()
 
 
-def _counted(error: Error, bundle: str) -> Error:
+def _counted(error: Error, bundle: str, file: str | None) -> Error:
     """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
     if error.pointer is None:
         return error
     from ocirt.runtime.check import counted
 
-    return counted(error, bundle)
+    return counted(error, bundle, file)

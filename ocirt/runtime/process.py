@@ -57,7 +57,7 @@ class Request:
             umask = own["user"].get("umask")
             if umask is not None and process["user"].get("umask") is None:
                 process["user"] = {**process["user"], "umask": umask}
-        result = Config({**config.spec, "process": process}, config.text, config.bundle)
+        result = Config({**config.spec, "process": process}, config.text, config.bundle, config.path)
         check_process(result)
         return result
 
@@ -69,7 +69,7 @@ class Request:
         parts = pointer.split("/")
         name = parts[2] if len(parts) > 2 else ""
         if parts[1] != "process" or (name not in self.process and name in _INHERITED):
-            return placed(error, f"{config.bundle}/config.json", config.text)
+            return placed(error, config.path, config.text)
         if not self.changes:
             error.pointer = pointer[len("/process") :]
             return placed(error, self.place, self.text)

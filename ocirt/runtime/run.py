@@ -24,12 +24,16 @@ def run(
     pidfd_socket: str | None = None,
     pid_file: str | None = None,
     preserve_fds: int = 0,
+    config_file: str | None = None,
+    new_keyring: bool = True,
+    keep: bool = False,
     strict: bool = False,
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
+    keep: leave it stopped when it has ended, for `delete` to remove.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
     and those of hooks when they have run.
     """
@@ -45,6 +49,8 @@ def run(
         window=window,
         pid_file=pid_file,
         preserve_fds=preserve_fds,
+        config_file=config_file,
+        new_keyring=new_keyring,
         strict=strict,
     )
     if warn:
@@ -72,9 +78,10 @@ def run(
         status = relay(creation.pid, creation.handing.master)
     else:
         status = wait(creation.pid)
-    warnings = _remove(creation)
-    if warn:
-        warn(warnings)
+    if not keep:
+        warnings = _remove(creation)
+        if warn:
+            warn(warnings)
     return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
 
 

@@ -149,6 +149,7 @@ def _is_state(value: Any) -> bool:
         and type(value["cgroups"].get("places")) is list
         and type(value["cgroups"].get("made")) is list
         and type(value["cgroups"].get("paused", "")) is str
+        and type(value.get("config", "")) is str
         and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
         and all(type(device) is dict for device in value["netDevices"])
         and all(type(kind) is str for kind in value["hooks"])
