@@ -20,7 +20,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance runtime-tools bench vm-test bare bare-test clean
+.PHONY: help demo test build venv lint fuzz conformance runtime-tools bench bench-cgroups vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -63,6 +63,11 @@ bench: ## run ocirt, crun and runc in turn and print the ratios
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
 	@$(MAKE) --no-print-directory build
 	@tests/isolate $(BIN)/python bench/bench.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+bench-cgroups: ## the same for limits, update, events, and a thousand containers
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
+	@$(MAKE) --no-print-directory build
+	@tests/isolate $(BIN)/python bench/cgroups.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
 vm-test: ## cgroup v2 and systemd: the tests in a virtual machine
 	$(call need,$(PACKAGES_VM))

@@ -81,6 +81,7 @@ ALLOWED = {
     "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
     "exec": ENTERS | {"ocirt.runtime.exec", "ocirt.cli.process", "ocirt.host.foreground"},
+    "list": STATE | {"ocirt.runtime.state", "ocirt.runtime.list", "ocirt.cli.listing", "pwd"},
     "kill": CHANGES | SIGNALS | {"ocirt.runtime.kill"},
     "delete": CHANGES | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
     "pause": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
@@ -155,6 +156,8 @@ def test_each_verb_of_a_containers_life_imports_little(
     bundle.write()
     check("create", recorder(*root, "create", "--bundle", bundle.path, "one"))
     check("state", recorder(*root, "state", "one"))
+    check("list", recorder(*root, "list"))
+    check("list", recorder(*root, "list", "--format", "json"))
     check("start", recorder(*root, "start", "one"))
     check("ps", recorder(*root, "ps", "--format", "json", "one"))
     check("update", recorder(*root, "update", "--memory", "64m", "--cpu-quota", "50000", "one"))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ocirt.cgroups.layout import Layout, Mounted
     from ocirt.cgroups.resources import Resources
 
+MANAGERS = ("cgroupfs", "systemd", "disabled")
+"""Who makes a container's cgroups: we, by mkdir(2); systemd; nobody."""
+
 
 class Cgroups:
     """places: (hierarchy's name, its controllers, whether it is v2, its mount, the container's cgroup in it).
@@ -30,6 +33,8 @@ class Cgroups:
     claimed: are they this container's? Not before it is known that nobody else is in them: what is in a cgroup is
     killed when the cgroup is removed.
     """
+
+    manager = "cgroupfs"
 
     def __init__(self, places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> None:
         self.places = tuple(places)
@@ -48,7 +53,30 @@ class Cgroups:
         )
 
     @classmethod
+    def chosen(cls, manager: str, layout: Layout, spec: dict[str, Any], container_id: str) -> Cgroups:
+        """Those of a new container, by one of MANAGERS. Raises ConfigError; Error if there is no such manager here."""
+        path = (spec.get("linux") or {}).get("cgroupsPath") or ""
+        if manager == "systemd":
+            from ocirt.cgroups.systemd.scope import SystemdCgroups
+
+            return SystemdCgroups.for_unit(layout, path, container_id, spec.get("annotations") or {})
+        if manager == "disabled":
+            from ocirt.cgroups.disabled import DisabledCgroups
+
+            return DisabledCgroups(layout)
+        return cls.for_container(layout, path, container_id)
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Cgroups:
+        manager = state.get("manager", "cgroupfs")
+        if manager == "systemd":
+            from ocirt.cgroups.systemd.scope import SystemdCgroups
+
+            return SystemdCgroups.from_state(state)
+        if manager == "disabled":
+            from ocirt.cgroups.disabled import DisabledCgroups
+
+            return DisabledCgroups()
         cgroups = cls([(name, tuple(names), v2_, mount, path) for name, names, v2_, mount, path in state["places"]])
         cgroups.made = list(state["made"])
         cgroups.claimed = True
@@ -77,6 +105,14 @@ class Cgroups:
 
         folder, v2 = self._freezes()
         return Freezer(folder, v2=v2) if folder else None
+
+    def joins(self, pure_v2: bool) -> tuple[bool, bool]:
+        """How init gets into them: (clone3 starts it there, the host puts it there while it goes on)."""
+        return pure_v2, not pure_v2
+
+    def shown(self) -> Sequence[tuple[str, tuple[str, ...], bool, str, str]]:
+        """The places that the container's cgroup mount shows."""
+        return self.places
 
     def plan(self) -> None:
         """Note in `made` every folder that `create` will make, so that the state can say so before it happens.
@@ -161,6 +197,19 @@ class Cgroups:
             self.resources.set_late()
         self.set_devices(devices)
 
+    def tell_manager(self, resources: dict[str, Any]) -> None:
+        """For `update`: whoever else keeps the container's limits learns that they have changed. resources: the whole
+        of linux.resources as it is now. Devices are left as they are.
+
+        To be called when memory in use was compared with the new limit (where that is asked for), and before the files
+        are written, whose values are the exact ones. Raises Error; ConfigError for a value that is refused.
+        """
+
+    def steps(self, when: str) -> list[tuple[str, str, list[str]]]:
+        """What a manager is asked to do, for `explain`: (pointer, what, its details). when: "attach", "limits" or
+        "delete"."""
+        return []
+
     def set_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """Put the device rules in force: by the v1 controller where there is one, else by a BPF program."""
         rules = container_rules(config)
@@ -189,6 +238,7 @@ class Cgroups:
         if freezer and held:
             freezer.freeze()
         try:
+            self.tell_devices(config)
             self.set_devices(config)
         finally:
             if freezer and held:
@@ -216,9 +266,8 @@ class Cgroups:
                     raise ContainerError(f"--cgroup {wanted}: there is no cgroup {places[at[0]][4]}")
         return Cgroups(places)
 
-    def tell_manager(self, resources: dict[str, Any]) -> None:
-        """Tell whoever manages the cgroups beside us what linux.resources are by now. Nobody does; systemd's driver
-        overrides this."""
+    def tell_devices(self, config: Sequence[dict[str, Any]]) -> None:
+        """As tell_manager, of device rules that are about to be replaced."""
 
     def processes(self) -> list[int]:
         """All pids in any of them."""
@@ -235,7 +284,7 @@ class Cgroups:
         """
         if not self.claimed:
             return
-        busy = [path for _, _, _, _, path in self.places if not _removed(path)]
+        busy = [path for _, _, _, _, path in self.places if not removed(path)]
         if busy and not kill and (pids := self._staying()):
             raise ContainerError(
                 f"the cgroup {busy[0]} has processes of others: {', '.join(map(str, pids[:8]))}",
@@ -256,7 +305,7 @@ class Cgroups:
         own = {path for _, _, _, _, path in self.places}
         for folder in reversed(self.made):
             if folder not in own:
-                _removed(folder)  # not if it is another container's parent by now
+                removed(folder)  # not if it is another container's parent by now
 
     def _staying(self) -> list[int]:
         """Who is in them, and does not just end: newer kernels list a process until all of it is gone."""
@@ -303,7 +352,8 @@ def _path(one: Mounted, cgroups_path: str, container_id: str) -> str:
     return f"{base}/{'/'.join(parts)}"
 
 
-def _removed(path: str) -> bool:
+def removed(path: str) -> bool:
+    """rmdir(2) a cgroup if it is empty; is it gone?"""
     try:
         posix.rmdir(path)
     except FileNotFoundError:

@@ -125,6 +125,12 @@ class Resources:
                         settings.append(parents)
         return settings + self.early
 
+    def check_use(self) -> None:
+        """Raises KernelError if more memory is in use than a limit that would kill for it."""
+        for setting in self.late:
+            if setting.beyond:
+                setting.check_use()
+
     def set_late(self) -> None:
         """Raises KernelError."""
         apply(self.late)

@@ -53,7 +53,7 @@ class Setting:
     def write(self) -> None:
         """Raises OSError as the kernel gives it, KernelError for a limit that is exceeded already."""
         if self.beyond:
-            self._check_use()
+            self.check_use()
         try:
             for line in self.value.split("\n") if self.lines else (self.value,):
                 if line or not self.lines:
@@ -71,7 +71,8 @@ class Setting:
             return self.default or self.obsolete
         return errno == EOPNOTSUPP and self.obsolete
 
-    def _check_use(self) -> None:
+    def check_use(self) -> None:
+        """Raises KernelError if more is in use than the value."""
         try:
             used = int(read(f"{self.folder}/{self.beyond}"))
         except FileNotFoundError:
@@ -129,6 +130,12 @@ class Change:
     def __init__(self, settings: Sequence[Setting]) -> None:
         self.settings = settings
         self._before: list[tuple[str, str, str]] = []  # file, its content, the first word of what is written to it
+
+    def check_use(self) -> None:
+        """Raises KernelError if more is in use than a limit that asks for this to be looked at."""
+        for setting in self.settings:
+            if setting.beyond:
+                setting.check_use()
 
     def apply(self) -> None:
         """Raises KernelError, with everything as it was."""

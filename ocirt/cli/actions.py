@@ -19,8 +19,8 @@ MOST_PRESERVED = 1024
 
 
 def of(verb: str) -> Callable[[Out, dict[str, Any], list[str]], int]:
-    """The function that carries a verb out: `exec` is Python's name for something else."""
-    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()["exec_" if verb == "exec" else verb]
+    """The function that carries a verb out: `list` and `exec` are Python's names for something else."""
+    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()[verb + "_" * (verb in ("exec", "list"))]
     return function
 
 
@@ -39,6 +39,7 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             config_file=options["config"],
             new_keyring=not options["no_new_keyring"],
             strict=bool(options["strict"]),
+            manager=manager_of(options),
             committed=ignore_endings,
         )
     )
@@ -69,6 +70,7 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         new_keyring=not options["no_new_keyring"],
         keep=options["keep"],
         strict=bool(options["strict"]),
+        manager=manager_of(options),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
     )
@@ -105,6 +107,16 @@ def count_of(text: str | None) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 4 or int(text) > MOST_PRESERVED:
         raise UsageError(f'--preserve-fds: expected a number up to {MOST_PRESERVED}, got "{text}"')
     return int(text)
+
+
+def manager_of(options: dict[str, Any]) -> str:
+    """Of --cgroup-manager and --systemd-cgroup. Of a container that exists the state knows it."""
+    manager = str(options["cgroup_manager"])
+    if not options["systemd_cgroup"]:
+        return manager
+    if manager == "disabled":
+        raise UsageError("--systemd-cgroup and --cgroup-manager disabled exclude each other")
+    return "systemd"
 
 
 def ignore_endings() -> None:
@@ -250,4 +262,26 @@ def events(out: Out, options: dict[str, Any], args: list[str]) -> int:
     for document in events(out.root, args[0], interval, reader=1):
         if not out.print(dumps(document)):
             break
+    return 0
+
+
+def list_(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.list import list_containers, list_ids
+
+    if options["quiet"]:
+        ids, warnings = list_ids(out.root)
+        text = "\n".join(ids)
+    else:
+        documents, warnings = list_containers(out.root)
+        if options["format"] == "json":
+            from ocirt.state.document import dumps
+
+            text = dumps(documents)
+        else:
+            from ocirt.cli.listing import containers
+
+            text = containers(documents)
+    out.warn(warnings, always=True)
+    if text:
+        out.print(text)
     return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from ocirt.errors import Error, UsageError, printable
+from ocirt.cli.actions import manager_of
+from ocirt.errors import Error, UsageError
 from ocirt.state.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any, TypeAlias
 
     from ocirt.cli.output import Out
@@ -18,32 +19,6 @@ if TYPE_CHECKING:
 
 NOT_CHECKED = 2
 """Exit code of `check` when it is not the bundle that is wrong: CI can tell the two apart."""
-_COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
-_MIN_WIDTH = 12
-_GAP = 3
-
-
-def list_(out: Out, options: dict[str, Any], args: list[str]) -> int:
-    from ocirt.runtime.list import list_containers
-
-    documents, warnings = list_containers(out.root)
-    out.warn(warnings, always=True)
-    if options["quiet"]:
-        for document in documents:
-            out.print(document["id"])
-    elif options["format"] == "json":
-        out.print(dumps(documents))
-    else:
-        rows = [[printable(str(document[column])) for column in _COLUMNS] for document in documents]
-        out.print("\n".join(table([[column.upper() for column in _COLUMNS], *rows])))
-    return 0
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns as runc's: at least 12 wide and 3 apart, the last as it is."""
-    widths = [max(_MIN_WIDTH, max(map(len, column)) + _GAP) for column in zip(*rows, strict=True)]
-    widths[-1] = 0
-    return ["".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
@@ -56,7 +31,7 @@ def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.explain import explain
 
-    explanation = explain(bundle_of(options, args))
+    explanation = explain(bundle_of(options, args), manager_of(options))
     if options["json"]:
         out.print(dumps(explanation.document(), indent=2))
     else:
@@ -69,7 +44,7 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.check import check
 
     try:
-        report = check(bundle_of(options, args))
+        report = check(bundle_of(options, args), manager_of(options))
     except Error as error:  # of ours: what is wrong with the bundle is in the report
         error.exit_code = NOT_CHECKED
         raise
@@ -108,5 +83,5 @@ def has_colour() -> bool:
         return False
 
 
-ACTIONS: dict[str, Action] = {"list": list_, "spec": spec, "explain": explain, "check": check, "features": features}
+ACTIONS: dict[str, Action] = {"spec": spec, "explain": explain, "check": check, "features": features}
 """cold verb → its action."""

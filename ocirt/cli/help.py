@@ -97,7 +97,8 @@ DETAILS = {
     "explain": """
         Nothing is made. The steps are those that create would run on this host, under headings, each group below the
         JSON pointer of the value that it is due to ("always": of none). What the host does stands where init waits for
-        it, marked with a triangle. Branches that are only taken when something is missing are folded.
+        it, marked with a triangle. Branches that are only taken when something is missing are folded. With
+        --systemd-cgroup (before the verb) systemd is asked where the cgroup would be.
 
         --json has the same as one object: sections, steps (with call, args, pointer), host, cgroups, limits, devices,
         warnings.

@@ -77,6 +77,14 @@ GLOBAL_FLAGS = (
         values=("error", "warning", "info", "debug"),
     ),
     Flag("debug", "Also log warnings, and where an unexpected error came from."),
+    Flag(
+        "cgroup-manager",
+        "Who makes a new container's cgroups: ocirt, systemd, or nobody.",
+        metavar="MANAGER",
+        default="cgroupfs",
+        values=("cgroupfs", "systemd", "disabled"),
+    ),
+    Flag("systemd-cgroup", "The same as --cgroup-manager systemd."),
     Flag("rootless", "Ignored: what the caller may is found out.", metavar="WHEN", values=("true", "false", "auto")),
     Flag("criu", "Ignored, as runc has it: criu is found in PATH.", metavar="PATH"),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
@@ -182,6 +190,7 @@ VERBS = {
             (),
             _FORMAT,
             Flag("quiet", "Only the ids.", letters="q"),
+            hot=True,
         ),
         Verb(
             "spec",

@@ -70,7 +70,7 @@ def permitted_capabilities() -> int:
 def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:
     """The container's hierarchies as its cgroup mount shows them."""
     shown = []
-    for name, controllers, v2, _, path in cgroups.places:
+    for name, controllers, v2, _, path in cgroups.shown():
         options: list[tuple[str, str | None]] = []
         for controller in controllers:
             if controller.startswith("name="):
@@ -155,6 +155,7 @@ def gather(
     joined, shared = namespaces(config, descriptors)
     rootfs = root_path(config)
     directories, symlinks = bind_sources(config)
+    into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
     return Facts(
         machine=machine,
         container_id=container_id,
@@ -165,8 +166,8 @@ def gather(
         permitted=permitted_capabilities(),
         hierarchies=hierarchies(layout, cgroups),
         pure_v2=layout.pure_v2,
-        into_cgroup=layout.pure_v2,
-        attached_late=not layout.pure_v2,
+        into_cgroup=into_cgroup,
+        attached_late=attached_late,
         joined=tuple(joined),
         shared=tuple(shared),
         security_modules=modules,

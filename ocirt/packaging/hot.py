@@ -25,6 +25,7 @@ ROOTS = {
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill", "ocirt.state.entry"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete", "ocirt.state.entry"),
+    "list": ("ocirt.cli.actions", "ocirt.cli.listing", "ocirt.runtime.list"),
     "events": ("ocirt.cli.actions", "ocirt.runtime.events"),
     "pause": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer", "ocirt.state.entry"),
     "resume": ("ocirt.cli.actions", "ocirt.runtime.pause", "ocirt.cgroups.freezer", "ocirt.state.entry"),

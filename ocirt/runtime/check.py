@@ -77,8 +77,9 @@ class Report:
         return f"{printable(self.path)}: {'ok' if self.ok else 'not usable'}: {', '.join(words)}"
 
 
-def check(bundle: str) -> Report:
-    """Never raises for what is wrong with the bundle: that is in the report."""
+def check(bundle: str, manager: str = "cgroupfs") -> Report:
+    """Never raises for what is wrong with the bundle: that is in the report. manager: who would make the cgroups;
+    systemd is not asked."""
     path = f"{bundle}/config.json"
     try:
         folder = absolute(bundle)
@@ -94,7 +95,7 @@ def check(bundle: str) -> Report:
         return Report(path, [_from_error(error)])
     try:
         problems = schema_problems(spec)
-        problems += Checker(folder, text, spec, problems).run() if isinstance(spec, dict) else []
+        problems += Checker(folder, text, spec, problems, manager=manager).run() if isinstance(spec, dict) else []
     except RecursionError:
         problems = [Problem(ERROR, "", "not usable JSON: nested too deeply", code="config")]
     places = Places(text)
@@ -141,8 +142,18 @@ class Checker:
     `wrong`: pointers, into the configuration as it was read, of what is known to be wrong.
     """
 
-    def __init__(self, folder: str, text: str, spec: dict[str, Any], found: list[Problem], *, most: int = MOST) -> None:
+    def __init__(
+        self,
+        folder: str,
+        text: str,
+        spec: dict[str, Any],
+        found: list[Problem],
+        *,
+        most: int = MOST,
+        manager: str = "cgroupfs",
+    ) -> None:
         self.most = most
+        self.manager = manager
         self.folder = folder
         self.text = text
         self.spec = spec
@@ -158,7 +169,9 @@ class Checker:
             try:
                 check_shape(config.spec)
                 check_meaning(config)
-                prepared = prepare(config)
+                if self.manager == "systemd":
+                    _check_unit(config.spec)
+                prepared = prepare(config, "disabled" if self.manager == "disabled" else "cgroupfs")
             except Error as error:
                 if not self._noted(error):
                     break
@@ -207,6 +220,15 @@ class Checker:
         if message.startswith("unknown capability"):
             hint = meant(message.split('"')[1], CAPABILITIES)
         return Problem(WARNING, self.repaired.original(pointer), message, hint=hint, code="config")
+
+
+def _check_unit(spec: dict[str, Any]) -> None:
+    """Raise what the systemd driver would, as far as that can be told without systemd."""
+    from ocirt.cgroups.systemd.properties import annotated
+    from ocirt.cgroups.systemd.unit import unit_for
+
+    unit_for((spec.get("linux") or {}).get("cgroupsPath") or "", "container", user=False)
+    annotated(spec.get("annotations") or {})
 
 
 def _is_below(pointer: str, pointers: Collection[str | None]) -> bool:

@@ -21,11 +21,14 @@ def create(
     config_file: str | None = None,
     new_keyring: bool = True,
     strict: bool = False,
+    manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
 ) -> list[str]:
     """Returns warnings. Raises Error; then nothing of the container is left.
 
     strict: prestart hooks of a bundle of spec 1.0 wait for `start`, as that version has it.
+
+    manager: who makes its cgroups, one of cgroups.manager.MANAGERS.
 
     committed: is called when the container is made for good. An exception that a signal handler raises undoes
     everything before, and nothing after.
@@ -42,6 +45,7 @@ def create(
         config_file=config_file,
         new_keyring=new_keyring,
         strict=strict,
+        manager=manager,
     )
     try:
         creation.launch()

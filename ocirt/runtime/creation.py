@@ -21,17 +21,18 @@ from ocirt.plan.tags import (
     SYNC_HOOKS,
     SYNC_READY,
 )
+from ocirt.plan.wire import OP_CHANNEL
 from ocirt.runtime.preparation import Preparation
 from ocirt.state.process import own_pid, start_time
-from ocirt.state.store import CONFIG, START, UNFINISHED_START
+from ocirt.state.store import CONFIG, MANAGER, START, UNFINISHED_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from ocirt.host.hooks import Hooks
-    from ocirt.plan.step import Slot
+    from ocirt.plan.step import Slot, Step
     from ocirt.state.store import Entry
 
 FIFO_MODE = 0o622
@@ -86,7 +87,6 @@ class Creation(Preparation):
         spec = self.config.spec
         creator = posix.getpid()
         self.cgroups.plan()
-        steps = self.compiled.plan.steps
         self._maps_ids = "user" in self.new_namespaces()
         self.state: dict[str, Any] = {
             "id": self.id,
@@ -105,11 +105,7 @@ class Creation(Preparation):
             "netDevices": self.net_devices.records if self.net_devices else [],
             "privatePids": "pid" in self.new_namespaces(),
             "hooks": [kind for operation in ("start", "delete") for kind in self.hook_kinds.get(operation, ())],
-            # What `start` needs to explain a failure after it: the steps that are left by then.
-            "last": [
-                [index, steps[index].pointer, steps[index].doing, steps[index].call]
-                for index in range(len(steps) - 12, len(steps))
-            ],
+            "last": _after_start(self.compiled.plan.steps) if self.facts.wait_for_start else [],
         }
         if self.resctrl:
             self.state["rdt"] = [self.resctrl.mount, self.resctrl.folder, self.resctrl.monitoring]
@@ -118,16 +114,23 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
+        if self.cgroups.manager != "cgroupfs":
+            self.entry.write(MANAGER, self.cgroups.manager.encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids
         if self._cgroups_made:
-            self.cgroups.create()
+            self._make_cgroups()
+
+    def _make_cgroups(self) -> None:
+        self.cgroups.create()
+        spec = self.config.spec
         if self.facts.pure_v2 and (self._maps_ids or spec["process"]["user"]["uid"]):
             from ocirt.cgroups.ownership import give, owner
 
-            if uid := owner(spec, self.new_namespaces(), self.facts.joined):
-                give(self.cgroups.unified(), uid)
+            uid, folder = owner(spec, self.new_namespaces(), self.facts.joined), self.cgroups.unified()
+            if uid and folder:
+                give(folder, uid)
 
     def _spawn(self) -> None:
         assert self.entry
@@ -176,7 +179,7 @@ class Creation(Preparation):
             set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
-                self.cgroups.create()
+                self._make_cgroups()
             self.cgroups.attach(pid)
         if self.resctrl:
             self.resctrl.create()
@@ -329,6 +332,14 @@ class Creation(Preparation):
             finally:
                 self.entry.close()
         return []
+
+
+def _after_start(steps: Sequence[Step]) -> list[list[int | str]]:
+    """What `start` needs to explain a failure: the steps from the one on that lets init report to it."""
+    first = len(steps) - 1
+    while steps[first].op != OP_CHANNEL:
+        first -= 1
+    return [[at, steps[at].pointer, steps[at].doing, steps[at].call] for at in range(first, len(steps))]
 
 
 def _make_fifo(path: str) -> None:

@@ -10,7 +10,7 @@ from ocirt.errors import ContainerError, Error, NotFoundError
 from ocirt.runtime.kill import SIGKILL, signal_process
 from ocirt.state.process import is_alive, open_process
 from ocirt.state.status import CREATED, STOPPED, status_of
-from ocirt.state.store import CONFIG, Store, unfinished
+from ocirt.state.store import CONFIG, MANAGER, Store, unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
         return known
     if not path.strip("/.") and path:
         return known  # a hierarchy's root is nobody's
-    cgroups = Cgroups.for_container(detect(), path, container_id)
+    cgroups = Cgroups.chosen(_manager_of(store.folder(container_id)), detect(), spec, container_id)
     if not force and cgroups.processes():
         raise ContainerError(
             f'the state of "{container_id}" is missing, and there are processes in its cgroups',
@@ -107,6 +107,15 @@ def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
         )
     known["cgroups"] = cgroups.to_state()
     return known
+
+
+def _manager_of(folder: str) -> str:
+    from ocirt.cgroups.layout import read
+
+    try:
+        return read(f"{folder}/{MANAGER}")
+    except FileNotFoundError:
+        return "cgroupfs"
 
 
 def end(known: dict[str, Any]) -> None:

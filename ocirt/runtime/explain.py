@@ -44,12 +44,15 @@ class Prepared:
         self.size = size
 
 
-def prepare(config: Config) -> Prepared:
-    """Compile, verify and encode, as `create` does before anything exists. Errors have no place yet."""
+def prepare(config: Config, manager: str = "cgroupfs") -> Prepared:
+    """Compile, verify and encode, as `create` does before anything exists. Errors have no place yet.
+
+    manager: who would make the cgroups; systemd is asked where.
+    """
     container_id = id_for(config.bundle)
     layout = detect()
     linux = config.spec.get("linux") or {}
-    cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+    cgroups = Cgroups.chosen(manager, layout, config.spec, container_id)
     warnings = cgroups.limit(linux.get("resources") or {})
     descriptors: dict[str, int] = {}
     try:
@@ -153,8 +156,8 @@ class Explanation:
         return [*resources.early, *resources.late, *resources.unified] if resources else []
 
 
-def explain(bundle: str) -> Explanation:
-    """Raises Error, as `create` would. Makes nothing, and needs no state directory."""
+def explain(bundle: str, manager: str = "cgroupfs") -> Explanation:
+    """Raises Error, as `create` would. Makes nothing, and needs no state directory. manager: as `create` has it."""
     from ocirt.runtime.check import counted  # which needs `prepare`
 
     try:
@@ -162,7 +165,7 @@ def explain(bundle: str) -> Explanation:
     except ConfigError as error:
         raise counted(error, bundle) from None
     try:
-        return Explanation(prepare(config))
+        return Explanation(prepare(config, manager))
     except Error as error:
         if error.pointer is None:
             raise

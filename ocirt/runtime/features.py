@@ -7,6 +7,8 @@ implemented if a value of no possible type is refused there as such.
 from __future__ import annotations
 
 from ocirt import __version__
+from ocirt.cgroups.manager import MANAGERS
+from ocirt.cgroups.systemd.properties import ANNOTATION
 from ocirt.config.check_mounts import CONTEXT_TYPE
 from ocirt.config.hooks import KINDS
 from ocirt.config.names import CAPABILITIES, NAMESPACES
@@ -59,7 +61,7 @@ def features(*, host: bool = False) -> dict[str, Any]:
         "mountOptions": sorted(recognized()),
         "linux": _linux(),
         "annotations": _annotations(),
-        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, KEEP_GROUPS, CONTEXT_TYPE, STRICT],
+        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, KEEP_GROUPS, CONTEXT_TYPE, STRICT, ANNOTATION],
     }
     if host:
         document[HOST] = offers()
@@ -73,8 +75,8 @@ def _linux() -> dict[str, Any]:
         "cgroup": {
             "v1": True,
             "v2": True,
-            "systemd": False,
-            "systemdUser": False,
+            "systemd": "systemd" in MANAGERS,
+            "systemdUser": False,  # the driver can; a user without rights cannot make containers yet
             "rdma": implemented("/linux/resources/rdma/*/hcaHandles"),
         },
         "seccomp": {

@@ -74,7 +74,7 @@ class _HostSteps:
         if not self.facts.attached_late or self.maps_ids:
             self._make_cgroups(0)
         uid = owner(self.spec, self.own, self.facts.joined) if self.facts.pure_v2 else 0
-        if uid:
+        if uid and self.cgroups.places:
             doing = f"give the cgroup to the user {uid}, but not its limits"
             self._add(0, "/linux/cgroupsPath", doing, [f"chown {uid} {self.cgroups.unified()}"])
 
@@ -90,6 +90,10 @@ class _HostSteps:
             "take the filter from the cache" if is_cached(self.spec, self.facts.machine) else "compile the profile",
             [f"{seccomp['defaultAction']} but for {names} names in {len(rules)} rules: {count} instructions"],
         )
+
+    def _manager(self, before: int, when: str, operation: str = "create") -> None:
+        for pointer, doing, details in self.cgroups.steps(when):
+            self._add(before, pointer, doing, details, operation=operation)
 
     def _make_cgroups(self, before: int) -> None:
         if self.cgroups.made:
@@ -126,12 +130,10 @@ class _HostSteps:
         if self.facts.attached_late:
             if not self.maps_ids:
                 self._make_cgroups(at)
-            self._add(
-                at,
-                "/linux/cgroupsPath",
-                "put init into the cgroups, while it goes on",
-                [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places],
-            )
+            self._manager(at, "attach")
+            joined = [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places]
+            doing = "put init into the cgroups, while it goes on" if joined else "leave init in our own cgroups"
+            self._add(at, "/linux/cgroupsPath", doing, joined)
         self._rare(at)
 
     def _rare(self, at: int) -> None:
@@ -176,15 +178,17 @@ class _HostSteps:
         ready = self._first(lambda step: step.op == OP_SYNC and step.args[0] == SYNC_READY)
         passwd = self._first(lambda step: step.op == OP_SENDFD and step.args[-1] == FD_PASSWD)
         late = self._after(passwd) if passwd < len(self.plan.steps) else ready + 1  # creation.py: _set_limits
+        self._manager(late, "limits")
         if self.cgroups.resources:
             self._settings(late, [*self.cgroups.resources.late, *self.cgroups.resources.unified])
         rules = [rule_text(rule) for rule in own_rules(self.linux)]
-        self._add(
-            late,
-            "/linux/resources/devices",
-            "put the device rules in force: init has made its nodes",
-            ["deny a *:* rwm", *rules, "allow the default devices"],
-        )
+        if self.cgroups.places:
+            self._add(
+                late,
+                "/linux/resources/devices",
+                "put the device rules in force: init has made its nodes",
+                ["deny a *:* rwm", *rules, "allow the default devices"],
+            )
         self._add(ready + 1, "", "write the pid file, send the terminal: create is done")
         waits = self._first(lambda step: step.op == OP_CHANNEL)
         self._hooks(self._after(waits), "start", "prestart", "startContainer")
@@ -198,7 +202,9 @@ class _HostSteps:
         self._hooks(len(self.plan.steps), "start", "poststart")
         folders = [f"rmdir {folder}" for folder in reversed(self.cgroups.made)]
         end = len(self.plan.steps)
-        self._add(end, "/linux/cgroupsPath", "end what is left, remove the cgroups", folders, operation="delete")
+        self._manager(end, "delete", "delete")
+        if self.cgroups.places:
+            self._add(end, "/linux/cgroupsPath", "end what is left, remove the cgroups", folders, operation="delete")
         self._hooks(end, "delete")
 
 

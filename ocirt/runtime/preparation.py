@@ -46,6 +46,7 @@ class Preparation:
         preserve_fds: int = 0,
         config_file: str | None = None,
         new_keyring: bool = True,
+        manager: str = "cgroupfs",
     ) -> None:
         check_id(container_id)
         self.id = container_id
@@ -71,7 +72,7 @@ class Preparation:
                 check_open(CONTROL + listened, preserve_fds)
             layout = detect()
             linux = self.config.spec.get("linux") or {}
-            self.cgroups = Cgroups.for_container(layout, linux.get("cgroupsPath") or "", container_id)
+            self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
             self.facts = gather(
                 self.config,

@@ -28,12 +28,13 @@ def run(
     new_keyring: bool = True,
     keep: bool = False,
     strict: bool = False,
+    manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    keep: leave it stopped when it has ended, for `delete` to remove.
+    manager: who makes its cgroups, as `create` has it. keep: leave it stopped when it has ended, for `delete` to remove.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
     and those of hooks when they have run.
     """
@@ -52,6 +53,7 @@ def run(
         config_file=config_file,
         new_keyring=new_keyring,
         strict=strict,
+        manager=manager,
     )
     if warn:
         warn(creation.warnings)

@@ -19,7 +19,14 @@ def state(root: str, container_id: str) -> dict[str, Any]:
     return document(known, status_of(known, store.folder(container_id)))
 
 
-def document(known: dict[str, Any], status: str) -> dict[str, Any]:
+def document(known: dict[str, Any], status: str, owners: dict[int, str] | None = None) -> dict[str, Any]:
+    """owners: for the next documents, the names of users that have been looked up, by uid."""
+    uid = known["owner"]
+    owner = owners.get(uid) if owners else None
+    if owner is None:
+        owner = owner_name(uid)
+        if owners is not None:
+            owners[uid] = owner
     return {
         "ociVersion": known["ociVersion"] or SPEC_VERSION,
         "id": known["id"],
@@ -29,7 +36,7 @@ def document(known: dict[str, Any], status: str) -> dict[str, Any]:
         "rootfs": known["rootfs"],
         "created": known["created"],
         "annotations": known["annotations"],
-        "owner": owner_name(known["owner"]),
+        "owner": owner,
     }
 
 

@@ -150,6 +150,7 @@ def _update(
     before = {**old, "devices": old.get("devices") or []}
     new = {**merged.resources, "devices": devices or before["devices"]}
     undo: list[Callable[[], object]] = []
+    change.check_use()  # before systemd is told, which would have the kernel kill
     try:
         undo.append(lambda: cgroups.tell_manager(before))
         cgroups.tell_manager(new)

@@ -3,6 +3,7 @@
     ROOT/ID/state.json   what is known of the container; written first of all, as an intent
     ROOT/ID/config.json  a copy of its configuration
     ROOT/ID/resources.json  its linux.resources, once they have been changed
+    ROOT/ID/manager      who made its cgroups, if not we ourselves: for the case that state.json is damaged
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -16,6 +17,7 @@ from ocirt.errors import Error, NotFoundError, UsageError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ocirt.state.entry import Entry as Entry
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 STATE = "state.json"
 CONFIG = "config.json"
 RESOURCES = "resources.json"
+MANAGER = "manager"
 START = "start"
 UNFINISHED_START = "start.unfinished"
+_CHUNK = 65536
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -63,30 +67,35 @@ class Store:
             raise unknown(container_id) from None
         return lock(self.folder(container_id), container_id)
 
-    def read(self, container_id: str) -> dict[str, Any]:
-        """What is known of a container. Raises NotFoundError; Error if its state cannot be read."""
+    def read(self, container_id: str, *, listed: bool = False) -> dict[str, Any]:
+        """What is known of a container. Raises NotFoundError; Error if its state cannot be read.
+
+        listed: `ids` has just named it, so nobody has to look again whether it is a folder.
+        """
         try:
             check_id(container_id)
         except UsageError:
             raise unknown(container_id) from None
         folder = self.folder(container_id)
+        path = f"{folder}/{STATE}"
         try:
-            if not _is_folder(folder):
+            if not listed and not _is_folder(folder):
                 raise unknown(container_id)
-            fd = posix.open(f"{folder}/{STATE}", posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+            fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
         except FileNotFoundError:
             if _is_folder(folder):
                 return unfinished(container_id)
             raise unknown(container_id) from None
         except OSError as error:
-            raise from_os_error(error, f"read {folder}/{STATE}") from None
+            raise from_os_error(error, f"read {path}") from None
         try:
-            content = b""
-            while chunk := posix.read(fd, 65536):
+            content = chunk = posix.read(fd, _CHUNK)
+            while len(chunk) == _CHUNK:  # less is all that there is, of a file that nobody changes
+                chunk = posix.read(fd, _CHUNK)
                 content += chunk
         finally:
             posix.close(fd)
-        return _parsed(content, f"{folder}/{STATE}")
+        return _parsed(content, path)
 
     def ids(self) -> list[str]:
         """The ids of all containers, sorted."""
@@ -120,16 +129,23 @@ def unfinished(container_id: str) -> dict[str, Any]:
     }
 
 
+_TYPES = tuple((key, type(example)) for key, example in unfinished("").items())
+_PLACE = [str, list, bool, str, str]
+_TEXT, _NUMBER, _OBJECT = {str}, {int}, {dict}
+_scan: Callable[[str, int], tuple[Any, int]] | None = None
+
+
 def _parsed(content: bytes, path: str) -> dict[str, Any]:
-    from _json import make_scanner
+    global _scan
+    if _scan is None:
+        from _json import make_scanner
 
-    from ocirt.state.document import Scanner
+        from ocirt.state.document import Scanner
 
+        _scan = make_scanner(Scanner())  # type: ignore[arg-type]
     try:
-        value, end = make_scanner(Scanner())(  # type: ignore[arg-type]
-            content.decode(), 0
-        )
-        if not content[end:].strip() and _is_state(value):
+        value, end = _scan(content.decode(), 0)
+        if (end == len(content) or not content[end:].strip()) and _is_state(value):
             return value  # type: ignore[no-any-return]
     except (ValueError, StopIteration, SystemError, RecursionError):
         pass
@@ -137,27 +153,38 @@ def _parsed(content: bytes, path: str) -> dict[str, Any]:
 
 
 def _is_state(value: Any) -> bool:
-    """Does it have every property that a state has, each of its type?"""
+    """Does it have every property that a state has, each of its type? `list` asks that a thousand times."""
     if type(value) is not dict:
         return False
-    for key, example in unfinished("").items():
-        if type(value.get(key)) is not type(example):
+    get = value.get
+    for key, kind in _TYPES:
+        if type(get(key)) is not kind:
+            return False
+    creator, cgroups = value["creator"], value["cgroups"]
+    places, made = cgroups.get("places"), cgroups.get("made")
+    if len(creator) != 2 or type(places) is not list or type(made) is not list:
+        return False
+    for place in places:
+        if type(place) is not list or [*map(type, place)] != _PLACE:
             return False
     return (
-        len(value["creator"]) == 2
-        and all(type(number) is int for number in value["creator"])
-        and type(value["cgroups"].get("places")) is list
-        and type(value["cgroups"].get("made")) is list
-        and type(value["cgroups"].get("paused", "")) is str
-        and type(value.get("config", "")) is str
-        and all(type(folder) is str for folder in [*value["cgroups"]["made"], *value["resctrl"]])
-        and all(type(device) is dict for device in value["netDevices"])
-        and all(type(kind) is str for kind in value["hooks"])
-        and all(
-            type(place) is list and list(map(type, place)) == [str, list, bool, str, str]
-            for place in value["cgroups"]["places"]
-        )
+        type(cgroups.get("paused", "")) is str
+        and _NUMBER.issuperset(map(type, creator))
+        and _TEXT.issuperset(map(type, made))
+        and _TEXT.issuperset(map(type, value["resctrl"]))
+        and _OBJECT.issuperset(map(type, value["netDevices"]))
+        and _TEXT.issuperset(map(type, value["hooks"]))
+        and type(get("config", "")) is str
+        and _is_managed(cgroups)
     )
+
+
+def _is_managed(cgroups: dict[str, Any]) -> bool:
+    """Is it known who made them (cgroups.manager)? Without a word it was we."""
+    manager = cgroups.get("manager", "cgroupfs")
+    if manager == "systemd":
+        return all(type(cgroups.get(key)) is str for key in ("unit", "slice", "bus", "description"))
+    return manager in ("cgroupfs", "disabled")
 
 
 def unknown(container_id: str) -> NotFoundError:

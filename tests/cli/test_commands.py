@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import OCIRT, Done, command
 
-from ocirt.cli import commands
+from ocirt.cli import actions, commands
 from ocirt.cli.argv import parse
 from ocirt.cli.help import DETAILS, details
 from ocirt.cli.verbs import GLOBAL_FLAGS, VERBS, Flag, Verb
@@ -34,7 +34,7 @@ def by_click(monkeypatch: pytest.MonkeyPatch, args: list[str]) -> tuple[str, dic
 
 def by_loop(args: list[str]) -> tuple[str, dict[str, Any], list[str]] | None:
     found = parse(args)
-    return found and (found[0].name, found[1], found[2])
+    return found and (actions.of(found[0].name).__name__, found[1], found[2])
 
 
 @pytest.mark.parametrize(

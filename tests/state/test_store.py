@@ -119,6 +119,28 @@ def test_a_folder_without_state_is_an_unfinished_creation(store: Store) -> None:
     assert store.read("one") == unfinished("one")
 
 
+SCOPE = {"manager": "systemd", "unit": "u.scope", "slice": "s.slice", "bus": "", "description": "d"}
+
+
+@pytest.mark.parametrize("manager", [{}, {"manager": "cgroupfs"}, {"manager": "disabled"}, SCOPE], ids=str)
+def test_who_made_the_cgroups_is_known(store: Store, manager: dict[str, str]) -> None:
+    """Of an older state, which does not say it, we did."""
+    cgroups = {"places": [], "made": [], **manager}
+    with store.create("one") as entry:
+        entry.write_state(state("one", cgroups=cgroups))
+    assert store.read("one")["cgroups"] == cgroups
+
+
+@pytest.mark.parametrize(
+    "manager", [{"manager": "docker"}, {"manager": 1}, {"manager": "systemd"}, {**SCOPE, "bus": None}], ids=str
+)
+def test_a_manager_that_is_none_is_damage(store: Store, manager: dict[str, Any]) -> None:
+    with store.create("one") as entry:
+        entry.write_state(state("one", cgroups={"places": [], "made": [], **manager}))
+    with pytest.raises(Error, match="is damaged"):
+        store.read("one")
+
+
 DAMAGED = {
     "empty": b"",
     "half": b'{"id": "one", "pid"',

@@ -6,7 +6,7 @@
 # usage: run.sh [OCIRT [PYTEST-ARGUMENT...]]
 #
 # OCIRT is the installed executable (default: .venv/bin/ocirt); it and its package are copied into the machine. The
-# image is built first if it is missing: about a minute. A run takes about 15 minutes on two slow
+# image is built first if it is missing: about a minute. A run takes about 30 minutes on two slow
 # cores, because the machine is emulated.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,7 +24,7 @@ prefix=$(dirname "$(dirname "$ocirt")")
 packages=$(cd "$prefix" && echo lib/python3*/site-packages)
 mkdir -p "$share/bin" "$share/$packages"
 cp "$ocirt" "$share/bin/ocirt"
-for name in ocirt click jsonschema jsonschema_specifications referencing rpds attr attrs typing_extensions.py; do
+for name in ocirt click jeepney jsonschema jsonschema_specifications referencing rpds attr attrs typing_extensions.py; do
     [ ! -e "$prefix/$packages/$name" ] || cp -r "$prefix/$packages/$name" "$share/$packages/"
 done
 cp -r "$repository/tests" "$repository/conformance" "$repository/setup.cfg" "$repository/pyproject.toml" "$share/"
@@ -34,7 +34,7 @@ for layout in v2 hybrid; do
     append=
     [ $layout = v2 ] || append="systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
     echo "== $layout"
-    "$here/vm" run --small --share "$share" --timeout 1800 ${append:+--append "$append"} -- \
+    "$here/vm" run --small --share "$share" --timeout 3000 ${append:+--append "$append"} -- \
         tests/vm/test_vm.sh $layout "$@" || result=$?
 done
 exit $result
