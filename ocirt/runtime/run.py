@@ -34,7 +34,7 @@ def run(
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    manager: who makes its cgroups, as `create` has it. keep: leave it stopped when it has ended, for `delete` to remove.
+    manager: who makes its cgroups, as `create` has it. keep: leave it stopped when it has ended, for `delete`.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
     and those of hooks when they have run.
     """

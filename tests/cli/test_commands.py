@@ -24,7 +24,7 @@ def by_click(monkeypatch: pytest.MonkeyPatch, args: list[str]) -> tuple[str, dic
     seen: list[tuple[str, dict[str, Any], list[str]]] = []
 
     def note(action: Any, options: dict[str, Any], positional: list[str]) -> int:
-        seen.append((action.__name__.rstrip("_"), options, positional))
+        seen.append((action.__name__, options, positional))
         return 0
 
     monkeypatch.setattr(commands, "carry_out", note)
