@@ -54,12 +54,14 @@ PLAN = {"ocirt.plan"} | {
     ).split()
 }
 CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".shape")}
+LIMITS = {f"ocirt.cgroups.{name}" for name in ("resources", "setting", "cpu", "memory")}
+LIMITS |= {"ocirt.config.check_resources"}
 CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
     "ocirt.runtime.handing",
     "ocirt.runtime.preparation",
-    *("ocirt.host.filters", "ocirt.plan.seccomp", "_blake2"),  # what hardly any engine does without
+    *("ocirt.host.filters", "ocirt.plan.seccomp", "_blake2", *LIMITS),  # what hardly any engine does without
     "_socket",
     *("ocirt.cgroups.ebpf", "ocirt._sys"),  # on cgroup v2
 }
@@ -74,8 +76,6 @@ ENTERS -= {"ocirt.runtime.creation", "ocirt.runtime.preparation"}
 STATISTICS = {f"ocirt.cgroups{name}" for name in ("", ".folder", ".stats", ".stats_both", ".stats_v1", ".stats_v2")}
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
 FREEZES = {"ocirt.cgroups.freezer", "ocirt.cgroups.signals"}
-LIMITS = {f"ocirt.cgroups.{name}" for name in ("merge", "resources", "setting", "cpu", "memory")}
-LIMITS |= {"ocirt.config.check_resources"}
 ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
     "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
@@ -87,7 +87,11 @@ ALLOWED = {
     "pause": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
     "resume": CHANGES | CGROUPS | FREEZES | {"ocirt.runtime.pause"},
     "ps": STATE | CGROUPS | FREEZES | {"ocirt.runtime.ps"},
-    "update": CHANGES | CGROUPS | CONFIG | LIMITS | {"ocirt.runtime.update", "ocirt.cli.amounts"},
+    "update": CHANGES
+    | CGROUPS
+    | CONFIG
+    | LIMITS
+    | {"ocirt.cgroups.merge", "ocirt.runtime.update", "ocirt.cli.amounts"},
     "events": STATE | STATISTICS | {"ocirt.runtime.events"},
     "run": MAKES | {"ocirt.runtime.run", "ocirt.host.foreground", "ocirt.host.relay", "termios", "select"},
 }

@@ -15,7 +15,14 @@ import marshal
 import types
 from pathlib import Path
 
-_OF_ENGINES = ("ocirt.host.filters", "ocirt.plan.seccomp")
+_OF_ENGINES = (
+    "ocirt.host.filters",
+    "ocirt.plan.seccomp",
+    "ocirt.config.check_resources",
+    "ocirt.cgroups.resources",
+    "ocirt.cgroups.cpu",
+    "ocirt.cgroups.memory",
+)
 """What hardly any configuration of an engine does without, although it is imported only where it is needed."""
 ROOTS = {
     "create": ("ocirt.cli.actions", "ocirt.runtime.create", "ocirt.state.entry", *_OF_ENGINES),
@@ -43,6 +50,8 @@ LATER = (
     "ocirt.cgroups.resources",
     "ocirt.cgroups.cpu",
     "ocirt.cgroups.memory",
+    "ocirt.cgroups.block_io",
+    "ocirt.cgroups.rare",
     "ocirt.cgroups.freezer",
     "ocirt.cgroups.signals",
     "ocirt.host.filters",

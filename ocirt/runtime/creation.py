@@ -23,8 +23,9 @@ from ocirt.plan.tags import (
 )
 from ocirt.plan.wire import OP_CHANNEL
 from ocirt.runtime.preparation import Preparation
+from ocirt.state.document import dumps
 from ocirt.state.process import own_pid, start_time
-from ocirt.state.store import CONFIG, MANAGER, START, UNFINISHED_START
+from ocirt.state.store import CONFIG, MANAGED, START, UNFINISHED_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Creation(Preparation):
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
         if self.cgroups.manager != "cgroupfs":
-            self.entry.write(MANAGER, self.cgroups.manager.encode())
+            self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids
@@ -181,6 +182,7 @@ class Creation(Preparation):
             if not self._cgroups_made:
                 self._make_cgroups()
             self.cgroups.attach(pid)
+        self.cgroups.joined()
         if self.resctrl:
             self.resctrl.create()
             self.resctrl.attach(pid)

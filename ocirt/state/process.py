@@ -9,8 +9,9 @@ INIT_NAME = "ocirt-init"
 """The name of the memfd that ocirt-init runs from; /proc/PID/exe shows it until the program is executed."""
 
 
+PF_EXITING = 0x4
 PF_FORKNOEXEC = 0x40
-"""proc(5), stat field 9: cloned, and nothing executed since (include/linux/sched.h)."""
+"""proc(5), stat field 9 (include/linux/sched.h): on its way out; cloned, and nothing executed since."""
 
 
 def _fields(pid: int) -> list[bytes]:
@@ -31,7 +32,10 @@ def start_time(pid: int) -> int:
 
     A process whose first thread has ended looks like a zombie, too, while others run (field 20 counts them).
     """
-    fields = _fields(pid)
+    return _start_time(_fields(pid))
+
+
+def _start_time(fields: list[bytes]) -> int:
     return 0 if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1) else int(fields[19])
 
 
@@ -73,6 +77,14 @@ def open_process(pid: int) -> int:
 
 def is_alive(pid: int, started: int) -> bool:
     return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def flags_of(pid: int, started: int) -> int:
+    """The kernel's PF_ flags of the process that began then (proc(5), stat field 9); -1 if that one is not alive."""
+    if pid <= 0 or started <= 0:
+        return -1
+    fields = _fields(pid)
+    return int(fields[6]) if _start_time(fields) == started else -1
 
 
 def is_waiting_init(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.state.process import has_threads, is_alive, is_waiting_init
+from ocirt.state.process import PF_EXITING, PF_FORKNOEXEC, flags_of, has_threads, is_alive, is_waiting_init
 from ocirt.state.store import START
 
 TYPE_CHECKING = False
@@ -24,10 +24,12 @@ def status_of(state: dict[str, Any], folder: str) -> str:
     pid = state["pid"]
     if pid == 0:
         return CREATING if is_alive(*state["creator"]) else STOPPED
-    if not is_alive(pid, state["pidStart"]):
+    flags = flags_of(pid, state["pidStart"])
+    if flags < 0:
         return STOPPED
     try:
-        if not is_waiting_init(pid):
+        # init is a clone of the one that was started: who has executed something since is the program.
+        if not flags & (PF_EXITING | PF_FORKNOEXEC) or not is_waiting_init(pid):
             return PAUSED if is_paused(state) else RUNNING
     except FileNotFoundError:
         return RUNNING if has_threads(pid) else STOPPED

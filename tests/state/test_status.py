@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocirt.state.process import INIT_NAME, is_alive, is_waiting_init, start_time
+from ocirt.state.process import INIT_NAME, PF_EXITING, is_alive, is_waiting_init, start_time
 from ocirt.state.status import CREATED, CREATING, RUNNING, STOPPED, status_of
 from ocirt.state.store import START, unfinished
 
@@ -28,14 +29,35 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@dataclass
+class Init:
+    """A process that has the flags and the file of ocirt-init."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """It stays a zombie."""
+        os.kill(self.pid, signal.SIGKILL)
+        while ") Z " not in Path(f"/proc/{self.pid}/stat").read_text():
+            time.sleep(0.001)
+
+
 @pytest.fixture
-def init() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs from a memfd of init's name, as ocirt-init does. It waits for its stdin's end."""
+def init() -> Iterator[Init]:
+    """It runs from a memfd of init's name, and is a clone of what was executed. Its parent leaves it a zombie."""
     fd = os.memfd_create(INIT_NAME, 0)
     os.write(fd, Path("/bin/busybox").read_bytes())
-    with subprocess.Popen(["cat"], executable=f"/proc/self/fd/{fd}", pass_fds=[fd], stdin=subprocess.PIPE) as process:
+    script = "exec 3<&0; (read x <&3) & echo $!; read x <&3"
+    with subprocess.Popen(
+        ["sh", "-c", script],
+        executable=f"/proc/self/fd/{fd}",
+        pass_fds=[fd],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         os.close(fd)
-        yield process
+        assert process.stdout
+        yield Init(int(process.stdout.readline()))
         process.kill()
 
 
@@ -108,23 +130,20 @@ def test_a_name_with_brackets_and_spaces_does_not_confuse(tmp_path: Path) -> Non
         process.kill()
 
 
-def test_init_is_known_by_the_file_that_it_runs(
-    init: subprocess.Popen[bytes], sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_init_is_known_by_the_file_that_it_runs(init: Init, sleeper: subprocess.Popen[bytes]) -> None:
     assert is_waiting_init(init.pid)
     assert not is_waiting_init(sleeper.pid)
     with pytest.raises(FileNotFoundError):
         is_waiting_init(GONE)
 
 
-def test_a_process_that_is_ending_does_not_run(
-    init: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_is_ending_does_not_run(init: Init, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the loss of its memory and its end as a zombie: its program cannot be read, its stat says nothing."""
     state = state_of(init.pid)
     init.kill()
-    os.waitid(os.P_PID, init.pid, os.WEXITED | os.WNOWAIT)  # a zombie has no program either
-    monkeypatch.setattr("ocirt.state.status.is_alive", lambda pid, started: True)
+    monkeypatch.setattr(
+        "ocirt.state.status.flags_of", lambda pid, started: PF_EXITING
+    )  # a zombie has no program either
     assert status_of(state, str(tmp_path)) == STOPPED
 
 
@@ -138,17 +157,28 @@ def test_a_container_whose_creator_died_is_stopped(tmp_path: Path) -> None:
     assert status_of(unfinished("one"), str(tmp_path)) == STOPPED
 
 
-def test_an_init_without_a_fifo_is_being_created(init: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_an_init_without_a_fifo_is_being_created(init: Init, tmp_path: Path) -> None:
     assert status_of(state_of(init.pid), str(tmp_path)) == CREATING
 
 
-def test_an_init_with_a_fifo_is_created(init: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_an_init_with_a_fifo_is_created(init: Init, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / START)
     assert status_of(state_of(init.pid), str(tmp_path)) == CREATED
 
 
 def test_another_program_is_running(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
     assert status_of(state_of(sleeper.pid), str(tmp_path)) == RUNNING
+
+
+def test_a_program_in_a_file_of_init_s_name_is_running(tmp_path: Path) -> None:
+    """Whoever is in the container can make such a file, but not be a clone that has executed nothing."""
+    fd = os.memfd_create(INIT_NAME, 0)
+    os.write(fd, Path("/bin/busybox").read_bytes())
+    with subprocess.Popen(["sleep", "1000"], executable=f"/proc/self/fd/{fd}", pass_fds=[fd]) as process:
+        os.close(fd)
+        assert is_waiting_init(process.pid)
+        assert status_of(state_of(process.pid), str(tmp_path)) == RUNNING
+        process.kill()
 
 
 def test_a_process_that_has_ended_is_stopped(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
