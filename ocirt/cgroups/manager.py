@@ -13,7 +13,7 @@ from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
 from ocirt.cgroups.layout import read
 from ocirt.cgroups.rules import container_rules
-from ocirt.errors import ContainerError, from_os_error
+from ocirt.errors import ContainerError, UsageError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,6 +269,28 @@ class Cgroups:
         finally:
             if freezer and held:
                 freezer.thaw()
+
+    def below(self, paths: Sequence[str]) -> Cgroups:
+        """The same container's, for a process that is to be deeper. paths: "PATH" on the unified hierarchy, or
+        "CONTROLLER,…:PATH"; the cgroups must exist. Raises UsageError, ContainerError."""
+        places = list(self.places)
+        for wanted in paths:
+            names, colon, path = wanted.rpartition(":")
+            parts = [part for part in path.split("/") if part not in ("", ".")]
+            if ".." in parts:
+                raise UsageError(f'".." has no place in a cgroup path, got "{wanted}"')
+            for name in names.split(",") if colon else ("",):
+                at = [index for index, place in enumerate(places) if (name in place[1] if name else place[2])]
+                if not at:
+                    raise UsageError(
+                        f"--cgroup {wanted}: the container is in no such hierarchy{f': {name}' if name else ''}",
+                        hint="PATH on cgroup v2, CONTROLLER:PATH on v1",
+                    )
+                hierarchy, controllers, is_v2, mount, own = places[at[0]]
+                places[at[0]] = hierarchy, controllers, is_v2, mount, "/".join([own, *parts])
+                if not _exists(places[at[0]][4]):
+                    raise ContainerError(f"--cgroup {wanted}: there is no cgroup {places[at[0]][4]}")
+        return Cgroups(places)
 
     def tell_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """As tell_manager, of device rules that are about to be replaced."""

@@ -168,6 +168,7 @@ def _is_state(value: Any) -> bool:
         and _TEXT.issuperset(map(type, value["resctrl"]))
         and _OBJECT.issuperset(map(type, value["netDevices"]))
         and _TEXT.issuperset(map(type, value["hooks"]))
+        and type(get("config", "")) is str
     )
 
 
