@@ -81,7 +81,7 @@ DETAILS = {
     "events": """
         One JSON object a line, as runc prints them and engines read them: {"type": "stats", "id", "data"} after each
         interval, and {"type": "oom", "id"} when the kernel kills in the container's cgroup for want of memory. It ends
-        with the container, or when nobody reads it any more. docs/cgroups-statistics.md says what the fields are.
+        with the container, or when nobody reads it any more. docs/cgroups.md says what the fields are.
 
         \b
         ocirt events --stats ID              once
