@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from runtime.life import Life
-from support import Bundle, Runtime
+from support import Bundle, Runtime, cgroup_folders, inits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,3 +17,13 @@ def life(runtime: Runtime, bundle: Bundle) -> Iterator[Life]:
     one = Life(runtime, bundle)
     yield one
     runtime("delete", "--force", "c")
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """At the end there is no cgroup and no init more than at the beginning. For `usefixtures`: that comes first, so
+    all other fixtures have cleared up by then."""
+    before = cgroup_folders()
+    yield
+    assert cgroup_folders() == before
+    assert not inits()

@@ -9,25 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import Bundle, Runtime, cgroup_folders, inits, traces
+from support import Bundle, Runtime, cgroup_folders, traces
 
 from ocirt.cgroups.systemd import bus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 no_systemd = pytest.mark.skipif(
     Path("/run/dbus/system_bus_socket").exists() or Path("/run/systemd/private").exists(), reason="systemd is here"
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
 
 
 @pytest.fixture

@@ -12,39 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import CACHE, OCIRT, Bundle, Runtime, cgroup_folders, inits
+from runtime.hosts import PURE_V2, ROOT, has, needs
+from support import CACHE, OCIRT, Bundle, Runtime
 
 from ocirt.runtime.events import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path("/sys/fs/cgroup")
-PURE_V2 = (ROOT / "cgroup.controllers").exists()
 TREE = ROOT if PURE_V2 else ROOT / "unified"
 MIB = 1 << 20
 RUNC = shutil.which("runc", path="/usr/local/sbin:/usr/sbin:/usr/bin")
 
-pytestmark = pytest.mark.root
-
-
-def has(controller: str) -> bool:
-    if PURE_V2:
-        return controller in (ROOT / "cgroup.controllers").read_text().split()
-    return any(controller in entry.name.split(",") for entry in ROOT.iterdir())
-
-
-def needs(*controllers: str) -> pytest.MarkDecorator:
-    missing = [name for name in controllers if not has(name)]
-    return pytest.mark.skipif(bool(missing), reason=f"no controller {', '.join(missing)}")
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 
 @pytest.fixture

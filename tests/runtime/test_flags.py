@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from runtime.life import Life, until_gone, wait_until
-from support import OCIRT, Bundle, Runtime, command, inits, traces
+from support import OCIRT, Bundle, Runtime, command, traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.root
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    assert not inits()
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 
 # --config

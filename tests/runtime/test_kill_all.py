@@ -11,23 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from runtime.hosts import PURE_V2, ROOT, needs
 from runtime.life import Life, until_gone, wait_until
-from support import cgroup_folders, inits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 STORM = "storm() { while :; do (sleep 0.2; storm) & sleep 0.05 & wait $!; done; }; echo > /tmp/ready; storm"
 """Processes that make others all the time, never more than a few hundred at once: pids.limit."""
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
 
 
 def without_pid_namespace(life: Life, script: str, **resources: object) -> Life:

@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from runtime.hosts import PURE_V2, ROOT
 from runtime.life import Life, until_gone, wait_until
-from support import OCIRT, cgroup_folders, command, inits
+from support import OCIRT, command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 COUNTING = "while :; do echo >> /tmp/count; done"
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
 
 
 @pytest.fixture

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from runtime.hosts import PURE_V2, ROOT, has, needs, on_v1, on_v2
-from support import Bundle, Runtime, cgroup_folders, inits
+from support import Bundle, Runtime, cgroup_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.root
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 
 @pytest.fixture

@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from runtime.hosts import PURE_V2, ROOT, has, needs, on_v1, on_v2
 from runtime.life import Life, until_gone, wait_until
-from support import Done, cgroup_folders, inits
+from support import Done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 MIB = 1 << 20
 ALLOCATE = "head -c 40000000 /dev/zero | tail -c 40000000 > /dev/null"
 """tail keeps what it reads: 40 MB."""
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    before = cgroup_folders()
-    yield
-    assert cgroup_folders() == before
-    assert not inits()
 
 
 @pytest.fixture
