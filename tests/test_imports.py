@@ -49,7 +49,7 @@ PLAN = {"ocirt.plan"} | {
     f"ocirt.plan.{name}"
     for name in (
         "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process procfs"
-        " rootfs step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
+        " rootfs scope step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
         " verify_walk wire"
     ).split()
 }
@@ -59,6 +59,7 @@ LIMITS |= {"ocirt.config.check_resources"}
 CREATION = {
     *(f"ocirt.host{name}" for name in ("", ".console", ".facts", ".image", ".launch", ".memfd", ".passwd")),
     "ocirt.runtime.creation",
+    "ocirt.runtime.handing",
     "ocirt.runtime.preparation",
     *("ocirt.host.filters", "ocirt.plan.seccomp", "_blake2", *LIMITS),  # what hardly any engine does without
     "_socket",
@@ -68,6 +69,10 @@ EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
 MAKES = CHANGES | CGROUPS | PLAN | CONFIG | CREATION
+ENTERS = STATE | CGROUPS | PLAN | CONFIG | CREATION | {"ocirt.host.enter", "ocirt.runtime.process"}
+ENTERS |= {f"ocirt.plan.{name}" for name in ("enter", "enter_exec", "verify_enter")} | {"ocirt.config.lists"}
+ENTERS -= {f"ocirt.plan.{name}" for name in ("compile", "mounts", "devices", "verify_namespaces")}
+ENTERS -= {"ocirt.runtime.creation", "ocirt.runtime.preparation"}
 STATISTICS = {f"ocirt.cgroups{name}" for name in ("", ".folder", ".stats", ".stats_both", ".stats_v1", ".stats_v2")}
 SIGNALS = {"ocirt.config", "ocirt.config.names"}
 FREEZES = {"ocirt.cgroups.freezer", "ocirt.cgroups.signals"}
@@ -75,6 +80,7 @@ ALLOWED = {
     "create": MAKES | {"ocirt.runtime.create"},
     "start": CHANGES | EXPLAINS | {"ocirt.runtime.start", "_socket", "select"},
     "state": STATE | {"ocirt.runtime.state", "pwd"},
+    "exec": ENTERS | {"ocirt.runtime.exec", "ocirt.cli.process", "ocirt.host.foreground"},
     "list": STATE | {"ocirt.runtime.state", "ocirt.runtime.list", "ocirt.cli.listing", "pwd"},
     "kill": CHANGES | SIGNALS | {"ocirt.runtime.kill"},
     "delete": CHANGES | CGROUPS | SIGNALS | FREEZES | {"ocirt.runtime.delete", "ocirt.runtime.kill", "select"},
@@ -161,6 +167,7 @@ def test_each_verb_of_a_containers_life_imports_little(
     check("update", recorder(*root, "update", "--memory", "64m", "--cpu-quota", "50000", "one"))
     check("pause", recorder(*root, "pause", "one"))
     check("resume", recorder(*root, "resume", "one"))
+    check("exec", recorder(*root, "exec", "one", "/bin/true"))
     check("events", recorder(*root, "events", "--stats", "one"))
     check("kill", recorder(*root, "kill", "one", "KILL"))
     until = time.monotonic() + 10

@@ -62,7 +62,7 @@ def detect(root: str = ROOT, process: str = "/proc/self") -> Layout:
     lines = [line.split(":", 2) for line in read(process + "/cgroup").splitlines()]
     if exists(root + "/cgroup.controllers"):
         own = next((path for number, _, path in lines if number == "0"), "/")
-        return Layout([Mounted("", (), root, _visible(root, own, mountinfo), v2=True)], pure_v2=True)
+        return Layout([Mounted("", (), root, visible(root, own, mountinfo), v2=True)], pure_v2=True)
     hierarchies = []
     mounts: dict[str, str] | None = None
     for number, controllers, own in lines:
@@ -78,14 +78,14 @@ def detect(root: str = ROOT, process: str = "/proc/self") -> Layout:
             if not mount:
                 continue
         names = () if v2 else tuple(controllers.split(","))
-        hierarchies.append(Mounted(mount.rpartition("/")[2], names, mount, _visible(mount, own, mountinfo), v2=v2))
+        hierarchies.append(Mounted(mount.rpartition("/")[2], names, mount, visible(mount, own, mountinfo), v2=v2))
     if not hierarchies:
         raise Error("no cgroup hierarchy is mounted", hint=f"mount cgroup2 on {root}")
     return Layout(hierarchies, pure_v2=False)
 
 
-def _visible(mount: str, own: str, mountinfo: str) -> str:
-    """Our own cgroup as a path below the mount: where the mount's root is not the hierarchy's, its prefix goes.
+def visible(mount: str, own: str, mountinfo: str) -> str:
+    """A cgroup, such as our own, as a path below the mount: a prefix goes if the mount's root is not the hierarchy's.
 
     "/" if it is out of sight: above the root of our cgroup namespace it begins with "/..", which would lead out of
     the mount (cgroup_namespaces(7)).

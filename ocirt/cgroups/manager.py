@@ -6,13 +6,14 @@ Made from the configuration for a new container, or from its state for an existi
 from __future__ import annotations
 
 import posix
+from fcntl import LOCK_EX, LOCK_NB, flock
 from time import sleep
 
 from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
 from ocirt.cgroups.layout import read
 from ocirt.cgroups.rules import container_rules
-from ocirt.errors import ContainerError, from_os_error
+from ocirt.errors import ContainerError, UsageError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Cgroups:
         self.made: list[str] = []
         self.claimed = False
         self.resources: Resources | None = None
+        self._lock = -1
 
     @classmethod
     def for_container(cls, layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
@@ -154,8 +156,32 @@ class Cgroups:
                     v1.prepare(path, controllers)
                 except OSError as error:
                     raise from_os_error(error, f"prepare the cgroup {path}", pointer="/linux/cgroupsPath") from None
+            self._hold(path)
         if self.resources:
             self.resources.set_early(self.made)
+
+    def _hold(self, path: str) -> None:
+        """Of containers that are made in one cgroup at the same time, one goes on: it has a lock on its first folder,
+        until a process is in it (`joined`); and before any other is made, so the rest leave nothing."""
+        if self._lock >= 0:
+            return
+        self._lock = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            flock(self._lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            self.claimed = False
+            raise ContainerError(
+                f"another container is being made in the cgroup {path}",
+                pointer="/linux/cgroupsPath",
+                hint="give each container a path of its own",
+            ) from None
+        self._check_unused(path)
+
+    def joined(self) -> None:
+        """The container's first process is in its cgroups: whoever looks, finds it."""
+        if self._lock >= 0:
+            posix.close(self._lock)
+            self._lock = -1
 
     def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
         try:
@@ -244,6 +270,28 @@ class Cgroups:
             if freezer and held:
                 freezer.thaw()
 
+    def below(self, paths: Sequence[str]) -> Cgroups:
+        """The same container's, for a process that is to be deeper. paths: "PATH" on the unified hierarchy, or
+        "CONTROLLER,…:PATH"; the cgroups must exist. Raises UsageError, ContainerError."""
+        places = list(self.places)
+        for wanted in paths:
+            names, colon, path = wanted.rpartition(":")
+            parts = [part for part in path.split("/") if part not in ("", ".")]
+            if ".." in parts:
+                raise UsageError(f'".." has no place in a cgroup path, got "{wanted}"')
+            for name in names.split(",") if colon else ("",):
+                at = [index for index, place in enumerate(places) if (name in place[1] if name else place[2])]
+                if not at:
+                    raise UsageError(
+                        f"--cgroup {wanted}: the container is in no such hierarchy{f': {name}' if name else ''}",
+                        hint="PATH on cgroup v2, CONTROLLER:PATH on v1",
+                    )
+                hierarchy, controllers, is_v2, mount, own = places[at[0]]
+                places[at[0]] = hierarchy, controllers, is_v2, mount, "/".join([own, *parts])
+                if not _exists(places[at[0]][4]):
+                    raise ContainerError(f"--cgroup {wanted}: there is no cgroup {places[at[0]][4]}")
+        return Cgroups(places)
+
     def tell_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """As tell_manager, of device rules that are about to be replaced."""
 
@@ -260,6 +308,7 @@ class Cgroups:
         kill=False: what is left cannot be the container's own, whose pid namespace is gone. Another one's, then,
         that has the same path by now: ContainerError.
         """
+        self.joined()
         if not self.claimed:
             return
         busy = [path for _, _, _, _, path in self.places if not removed(path)]

@@ -6,17 +6,21 @@ import _signal
 import posix
 
 from ocirt.cli.output import Out
-from ocirt.errors import UsageError
+from ocirt.errors import Error, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+EXEC_FAILED = 255
+"""Exit code of an `exec` that could not be: a program's own is another more often than 1 is (runc's, too)."""
+MOST_PRESERVED = 1024
+
 
 def of(verb: str) -> Callable[[Out, dict[str, Any], list[str]], int]:
-    """The function that carries a verb out: `list` is Python's name for something else."""
-    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()["list_" if verb == "list" else verb]
+    """The function that carries a verb out: `list` and `exec` are Python's names for something else."""
+    function: Callable[[Out, dict[str, Any], list[str]], int] = globals()[verb + "_" * (verb in ("exec", "list"))]
     return function
 
 
@@ -29,7 +33,11 @@ def create(out: Out, options: dict[str, Any], args: list[str]) -> int:
             args[0],
             options["bundle"] or ".",
             console_socket=options["console_socket"],
+            pidfd_socket=options["pidfd_socket"],
             pid_file=options["pid_file"],
+            preserve_fds=count_of(options["preserve_fds"]),
+            config_file=options["config"],
+            new_keyring=not options["no_new_keyring"],
             strict=bool(options["strict"]),
             manager=manager_of(options),
             committed=ignore_endings,
@@ -55,12 +63,50 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         bundle,
         detach=options["detach"],
         console_socket=options["console_socket"],
+        pidfd_socket=options["pidfd_socket"],
         pid_file=options["pid_file"],
+        preserve_fds=count_of(options["preserve_fds"]),
+        config_file=options["config"],
+        new_keyring=not options["no_new_keyring"],
+        keep=options["keep"],
         strict=bool(options["strict"]),
         manager=manager_of(options),
         committed=ignore_endings if options["detach"] else None,
         warn=out.warn,
     )
+
+
+def exec_(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.process import request_of
+    from ocirt.runtime.exec import exec_process
+
+    try:
+        return exec_process(
+            out.root,
+            args[0],
+            request_of(options, args[1:]),
+            detach=options["detach"],
+            console_socket=options["console_socket"],
+            pidfd_socket=options["pidfd_socket"],
+            pid_file=options["pid_file"],
+            preserve_fds=count_of(options["preserve_fds"]),
+            cgroups_below=options["cgroup"],
+            ignore_paused=options["ignore_paused"],
+            committed=ignore_endings if options["detach"] else None,
+            warn=out.warn,
+        )
+    except Error as error:
+        error.exit_code = EXEC_FAILED
+        raise
+
+
+def count_of(text: str | None) -> int:
+    """--preserve-fds."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit()) or len(text) > 4 or int(text) > MOST_PRESERVED:
+        raise UsageError(f'--preserve-fds: expected a number up to {MOST_PRESERVED}, got "{text}"')
+    return int(text)
 
 
 def manager_of(options: dict[str, Any]) -> str:
@@ -125,8 +171,25 @@ def state(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def kill(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.kill import kill
 
-    out.warn(kill(out.root, args[0], args[1] if len(args) > 1 else "TERM", everyone=bool(options["all"])))
-    return 0
+    signal = args[1] if len(args) > 1 else "TERM"
+    return each(out, options, args[0], lambda one: kill(out.root, one, signal, everyone=bool(options["all"])))
+
+
+def each(out: Out, options: dict[str, Any], container_id: str, do: Callable[[str], list[str]]) -> int:
+    """Do it to the container, or with --regex to each that is meant: the failure of one does not spare the others."""
+    if not options["regex"]:
+        out.warn(do(container_id))
+        return 0
+    from ocirt.runtime.matching import matching
+
+    code = 0
+    for one in matching(out.root, container_id):
+        try:
+            out.warn(do(one))
+        except Error as error:
+            out.fail(error)
+            code = error.exit_code
+    return code
 
 
 def pause(out: Out, options: dict[str, Any], args: list[str]) -> int:
@@ -180,8 +243,12 @@ def update(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def delete(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.delete import delete
 
-    out.warn(delete(out.root, args[0], force=options["force"], strict=options["strict"]))
-    return 0
+    return each(
+        out,
+        options,
+        args[0],
+        lambda one: delete(out.root, one, force=bool(options["force"]), strict=bool(options["strict"])),
+    )
 
 
 def events(out: Out, options: dict[str, Any], args: list[str]) -> int:

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from ocirt.cli.verbs import Flag, Verb
 
-    Options = dict[str, str | bool | None]
+    Options = dict[str, str | bool | list[str] | None]
 
 
 def parse(args: Sequence[str]) -> tuple[Verb, Options, list[str]] | None:
     """(verb, options, positional arguments) of a hot verb's well-formed call; None for anything else."""
-    options: Options = {flag.key: flag.default if flag.metavar else False for flag in GLOBAL_FLAGS}
+    options: Options = {flag.key: flag.start for flag in GLOBAL_FLAGS}
     rest = _flags(args, 0, GLOBAL_FLAGS, options, [], stop=True)
     if rest is None or rest == len(args):
         return None
@@ -23,7 +23,7 @@ def parse(args: Sequence[str]) -> tuple[Verb, Options, list[str]] | None:
     if verb is None or not verb.hot:
         return None
     for flag in verb.flags:
-        options[flag.key] = flag.default if flag.metavar else False
+        options[flag.key] = flag.start
     positional: list[str] = []
     end = _flags(args, rest + 1, verb.flags, options, positional, stop=verb.open_ended)
     if end is None:
@@ -67,5 +67,6 @@ def _flags(
             at += 1
         if flag.values and value not in flag.values:
             return None
-        options[flag.key] = value
+        known = options[flag.key]
+        options[flag.key] = [*known, value] if isinstance(known, list) else value
     return at

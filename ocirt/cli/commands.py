@@ -146,7 +146,8 @@ def option(flag: Flag) -> click.Option:
     return click.Option(
         names,
         metavar="|".join(flag.values) or flag.metavar,
-        default=flag.default,
+        default=None if flag.many else flag.default,
+        multiple=flag.many,
         show_default=flag.default is not None,
         help=flag.help,
         type=OneOf(flag.values) if flag.values else click.STRING,
@@ -211,7 +212,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> int:
         assert ctx.parent
         options = {flag.key: ctx.parent.params[flag.key] for flag in GLOBAL_FLAGS}
-        options |= {flag.key: ctx.params[flag.key] for flag in self.verb.flags}
+        options |= {
+            flag.key: list(ctx.params[flag.key]) if flag.many else ctx.params[flag.key] for flag in self.verb.flags
+        }
         positional = list(ctx.params[_POSITIONAL])
         self._check_count(ctx, positional)
         name = self.verb.name

@@ -21,6 +21,18 @@ DETAILS = {
         ocirt run bundle/ mine        another id
         ocirt run -d -b bundle mine   as engines call it; it goes on in the background
         """,
+    "exec": """
+        It has the container's rights, filter, limits and environment, but for what the flags change: --env,
+        --additional-gids and --cap add to them. --process FILE says all of it instead (config.md, "Process"); what it
+        leaves out of rights and limits is the container's.
+
+        The exit status is the program's, 128 and the signal's number if a signal ended it, or 255 if it could not be
+        started.
+
+        \b
+        ocirt exec mine ls -l /
+        ocirt exec -t -u 1000:1000 --cwd /home/user mine /bin/sh
+        """,
     "state": """
         \b
         creating   create is at work
@@ -69,7 +81,7 @@ DETAILS = {
     "events": """
         One JSON object a line, as runc prints them and engines read them: {"type": "stats", "id", "data"} after each
         interval, and {"type": "oom", "id"} when the kernel kills in the container's cgroup for want of memory. It ends
-        with the container, or when nobody reads it any more. docs/cgroups-statistics.md says what the fields are.
+        with the container, or when nobody reads it any more. docs/cgroups.md says what the fields are.
 
         \b
         ocirt events --stats ID              once

@@ -46,7 +46,7 @@ def main(name: str, args: list[str]) -> int:
     return carry_out(actions.of(verb.name), options, positional)
 
 
-def carry_out(action: object, options: dict[str, str | bool | None], positional: list[str]) -> int:
+def carry_out(action: object, options: dict[str, str | bool | list[str] | None], positional: list[str]) -> int:
     """Run a verb's action; turn what it raises into a message and an exit code."""
     root = str(options["root"])
     if not root.startswith("/"):
@@ -55,9 +55,8 @@ def carry_out(action: object, options: dict[str, str | bool | None], positional:
         except FileNotFoundError:  # removed meanwhile: so nothing is below it
             root = f"/proc/self/cwd/{root}"
     log = options["log"]
-    out = Out(
-        root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=bool(options["debug"])
-    )
+    debug = bool(options["debug"]) or options["log_level"] in ("warning", "debug")
+    out = Out(root.rstrip("/") or "/", str(log) if log else None, str(options["log_format"]), debug=debug)
     try:
         return action(out, options, positional)  # type: ignore[operator,no-any-return]
     except Error as error:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 
 class Flag:
-    """--name, and its short letters. `metavar`: what its value is called; None for a switch."""
+    """--name, and its short letters. `metavar`: what its value is called; None for a switch. many: may it be given more
+    than once? Then its value is a list."""
 
-    __slots__ = ("default", "help", "letters", "metavar", "name", "values")
+    __slots__ = ("default", "help", "letters", "many", "metavar", "name", "values")
 
     def __init__(
         self,
@@ -21,6 +22,7 @@ class Flag:
         letters: str = "",
         default: str | None = None,
         values: tuple[str, ...] = (),
+        many: bool = False,
     ) -> None:
         self.name = name
         self.help = help
@@ -28,10 +30,16 @@ class Flag:
         self.letters = letters
         self.default = default
         self.values = values
+        self.many = many
 
     @property
     def key(self) -> str:
         return self.name.replace("-", "_")
+
+    @property
+    def start(self) -> str | bool | list[str] | None:
+        """Its value when it is not given."""
+        return [] if self.many else self.default if self.metavar else False
 
 
 class Verb:
@@ -57,10 +65,17 @@ class Verb:
         return needed <= count and (self.open_ended or count <= len(self.arguments))
 
 
+_LEVELS = ("error", "warning", "info", "debug")
 GLOBAL_FLAGS = (
     Flag("root", "Keep the containers' state in this folder.", metavar="DIR", default="/run/ocirt"),
     Flag("log", "Write errors to this file too.", metavar="FILE"),
     Flag("log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")),
+    Flag(
+        "log-level",
+        "warning or debug: also log warnings.",
+        metavar="LEVEL",
+        values=("error", "warning", "info", "debug"),
+    ),
     Flag("debug", "Also log warnings, and where an unexpected error came from."),
     Flag(
         "cgroup-manager",
@@ -70,13 +85,23 @@ GLOBAL_FLAGS = (
         values=("cgroupfs", "systemd", "disabled"),
     ),
     Flag("systemd-cgroup", "The same as --cgroup-manager systemd."),
+    Flag("rootless", "Ignored: what the caller may is found out.", metavar="WHEN", values=("true", "false", "auto")),
+    Flag("criu", "Ignored, as runc has it: criu is found in PATH.", metavar="PATH"),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
 )
 
 _BUNDLE = Flag("bundle", "The bundle: a folder with a config.json. Default: this one.", metavar="DIR", letters="b")
+_CONFIG = Flag("config", "The configuration, if it is another file than the bundle's.", metavar="FILE", letters="f")
+_SUBREAPER = Flag("no-subreaper", "Ignored: ocirt never becomes one.")
+_REGEX = Flag("regex", "ID is a regular expression: all containers whose whole id it matches.", letters="r")
 _CONSOLE = Flag("console-socket", "Send the terminal's master to this unix socket.", metavar="PATH")
 _PID_FILE = Flag("pid-file", "Write the first process's pid to this file.", metavar="FILE")
+_PIDFD = Flag("pidfd-socket", "Send a pidfd of the process to this unix socket.", metavar="PATH")
+_PRESERVE = Flag("preserve-fds", "Hand so many descriptors on, from 3 on.", metavar="N")
 _FORCE = Flag("force", "Kill it first; clean up whatever is left; an unknown id is no error.", letters="f")
+_DETACH = Flag("detach", "Do not wait for it.", letters="d")
+_KEYRING = Flag("no-new-keyring", "Leave it the caller's session keyring.")
+_MAKING = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE, _KEYRING, _SUBREAPER)
 _FORMAT = Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json"))
 _UPDATE = (
     Flag("resources", "A linux.resources object to take over; -: from stdin.", metavar="FILE", letters="r"),
@@ -103,16 +128,38 @@ _UPDATE = (
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("create", "Create a container; it waits for start.", ("ID",), _BUNDLE, _CONSOLE, _PID_FILE, hot=True),
+        Verb("create", "Create a container; it waits for start.", ("ID",), *_MAKING, hot=True),
         Verb("start", "Start a created container.", ("ID",), hot=True),
         Verb(
             "run",
             "Create and start a container, and wait for it: ocirt run BUNDLE/ [ID], or ocirt run -b BUNDLE ID.",
             ("BUNDLE|ID", "[ID]"),
-            _BUNDLE,
+            *_MAKING,
+            _DETACH,
+            Flag("keep", "Leave it stopped when it has ended, and do not remove it."),
+            hot=True,
+        ),
+        Verb(
+            "exec",
+            "Run one more process in a container.",
+            ("ID", "[COMMAND...]"),
+            Flag("process", "A process object that says all of it.", metavar="FILE", letters="p"),
+            Flag("tty", "With a terminal.", letters="t"),
+            Flag("user", "Numbers: UID or UID:GID.", metavar="UID", letters="u"),
+            Flag("additional-gids", "One more group.", metavar="GID", letters="g", many=True),
+            Flag("cwd", "The working directory.", metavar="DIR"),
+            Flag("env", "One more variable.", metavar="NAME=VALUE", letters="e", many=True),
+            Flag("cap", "One more capability.", metavar="NAME", letters="c", many=True),
+            Flag("no-new-privs", "Set no_new_privs."),
+            Flag("apparmor", "Its AppArmor profile.", metavar="PROFILE"),
+            Flag("process-label", "Its SELinux label.", metavar="LABEL"),
+            Flag("cgroup", "A cgroup below the container's.", metavar="[CONTROLLER:]PATH", many=True),
+            _DETACH,
             _CONSOLE,
+            _PIDFD,
             _PID_FILE,
-            Flag("detach", "Do not wait for it.", letters="d"),
+            _PRESERVE,
+            Flag("ignore-paused", "Also in a paused container: it begins when that is resumed."),
             hot=True,
         ),
         Verb("state", "Print a container's state as JSON.", ("ID",), hot=True),
@@ -121,13 +168,14 @@ VERBS = {
             "Send a signal (default TERM) to a container's first process.",
             ("ID", "[SIGNAL]"),
             Flag("all", "To all of its processes, also to those that its first one has left.", letters="a"),
+            _REGEX,
             hot=True,
         ),
         Verb("pause", "Stop all processes of a container.", ("ID",), hot=True),
         Verb("resume", "Let a paused container go on.", ("ID",), hot=True),
         Verb("ps", "List a container's processes.", ("ID", "[PS OPTION...]"), _FORMAT, hot=True),
         Verb("update", "Change a container's limits.", ("ID",), *_UPDATE, hot=True),
-        Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, hot=True),
+        Verb("delete", "Remove a stopped container.", ("ID",), _FORCE, _REGEX, hot=True),
         Verb(
             "events",
             "Print what a container uses, again and again, and when memory ran out.",

@@ -28,7 +28,9 @@ def check_meaning(config: Config) -> None:
     if not spec.get("root"):
         raise ConfigError("expected an object, got nothing", pointer="/root", hint="it names the root file system")
     check_path(spec["root"]["path"], "/root/path")
-    _process(spec.get("process"), config)
+    if spec.get("process") is None:
+        raise ConfigError("expected an object, got nothing", pointer="/process", hint="it names the program to run")
+    check_process(config)
     for index, mount in enumerate(spec.get("mounts") or ()):
         _mount(mount, f"/mounts/{index}", config)
     linux = spec.get("linux") or {}
@@ -41,11 +43,6 @@ def check_meaning(config: Config) -> None:
         from ocirt.config.check_intel_rdt import check_intel_rdt
 
         check_intel_rdt(linux["intelRdt"], config)
-    process, linux = spec["process"], spec.get("linux") or {}
-    if not (_RARE.isdisjoint(process) and _RARE.isdisjoint(linux)):
-        from ocirt.config.check_process import check_rare
-
-        check_rare(config, process, linux)
     if spec.get("hooks"):
         from ocirt.config.hooks import check_hooks
 
@@ -84,9 +81,9 @@ def check_path(path: str, pointer: str) -> None:
         raise ConfigError("expected names of at most 255 bytes in a path, got a longer one", pointer=pointer)
 
 
-def _process(process: dict[str, Any] | None, config: Config) -> None:
-    if process is None:
-        raise ConfigError("expected an object, got nothing", pointer="/process", hint="it names the program to run")
+def check_process(config: Config) -> None:
+    """The rules about the process, that of a container or one of `exec`; and those that are like them in linux."""
+    process, linux = config.spec["process"], config.spec.get("linux") or {}
     if not process["cwd"].startswith("/"):
         raise ConfigError(f'expected an absolute path, got "{process["cwd"]}"', pointer="/process/cwd")
     check_path(process["cwd"], "/process/cwd")
@@ -100,6 +97,10 @@ def _process(process: dict[str, Any] | None, config: Config) -> None:
             raise ConfigError(f'expected NAME=value, got "{entry[:40]}"', pointer=f"/process/env/{index}")
     _rlimits(process.get("rlimits") or ())
     _capabilities(process.get("capabilities") or {}, config)
+    if not (_RARE.isdisjoint(process) and _RARE.isdisjoint(linux)):
+        from ocirt.config.check_process import check_rare
+
+        check_rare(config, process, linux)
 
 
 def _rlimits(rlimits: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ Imported only for a configuration that has one of them.
 from __future__ import annotations
 
 from ocirt.config.check import guess
-from ocirt.config.lists import bits_of
+from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.config.names_scheduling import (
     EXECUTION_DOMAINS,
     IO_CLASSES,
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ocirt.config.load import Config
 
-MOST_PROCESSORS = 8192
-"""The highest CONFIG_NR_CPUS."""
 MOST_NODES = 1024
 """The kernel's MAX_NUMNODES, where it is highest."""
 LEAST_RUNTIME = 1024

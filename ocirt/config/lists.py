@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ocirt.errors import ConfigError
 
+MOST_PROCESSORS = 8192
+"""The highest CONFIG_NR_CPUS."""
+
 
 def bits_of(text: str, pointer: str, what: str, most: int) -> int:
     """The set as bits. Raises ConfigError for what is no list, or has numbers that are not below `most`.

@@ -25,14 +25,16 @@ class Config:
     spec     the parsed config.json: plain dicts, lists and scalars of the specification's types
     text     what was read, to keep a copy and to find line numbers
     bundle   absolute path of the bundle
+    path     of the file: its config.json, unless another was named
     """
 
-    __slots__ = ("bundle", "spec", "text", "warnings")
+    __slots__ = ("bundle", "path", "spec", "text", "warnings")
 
-    def __init__(self, spec: dict[str, Any], text: str, bundle: str) -> None:
+    def __init__(self, spec: dict[str, Any], text: str, bundle: str, path: str = "") -> None:
         self.spec = spec
         self.text = text
         self.bundle = bundle
+        self.path = path or f"{bundle}/config.json"
         self.warnings: list[str] = []
 
 
@@ -123,8 +125,8 @@ def absolute(path: str) -> str:
         posix.close(fd)
 
 
-def load(bundle: str) -> Config:
-    """Load `bundle`/config.json and check everything that can be told from it alone.
+def load(bundle: str, file: str | None = None) -> Config:
+    """Load `bundle`/config.json, or another file, and check everything that can be told from it alone.
 
     Raises ConfigError: one line with file, line, column, JSON pointer, what was expected and what was found.
     """
@@ -132,10 +134,10 @@ def load(bundle: str) -> Config:
         folder = absolute(bundle)
     except OSError as error:
         raise ConfigError(f"cannot open the bundle: {error.strerror}", place=bundle, errno=error.errno or 0) from None
-    path = folder + "/config.json"
+    path = file or folder + "/config.json"
     text = read_json(path)
     try:
-        config = Config(parse(text), text, folder)
+        config = Config(parse(text), text, folder, path)
         check_shape(config.spec)
         check_meaning(config)
     except Error as error:

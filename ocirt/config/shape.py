@@ -160,7 +160,7 @@ _SCHEDULER = record(
     ("policy",),
 )
 
-_PROCESS = record(
+PROCESS = record(
     {
         "terminal": boolean,
         "consoleSize": record({"height": U16, "width": U16}, ("height", "width")),
@@ -304,7 +304,7 @@ CONFIG = record(
     {
         "ociVersion": string,
         "root": record({"path": string, "readonly": boolean}, ("path",)),
-        "process": _PROCESS,
+        "process": PROCESS,
         "hostname": string,
         "domainname": string,
         "mounts": array(_MOUNT),

@@ -1,4 +1,4 @@
-"""Hand the master of a container's terminal to whoever listens on --console-socket."""
+"""Hand a descriptor to whoever listens on --console-socket (the terminal's master) or --pidfd-socket."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, 
 from ocirt.errors import Error
 
 
-def connect(path: str) -> socket:
-    """A connection to the console socket; before anything is made, so that a wrong path leaves nothing behind."""
+def connect(flag: str, path: str) -> socket:
+    """A connection to the socket; before anything is made, so that a wrong path leaves nothing behind."""
     connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
         connection.connect(path)
     except OSError as error:
         connection.close()
         raise Error(
-            f"--console-socket {path}: {error.strerror or error}",
+            f"{flag} {path}: {error.strerror or error}",
             errno=error.errno or 0,
-            hint="a program must listen there, to take the terminal",
+            hint=f"a program must listen there, to take the {'terminal' if 'console' in flag else 'descriptor'}",
         ) from None
     return connection
 
 
-def send(connection: socket, master: int) -> None:
-    """The protocol of runc and crun: one message, the name as its content, the descriptor by SCM_RIGHTS."""
-    ancillary = [(SOL_SOCKET, SCM_RIGHTS, master.to_bytes(4, "little"))]
-    connection.sendmsg([b"/dev/ptmx"], ancillary)
+def send(connection: socket, name: bytes, fd: int) -> None:
+    """The protocol of runc and crun: one message, a name as its content, the descriptor by SCM_RIGHTS."""
+    ancillary = [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))]
+    connection.sendmsg([name], ancillary)
     connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.cgroups.layout import read
+from ocirt.cgroups.layout import read, visible
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import from_os_error
 from ocirt.host.facts import permitted_capabilities
@@ -38,7 +38,7 @@ class Container:
         try:
             self.descriptors["first"] = open_process(pid)
             self.descriptors["root"] = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_CLOEXEC)
-            unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and cgroups.unified()
+            unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and _joinable(cgroups, pid)
             if unified:
                 flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 self.descriptors["cgroup"] = posix.open(unified, flags)
@@ -53,6 +53,24 @@ class Container:
     def close(self) -> None:
         while self.descriptors:
             posix.close(self.descriptors.popitem()[1])
+
+
+def _joinable(cgroups: Cgroups, pid: int) -> str:
+    """The v2 cgroup to put a process into, "" if there is none. A container that has divided its own has no process in
+    it any more (cgroup-v2.rst, "No Internal Process Constraint"): then it is where its first process is."""
+    unified = cgroups.unified()
+    try:
+        divided = unified and read(unified + "/cgroup.subtree_control").strip()
+    except OSError:
+        divided = ""  # it is gone: opening it says so
+    if not divided:
+        return unified
+    mount = next(mount for _, _, is_v2, mount, _ in cgroups.places if is_v2)
+    for line in read(f"/proc/{pid}/cgroup").splitlines():
+        if line.startswith("0::"):
+            first = mount + visible(mount, line[3:], "/proc/self/mountinfo").rstrip("/")
+            return first if first.startswith(unified + "/") else unified
+    return unified
 
 
 def foreign_namespaces(pid: int) -> int:
@@ -70,7 +88,14 @@ def foreign_namespaces(pid: int) -> int:
     return flags
 
 
-def facts_to_enter(config: Config, container_id: str, *, as_program: bool) -> Facts:
+def facts_to_enter(
+    config: Config,
+    container_id: str,
+    *,
+    as_program: bool,
+    preserved: int = 0,
+    window: tuple[int, int] | None = None,
+) -> Facts:
     """Of the facts those that are not about mounts: `gather` has looked at the others, when the container was made.
 
     as_program: is it to have the program's rights, and so its filter and its label? What has the caller's must not fail
@@ -94,6 +119,8 @@ def facts_to_enter(config: Config, container_id: str, *, as_program: bool) -> Fa
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
         permitted=permitted_capabilities(),
         security_modules=modules,
+        preserved=preserved,
         wait_for_start=False,
+        window=window,
         seccomp=seccomp,
     )

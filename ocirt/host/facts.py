@@ -126,11 +126,14 @@ def gather(
     descriptors: dict[str, int],
     cached: bool = True,
     preserved: int = 0,
+    listened: int = 0,
+    new_keyring: bool = True,
 ) -> Facts:
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
-    preserved: how many descriptors, from 3 on, are handed on to the program.
+    preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
+    Facts has it.
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
     machine = posix.uname().machine
@@ -169,6 +172,8 @@ def gather(
         shared=tuple(shared),
         security_modules=modules,
         preserved=preserved,
+        listened=listened,
+        new_keyring=new_keyring,
         user_maps=user_maps(config, descriptors),
         wait_for_start=wait_for_start,
         window=window,

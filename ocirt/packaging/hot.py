@@ -28,6 +28,7 @@ ROOTS = {
     "create": ("ocirt.cli.actions", "ocirt.runtime.create", "ocirt.state.entry", *_OF_ENGINES),
     "start": ("ocirt.cli.actions", "ocirt.runtime.start", "ocirt.state.entry"),
     "run": ("ocirt.cli.actions", "ocirt.runtime.run", "ocirt.state.entry", *_OF_ENGINES),
+    "exec": ("ocirt.cli.actions", "ocirt.cli.process", "ocirt.runtime.exec", "ocirt.host.foreground", *_OF_ENGINES),
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill", "ocirt.state.entry"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete", "ocirt.state.entry"),

@@ -4,95 +4,22 @@ from __future__ import annotations
 
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import UnsupportedError
-from ocirt.plan import credentials, devices, masks, mounts, namespaces, process, rootfs, terminal
-from ocirt.plan.inherited import CONTROL, inherited
-from ocirt.plan.kernel import (
-    LAST_DESCRIPTOR,
-    O_CLOEXEC,
-    O_WRONLY,
-    SIGACTION_SIZE,
-    SIGSET_SIZE,
-    THREAD_SIGNALS,
-)
+from ocirt.plan import devices, masks, mounts, namespaces, process, rootfs, terminal
+from ocirt.plan.inherited import CONTROL
+from ocirt.plan.kernel import LAST_DESCRIPTOR, O_CLOEXEC, O_WRONLY
 from ocirt.plan.procfs import open_proc
+from ocirt.plan.scope import Compiled, Scope, drop_rights, reset
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_HOOKS, SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ocirt.config.load import Config
     from ocirt.plan.facts import Facts
-    from ocirt.plan.step import Reg, Slot
-
-RARE = {"scheduler", "ioPriority", "personality", "memoryPolicy"}
-"""Of process and linux: what scheduling.py sets."""
+    from ocirt.plan.step import Reg
 
 KEEP_GROUPS = "run.oci.keep_original_groups"
 """crun's annotation, which podman sets for --group-add keep-groups: the caller's additional groups stay."""
-
-
-class Scope:
-    """What the concerns share while one plan is compiled: the inputs, and the registers that they leave each other."""
-
-    root: Reg
-    dev: Reg
-    null: Reg
-    empty: Reg
-    terminal: Reg
-    umask: Reg
-    entered: Reg
-    rights: tuple[int, int, int]  # the program's: effective, permitted, inheritable
-    raised: int  # what init keeps beyond them for as long as it needs it
-
-    def __init__(self, config: Config, facts: Facts, plan: Plan) -> None:
-        spec: dict[str, Any] = config.spec
-        self.config = config
-        self.facts = facts
-        self.plan = plan
-        self.spec = spec
-        self.process: dict[str, Any] = spec["process"]
-        self.linux: dict[str, Any] = spec.get("linux") or {}
-        listed = {
-            namespace["type"]: f"/linux/namespaces/{index}"
-            for index, namespace in enumerate(self.linux.get("namespaces") or ())
-        }
-        # kind → pointer: those of the container's own, and of these the joined and the new ones
-        self.namespaces = {kind: listed[kind] for kind in listed if kind not in facts.shared}
-        self.joined = {kind: listed[kind] for kind in facts.joined}
-        self.new = {kind: at for kind, at in self.namespaces.items() if kind not in facts.joined}
-        self.inherited = inherited(facts)
-        # In a user namespace the host's files are out of reach: what is theirs is taken before it is entered.
-        self.takes_first = "user" in self.namespaces
-        # Without a security module `lsm.check` refuses a label, or there is nothing to write.
-        labels = self.process.get("apparmorProfile") or self.process.get("selinuxLabel")
-        self.is_labelled = bool(labels and facts.security_modules)
-        self.taken: dict[str, Reg] = {}
-        self.parameters: Reg | None = None  # a whole procfs that was mounted before the clone
-        self.warnings: list[str] = []
-        self.home: Slot | None = None
-        self.listen_pid: Slot | None = None
-        self.late_readonly: list[tuple[Reg, str, str, bool]] = []
-        self._has_met_cgroups = False
-
-    def meet_cgroups(self) -> None:
-        """As late as possible, because it has to wait for the host, and once."""
-        if not self._has_met_cgroups:
-            self._has_met_cgroups = True
-            namespaces.meet_cgroups(self)
-
-
-class Compiled:
-    """A plan, the slots for HOME and LISTEN_PID if it has them, and what the user should know."""
-
-    __slots__ = ("home", "listen_pid", "plan", "warnings")
-
-    def __init__(self, plan: Plan, home: Slot | None, listen_pid: Slot | None, warnings: list[str]) -> None:
-        self.plan = plan
-        self.home = home
-        self.listen_pid = listen_pid
-        self.warnings = warnings
 
 
 def compile_plan(config: Config, facts: Facts) -> Compiled:
@@ -223,33 +150,6 @@ def _take_procfs(scope: Scope) -> Reg | None:
         plan.at("/linux/sysctl", "make a private procfs with all kernel parameters")
         scope.parameters = open_proc(plan, whole=True)
     return proc
-
-
-def reset(scope: Scope) -> None:
-    """Before anything else, and in the host's namespaces still: engines leak sockets, and init may wait for days."""
-    plan = scope.plan
-    plan.inherited = max(scope.inherited.values())
-    plan.at("", "close the descriptors that the caller leaked")
-    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)
-    # glibc's posix_spawn(3) leaves the two signals that its threads use ignored; the program would inherit that.
-    plan.at("", "reset the C library's own signals")
-    for number in THREAD_SIGNALS:
-        plan.call("rt_sigaction", number, bytes(SIGACTION_SIZE), 0, SIGSET_SIZE)
-
-
-def drop_rights(scope: Scope) -> None:
-    """From here on rights go away, in the one order in which each step still may what it has to. Of whatever runs in
-    the container with the program's rights: the program, and a startContainer hook."""
-    process.set_limits(scope)
-    if not (RARE.isdisjoint(scope.process) and RARE.isdisjoint(scope.linux)):
-        from ocirt.plan.scheduling import set_rare
-
-        set_rare(scope)
-    credentials.drop_bounding(scope)
-    credentials.change_user(scope)
-    credentials.set_capabilities(scope)
-    process.enter_directory_as_user(scope)
-    credentials.forbid_new_privileges(scope)
 
 
 def _meet_hooks(scope: Scope) -> None:

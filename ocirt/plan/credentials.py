@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 _POINTER = "/process/capabilities"
 _SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]

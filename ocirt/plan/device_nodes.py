@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Reg
 
 MOST_TAKEN = 32

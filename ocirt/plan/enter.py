@@ -1,4 +1,4 @@
-"""The plan of a hook: a process that the host starts beside a container's init, or that goes into the container.
+"""Plans that go into a container that is there: a hook's, which may also stay beside it, and that of `exec`.
 
 ocirt-init walks it as it does a container's plan, so that a hook, too, has nothing of what the caller leaked, and no
 Python code runs between fork and exec. `verify_enter` has the rules. Where it goes is a kind's namespaces and rights:
@@ -6,12 +6,12 @@ Python code runs between fork and exec. `verify_enter` has the rules. Where it g
     CALLER     ours, as we are: prestart, createRuntime, poststart, poststop
     ROOT       the container's, before its pivot, with the rights that init has then: createContainer
     PROGRAM    the container's, with the program's rights, and never more: startContainer runs the image's code
+    EXEC       the same, and with the program's terminal, environment and PATH (enter_exec)
 """
 
 from __future__ import annotations
 
 from ocirt.plan import namespaces, process
-from ocirt.plan.compile import Scope, drop_rights, reset
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
@@ -25,6 +25,7 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.paths import parts_of
 from ocirt.plan.procfs import open_proc
+from ocirt.plan.scope import Scope, drop_rights, reset
 from ocirt.plan.step import Label, Plan, Vector
 from ocirt.plan.tags import SYNC_ATTACHED
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ocirt.config.load import Config
     from ocirt.plan.facts import Facts
 
-CALLER, ROOT, PROGRAM = "caller", "root", "program"
+CALLER, ROOT, PROGRAM, EXEC = "caller", "root", "program", "exec"
 OF_CHILDREN = CLONE_NEWPID | CLONE_NEWTIME
 """Joining these acts on children alone (setns(2)), so it comes before the clone; all others come after it, because a
 process is put into a cgroup from outside the container's cgroup namespace."""
@@ -55,15 +56,21 @@ class Entrance:
         self.into_cgroup = into_cgroup
 
 
-def inherited_to_enter(entrance: Entrance | None) -> dict[str, int]:
-    """name → number, as `inherited` has it: "first" is a pidfd of the container's first process, "root" its root."""
+def inherited_to_enter(entrance: Entrance | None, facts: Facts | None = None) -> dict[str, int]:
+    """name → number, as `inherited` has it: "first" is a pidfd of the container's first process, "root" its root.
+
+    facts: of `exec`, which may hand descriptors on and have a filter with a listener.
+    """
     names = ["control"]
     if entrance:
         names += ["first", "root"]
         if entrance.into_cgroup:
             names.append("cgroup")
+    if facts and facts.seccomp and facts.seccomp.listens:
+        names.append("words")
     names.append("plan")
-    return {name: CONTROL + index for index, name in enumerate(names)}
+    first = CONTROL + (facts.preserved if facts else 0)
+    return {name: first + index for index, name in enumerate(names)}
 
 
 def compile_hook(
@@ -81,7 +88,7 @@ def compile_hook(
     reset(scope)
     pointer = f"/hooks/{kind}/{index}"
     if entrance:
-        _enter(scope, entrance, pointer, labelled=rights == PROGRAM)
+        enter(scope, entrance, pointer, labelled=rights == PROGRAM)
     else:
         plan.at(pointer, "start the hook's process")
         plan.clone(CLONE_PARENT)
@@ -89,7 +96,7 @@ def compile_hook(
         plan.at(pointer, "start a session")
         plan.call("setsid")
     if rights == PROGRAM:
-        _enter_directory(scope)
+        enter_directory(scope)
         drop_rights(scope)
         umask = scope.process["user"].get("umask")
         if umask is not None:
@@ -107,9 +114,10 @@ def compile_hook(
     return plan
 
 
-def _enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
+def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
+    """Up to the container's root. labelled: with the label of the process, not with that of whoever called us."""
     plan, numbers = scope.plan, scope.inherited
-    plan.at(pointer, "keep what is in the container from looking into the hook's process")
+    plan.at(pointer, "keep what is in the container from looking into this process")
     plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # as long as it has the host's rights
     first, rest = entrance.namespaces & OF_CHILDREN, entrance.namespaces & ~OF_CHILDREN
     if rest & CLONE_NEWUSER:
@@ -145,7 +153,7 @@ def _enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) ->
 
 
 def _label(scope: Scope) -> None:
-    """By a procfs of the hook's own, while the host's root, whose the process still is, may write to it."""
+    """By a procfs of its own, while the host's root, whose the process still is, may write to it."""
     from ocirt.plan import lsm
 
     proc = open_proc(scope.plan)
@@ -157,7 +165,7 @@ def _label(scope: Scope) -> None:
     scope.plan.close(proc)
 
 
-def _enter_directory(scope: Scope) -> None:
+def enter_directory(scope: Scope) -> None:
     """As root first, as init has done it: where root may not, the user tries again when the rights are dropped."""
     plan = scope.plan
     cwd = "/" + "/".join(parts_of(scope.process["cwd"]))

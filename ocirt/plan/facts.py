@@ -64,11 +64,13 @@ class Facts:
     pure_v2            is /sys/fs/cgroup itself the unified hierarchy?
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
     attached_late      the host attaches the container while init runs, so init must wait for it
+    new_keyring        does it get a session keyring of its own?
     wait_for_start     create: wait at the FIFO for `start`. False: run at once
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
     security_modules   of "apparmor" and "selinux" those that are enabled; looked up only for who names one of them
-    preserved          how many descriptors, from 3 on, are handed on to the program (LISTEN_FDS)
+    preserved          how many descriptors, from 3 on, are handed on to the program
+    listened           of these, how many are a service manager's (LISTEN_FDS); they come first
     user_maps          how many user namespaces are inherited only for their id maps (idmapped mounts)
     window             rows and columns of the user's terminal, when it is to be copied
     seccomp            the compiled filter of linux.seccomp
@@ -82,7 +84,9 @@ class Facts:
         "into_cgroup",
         "joined",
         "last_capability",
+        "listened",
         "machine",
+        "new_keyring",
         "permitted",
         "preserved",
         "pure_v2",
@@ -114,6 +118,8 @@ class Facts:
         shared: tuple[str, ...] = (),
         security_modules: tuple[str, ...] = (),
         preserved: int = 0,
+        listened: int = 0,
+        new_keyring: bool = True,
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -134,6 +140,8 @@ class Facts:
         self.shared = shared
         self.security_modules = security_modules
         self.preserved = preserved
+        self.listened = listened
+        self.new_keyring = new_keyring
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

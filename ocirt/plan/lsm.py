@@ -20,7 +20,7 @@ from ocirt.plan.step import Label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Reg
 
 _FILE = OPEN_HOW.pack(O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)

@@ -29,7 +29,7 @@ from ocirt.plan.step import Buffer, Field, Label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Plan, Reg
 
 ABSENT = (ENOENT, ENOTDIR)

@@ -32,8 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.plan.compile import Scope
     from ocirt.plan.facts import Hierarchy
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Plan, Reg
 
 _OWNERS = {"proc": "pid", "sysfs": "network"}

@@ -28,7 +28,7 @@ from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 # Of the namespaces that are joined, these come before the clone: pid and time act on children alone. The user
 # namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined
@@ -140,10 +140,13 @@ def be_root(scope: Scope, pointer: str) -> None:
 
 
 def enter_session(scope: Scope) -> None:
-    """A session and a session keyring of its own, so that no signal key and no key of the caller's reaches it."""
+    """A session and a session keyring of its own, so that no signal key and no key of the caller's reaches it. The
+    caller may want its keyring to be shared."""
     plan = scope.plan
     plan.at("/process", "start a session")
     plan.call("setsid")
+    if not scope.facts.new_keyring:
+        return
     plan.at("/process", "join a new session keyring")
     plan.call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{scope.facts.container_id}", ignore=(ENOSYS,))
 

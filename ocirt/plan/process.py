@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Reg
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -43,9 +43,9 @@ def environment(scope: Scope) -> list[str | Slot]:
     for entry in scope.process.get("env") or ():
         last[entry.partition("=")[0]] = entry
     entries: list[str | Slot] = list(last.values())
-    if scope.facts.preserved:
+    if scope.facts.listened:
         entries = [entry for name, entry in last.items() if name not in ("LISTEN_FDS", "LISTEN_PID")]
-        entries.append(f"LISTEN_FDS={scope.facts.preserved}")
+        entries.append(f"LISTEN_FDS={scope.facts.listened}")
         # init is 1 in a pid namespace of its own, and the host knows what it is in another.
         scope.listen_pid = None if "pid" in scope.new else Slot("LISTEN_PID=", 10)
         entries.append(scope.listen_pid or "LISTEN_PID=1")

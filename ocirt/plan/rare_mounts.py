@@ -32,8 +32,8 @@ from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, SYNC_COPY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
     from ocirt.plan.options import Options
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Reg
 
 

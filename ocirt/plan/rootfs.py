@@ -30,7 +30,7 @@ from ocirt.plan.options import PROPAGATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
     from ocirt.plan.step import Plan, Reg
 
 CLONE_TREE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC

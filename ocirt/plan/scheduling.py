@@ -5,8 +5,8 @@ Imported only for a configuration that has one of them.
 
 from __future__ import annotations
 
-from ocirt.config.check_process import MOST_NODES, MOST_PROCESSORS
-from ocirt.config.lists import bits_of
+from ocirt.config.check_process import MOST_NODES
+from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.config.names_scheduling import (
     EXECUTION_DOMAINS,
     IO_CLASSES,
@@ -19,7 +19,7 @@ from ocirt.plan.kernel import IOPRIO_CLASS_SHIFT, IOPRIO_WHO_PGRP, SCHED_ATTR, S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 
 def set_rare(scope: Scope) -> None:

@@ -16,7 +16,7 @@ from ocirt.plan.step import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 _POINTER = "/linux/seccomp"
 LOOKS = 1 << 31

@@ -20,7 +20,7 @@ from ocirt.plan.procfs import open_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 _FILE = OPEN_HOW.pack(
     O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV

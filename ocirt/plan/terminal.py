@@ -29,19 +29,24 @@ from ocirt.plan.tags import FD_TERMINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.plan.compile import Scope
+    from ocirt.plan.scope import Scope
 
 _OPEN_PTMX = OPEN_HOW.pack(O_RDWR | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
 def open_terminal(scope: Scope) -> None:
-    """Make the pty, send its master away, bind its slave over /dev/console.
+    """Make the pty, and bind its slave over /dev/console."""
+    if scope.process.get("terminal"):
+        make_terminal(scope)
+        _bind_console(scope)
+
+
+def make_terminal(scope: Scope) -> None:
+    """Make the pty, and send its master away.
 
     The slave is opened by TIOCGPTPEER (ioctl_tty(2), Linux 4.13), from the master and by no path: a path in /dev/pts
     could be swapped (CVE-2025-52565).
     """
-    if not scope.process.get("terminal"):
-        return
     plan = scope.plan
     plan.at("/process/terminal", "open /dev/pts/ptmx of the container")
     master = plan.open("master", "openat2", scope.root, "dev/pts/ptmx", _OPEN_PTMX, HOW_SIZE)
@@ -56,6 +61,10 @@ def open_terminal(scope: Scope) -> None:
     plan.at("/process/terminal", "send the terminal's master to the host")
     plan.send_descriptor(master, FD_TERMINAL)
     plan.close(master)
+
+
+def _bind_console(scope: Scope) -> None:
+    plan = scope.plan
     plan.at("/process/terminal", "bind the terminal on /dev/console")
     plan.call("mknodat", scope.dev, "console", S_IFREG | 0o600, 0, ignore=(EEXIST,))
     target = plan.open("target", "openat2", scope.dev, "console", IN_ROOT_NO_SYMLINKS, HOW_SIZE)

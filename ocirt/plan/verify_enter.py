@@ -1,14 +1,24 @@
-"""The safety rules of a hook's plan (`enter`): those of a container's plan that apply, and its own.
+"""The safety rules of a plan that goes into a container (`enter`): those of a container's plan that apply, and its own.
 
-It makes no mount, no file and no namespace: a call that could is none that these rules know.
+It makes no mount, no file and no namespace: a call that could is none that these rules know. `exec` may do a little
+more than a hook: open the container's /dev/ptmx and /etc/passwd, and look for its program.
 """
 
 from __future__ import annotations
 
-from ocirt.plan.enter import CALLER, OF_CHILDREN, PROGRAM
-from ocirt.plan.kernel import CLONE_INTO_CGROUP, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
+from ocirt.plan.enter import CALLER, EXEC, OF_CHILDREN, PROGRAM
+from ocirt.plan.kernel import (
+    AT_FDCWD,
+    CLONE_INTO_CGROUP,
+    CLONE_NEWUSER,
+    CLONE_PARENT,
+    O_CLOEXEC,
+    O_PATH,
+    OPEN_HOW,
+    PR_SET_DUMPABLE,
+)
 from ocirt.plan.step import Reg
-from ocirt.plan.tags import SYNC_ATTACHED
+from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
 from ocirt.plan.verify import calls_of, prove
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
@@ -30,7 +40,7 @@ ENTER_RULES = {
 
 
 class EnterWalk(Walk):
-    """whose: rights it has, enter.CALLER, ROOT or PROGRAM. held: inherited descriptors that lead into the container."""
+    """whose: rights it has, enter.CALLER, ROOT, PROGRAM or EXEC. held: inherited descriptors that lead inside."""
 
     def __init__(self, plan: Plan, whose: str) -> None:
         super().__init__(plan)
@@ -56,10 +66,12 @@ class EnterWalk(Walk):
             raise broken("enter-order", index, last, "it has not entered, or still holds what it entered by")
         if self.entered & CLONE_NEWUSER and len(self.roots) < 3:
             raise broken("credentials-order", index, last, "it has an id of the host's")
-        if self.whose == PROGRAM:
+        if self.whose in (PROGRAM, EXEC):
             self.check_rights(index, last, "enter-rights")
             if not self.checked:
                 raise broken("pivot-before-code", index, last, "the working directory was not checked")
+        if self.whose == EXEC and not self.ready:
+            raise broken("host-met", index, last, "the host was not asked whether all is ready")
 
 
 def _clone(walk: Walk, index: int, step: Step) -> None:
@@ -88,6 +100,10 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
 
 
 def _sync(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    if walk.whose == EXEC and step.args[0] == SYNC_READY and walk.rooted:
+        walk.ready = walk.certain
+        return
     if step.args[0] != SYNC_ATTACHED or not walk.cloned or not walk.certain:
         raise broken("enter-order", index, step, "the host attaches the child")
     walk.attached = True
@@ -156,6 +172,22 @@ def _own_procfs(walk: Walk, index: int, step: Step) -> None:
     check(walk, index, step)
 
 
+def _openat2(walk: Walk, index: int, step: Step) -> None:
+    """The container's root by its path, once we are in it; then whatever is opened below that, as a container does."""
+    assert isinstance(walk, EnterWalk)
+    start, path, how, size = step.args
+    if walk.whose == EXEC and start == AT_FDCWD:
+        if not (walk.rooted and walk.certain) or walk.held or path != "/" or step.result is None:
+            raise broken("enter-order", index, step, "it would be the host's")
+        if type(how) is not bytes or size != OPEN_HOW.size or OPEN_HOW.unpack(how) != (O_PATH | O_CLOEXEC, 0, 0):
+            raise broken("enter-order", index, step, "the root is only a place to start from")
+        walk.inside.add(step.result.number)
+        return
+    check = MOUNT_CHECKS["openat2"]
+    assert check
+    check(walk, index, step)
+
+
 _OWN: dict[str, Check] = {
     "chroot": _chroot,
     "clone3": _clone,
@@ -165,6 +197,7 @@ _OWN: dict[str, Check] = {
     "setns": _setns,
     "sync": _sync,
     "fsopen": _own_procfs,
+    "openat2": _openat2,
     "setgroups": _setgroups,
     **dict.fromkeys(("capset", "setresgid", "setresuid"), _credentials),
 }
@@ -172,11 +205,14 @@ _KNOWN = ORDER_CHECKS | CREDENTIAL_CHECKS | FILTER_CHECKS | MOUNT_CHECKS
 _RIGHTS = {call: _KNOWN[call] for call in ("capset", "prctl", "setgroups", "setresgid", "setresuid")}
 _SHARED = (
     *"chdir close_range dup3 execve expect getcwd keyctl load prlimit64 rt_sigaction seccomp setsid umask".split(),
-    *"fsconfig fsmount openat2 write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
+    *"fsconfig fsmount write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
 )
+_EXECS = ("faccessat2", "fchown", "ioctl", "mmap", "send descriptor", "statx", "wait")
+"""What only `exec` does beside that: its terminal, its program, the listener of its filter."""
 _CALLS = calls_of({call: _KNOWN[call] for call in _SHARED} | _OWN)
+_EXEC_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED + _EXECS} | _OWN)
 
 
 def verify_enter(plan: Plan, rights: str) -> None:
-    """Raise PlanError, naming rule and step, for the first rule that a hook's plan breaks."""
-    prove(plan, EnterWalk(plan, rights), _CALLS)
+    """Raise PlanError, naming rule and step, for the first rule that a plan of `enter` or `enter_exec` breaks."""
+    prove(plan, EnterWalk(plan, rights), _EXEC_CALLS if rights == EXEC else _CALLS)

@@ -10,7 +10,7 @@ from ocirt.host.listener import POINTER, check_path, connect, hand_over
 from ocirt.plan.inherited import inherited
 from ocirt.runtime.state import SPEC_VERSION, document
 from ocirt.state.document import dumps
-from ocirt.state.status import CREATED
+from ocirt.state.status import CREATED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ class Agent:
         else:
             check_path(seccomp["listenerPath"])
 
-    def serve(self, known: dict[str, Any], channels: Sequence[int]) -> None:
-        """Hand the listener over, if we are connected. `known`: the container's state, as the store has it."""
+    def serve(self, known: dict[str, Any], channels: Sequence[int], *, pid: int = 0) -> None:
+        """Hand the listener over, if we are connected. `known`: the container's state, as the store has it; pid: of
+        another process than its first."""
         if self._connection:
             connection, words = self._connection, self._words
             self._connection, self._words = None, -1
-            hand_over(connection, known["pid"], words, channels, process_state(known))
+            hand_over(connection, pid or known["pid"], words, channels, process_state(known, pid))
 
     def close(self) -> None:
         if self._connection:
@@ -71,13 +72,14 @@ def started(known: dict[str, Any], pidfd: int) -> Agent:
         posix.close(words)
 
 
-def process_state(known: dict[str, Any]) -> bytes:
-    """The container process state. The container is `created`: all is ready, and the program not yet executed."""
+def process_state(known: dict[str, Any], pid: int = 0) -> bytes:
+    """The container process state. The container is `created`: all is ready, and the program not yet executed; or, for
+    another process `pid`, it runs."""
     told = {
         "ociVersion": known["ociVersion"] or SPEC_VERSION,
         "fds": ["seccompFd"],
-        "pid": known["pid"],
-        "state": document(known, CREATED),
+        "pid": pid or known["pid"],
+        "state": document(known, RUNNING if pid else CREATED),
     }
     if metadata := known["seccomp"]["listenerMetadata"]:
         told["metadata"] = metadata

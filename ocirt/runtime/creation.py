@@ -23,8 +23,9 @@ from ocirt.plan.tags import (
 )
 from ocirt.plan.wire import OP_CHANNEL
 from ocirt.runtime.preparation import Preparation
+from ocirt.state.document import dumps
 from ocirt.state.process import own_pid, start_time
-from ocirt.state.store import CONFIG, MANAGER, START, UNFINISHED_START
+from ocirt.state.store import CONFIG, MANAGED, START, UNFINISHED_START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +58,10 @@ def now() -> str:
 class Creation(Preparation):
     """A container being made: `launch` makes it, and `undone` removes all of it if that fails."""
 
-    master = -1
     pid = 0
     entry: Entry | None = None
     _home: bytes | None = None
     _limits_set = False
-    _pid_file_written = False
     _poststop_due = False
 
     def launch(self) -> None:
@@ -96,6 +95,7 @@ class Creation(Preparation):
             "pidStart": 0,
             "creator": [creator, start_time(creator)],
             "bundle": self.config.bundle,
+            "config": self.config.path,
             "rootfs": self.facts.rootfs,
             "created": now(),
             "owner": posix.getuid(),
@@ -116,7 +116,7 @@ class Creation(Preparation):
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
         if self.cgroups.manager != "cgroupfs":
-            self.entry.write(MANAGER, self.cgroups.manager.encode())
+            self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids
@@ -182,6 +182,7 @@ class Creation(Preparation):
             if not self._cgroups_made:
                 self._make_cgroups()
             self.cgroups.attach(pid)
+        self.cgroups.joined()
         if self.resctrl:
             self.resctrl.create()
             self.resctrl.attach(pid)
@@ -196,7 +197,7 @@ class Creation(Preparation):
 
     def received(self, tag: int, fd: int) -> None:
         if tag == FD_TERMINAL:
-            self.master = fd
+            self.handing.master = fd
         elif tag == FD_PASSWD:
             self._home = home_of(self.config.spec["process"]["user"]["uid"], fd)
             self._set_limits()
@@ -250,19 +251,7 @@ class Creation(Preparation):
     def _finish(self) -> None:
         assert self.entry
         self._set_limits()
-        if self.console:
-            from ocirt.host.console import send
-
-            send(self.console, self.master)
-            posix.close(self.master)
-            self.master, self.console = -1, None
-        if self.pid_file:
-            try:
-                write_pid_file(self.pid_file, self.pid)
-            except OSError as error:
-                error.filename = None  # the temporary one tells nothing
-                raise from_os_error(error, f"write the pid file {self.pid_file}", hint="see --pid-file") from None
-            self._pid_file_written = True
+        self.handing.deliver(self.pid)
         if self.facts.wait_for_start:
             try:
                 posix.rename(f"{self.entry.folder}/{UNFINISHED_START}", f"{self.entry.folder}/{START}")
@@ -330,16 +319,7 @@ class Creation(Preparation):
         if self.net_devices:
             self.net_devices.close()
         self.init.kill()
-        if self._pid_file_written and self.pid_file:
-            try:
-                posix.unlink(self.pid_file)
-            except OSError:
-                pass  # removed by someone else
-        if self.master >= 0:
-            posix.close(self.master)
-            self.master = -1
-        if self.console:
-            self.console.close()
+        self.handing.undo()
         if self.entry:
             try:
                 self.cgroups.remove()
@@ -370,19 +350,3 @@ def _make_fifo(path: str) -> None:
         posix.chmod(path, FIFO_MODE)
     except OSError as error:
         raise from_os_error(error, f"create {path}") from None
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Plain decimal, no newline, by rename, as engines expect it."""
-    folder, slash, name = path.rpartition("/")
-    temporary = f"{folder}{slash}.{name}.{posix.getpid()}"
-    fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
-    try:
-        try:
-            posix.write(fd, str(pid).encode())
-        finally:
-            posix.close(fd)
-        posix.rename(temporary, path)
-    except OSError:
-        posix.unlink(temporary)
-        raise

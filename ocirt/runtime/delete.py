@@ -10,7 +10,7 @@ from ocirt.errors import ContainerError, Error, NotFoundError
 from ocirt.runtime.kill import SIGKILL, signal_process
 from ocirt.state.process import is_alive, open_process
 from ocirt.state.status import CREATED, STOPPED, status_of
-from ocirt.state.store import CONFIG, MANAGER, Store, unfinished
+from ocirt.state.store import CONFIG, MANAGED, Store, are_cgroups, unfinished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,19 +89,11 @@ def _known(store: Store, container_id: str, force: bool) -> dict[str, Any]:
 
 def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
     """The state of a container whose state.json is damaged or missing: its cgroups, where its processes are, follow
-    from the copy of its configuration. Without that copy `create` came to none of them."""
-    from ocirt.cgroups.layout import detect
-    from ocirt.config.load import parse, read_json
-
+    from the copy of its configuration, or are noted beside it. Without these `create` came to none of them."""
     known = unfinished(container_id)
-    try:
-        spec = parse(read_json(f"{store.folder(container_id)}/{CONFIG}"))
-        path = (spec.get("linux") or {}).get("cgroupsPath") or ""
-    except (Error, AttributeError):
+    cgroups = _cgroups_of(store.folder(container_id), container_id)
+    if cgroups is None:
         return known
-    if not path.strip("/.") and path:
-        return known  # a hierarchy's root is nobody's
-    cgroups = Cgroups.chosen(_manager_of(store.folder(container_id)), detect(), spec, container_id)
     if not force and cgroups.processes():
         raise ContainerError(
             f'the state of "{container_id}" is missing, and there are processes in its cgroups',
@@ -111,13 +103,24 @@ def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
     return known
 
 
-def _manager_of(folder: str) -> str:
-    from ocirt.cgroups.layout import read
+def _cgroups_of(folder: str, container_id: str) -> Cgroups | None:
+    from ocirt.cgroups.layout import detect
+    from ocirt.config.load import parse, read_json
 
     try:
-        return read(f"{folder}/{MANAGER}")
-    except FileNotFoundError:
-        return "cgroupfs"
+        noted = parse(read_json(f"{folder}/{MANAGED}"))
+        if are_cgroups(noted):
+            return Cgroups.from_state(noted)
+    except Error:
+        pass
+    try:
+        spec = parse(read_json(f"{folder}/{CONFIG}"))
+        path = (spec.get("linux") or {}).get("cgroupsPath") or ""
+    except (Error, AttributeError):
+        return None
+    if not path.strip("/.") and path:
+        return None  # a hierarchy's root is nobody's
+    return Cgroups.for_container(detect(), path, container_id)
 
 
 def end(known: dict[str, Any]) -> None:

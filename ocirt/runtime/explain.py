@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ocirt.cgroups.setting import Setting
     from ocirt.config.load import Config
-    from ocirt.plan.compile import Compiled
     from ocirt.plan.facts import Facts
+    from ocirt.plan.scope import Compiled
 
 CAP_SYS_ADMIN = 1 << 21
 
@@ -169,4 +169,4 @@ def explain(bundle: str, manager: str = "cgroupfs") -> Explanation:
     except Error as error:
         if error.pointer is None:
             raise
-        raise counted(placed(error, config.bundle + "/config.json", config.text), bundle) from None
+        raise counted(placed(error, config.path, config.text), bundle) from None

@@ -63,7 +63,7 @@ class Started:
             return run(self.hooks)
         except BaseException as error:
             if isinstance(error, Error):
-                error = place(error, self.known["bundle"], self.entry.folder)
+                error = place(error, self.known, self.entry.folder)
             hint = self._destroy()
             if hint and isinstance(error, Error):
                 error.hint = f"{error.hint}; {hint}" if error.hint else hint

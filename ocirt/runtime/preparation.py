@@ -7,18 +7,18 @@ import posix
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load, placed
-from ocirt.errors import ConfigError, Error, UsageError
+from ocirt.errors import ConfigError, Error
 from ocirt.host.facts import gather
 from ocirt.host.launch import Init
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
+from ocirt.plan.inherited import CONTROL
 from ocirt.plan.verify import verify
+from ocirt.runtime.handing import Handing, check_open
 from ocirt.state.store import Store, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
-
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
     from ocirt.runtime.agent import Agent
@@ -38,20 +38,24 @@ class Preparation:
         *,
         wait_for_start: bool,
         console_socket: str | None = None,
+        pidfd_socket: str | None = None,
         terminal_is_ours: bool = False,
         window: tuple[int, int] | None = None,
         pid_file: str | None = None,
         strict: bool = False,
+        preserve_fds: int = 0,
+        config_file: str | None = None,
+        new_keyring: bool = True,
         manager: str = "cgroupfs",
     ) -> None:
         check_id(container_id)
         self.id = container_id
         self.store = Store(root)
         try:
-            self.config = load(bundle)
+            self.config = load(bundle, config_file)
         except ConfigError as error:
-            raise _counted(error, bundle) from None
-        self.pid_file = pid_file
+            raise _counted(error, bundle, config_file) from None
+        self.handing = Handing(console_socket, pidfd_socket, pid_file)
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self.descriptors: dict[str, int] = {}
         self.resctrl: Resctrl | None = None
@@ -61,8 +65,11 @@ class Preparation:
             from ocirt.config.hooks import kinds_of
 
             self.hook_kinds = kinds_of(self.config.spec, strict=strict)
-        self._check_terminal(console_socket, terminal_is_ours)
         try:
+            self.handing.check(self.has_terminal, terminal_is_ours=terminal_is_ours)
+            listened = _handed_over()
+            if preserve_fds:
+                check_open(CONTROL + listened, preserve_fds)
             layout = detect()
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
@@ -75,7 +82,9 @@ class Preparation:
                 wait_for_start=wait_for_start,
                 window=window,
                 descriptors=self.descriptors,
-                preserved=_handed_over(),
+                preserved=listened + preserve_fds,
+                listened=listened,
+                new_keyring=new_keyring,
             )
             self.compiled = compile_plan(self.config, self.facts)
             if linux.get("intelRdt"):
@@ -89,37 +98,15 @@ class Preparation:
             self.agent = self._find_agent()
         except Error as error:
             self.close_descriptors()
-            raise _counted(self.placed(error), self.config.bundle) from None
+            raise _counted(self.placed(error), self.config.bundle, config_file) from None
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
-        self.console: socket | None = None
-        if console_socket:
-            from ocirt.host.console import connect
-
-            self.console = connect(console_socket)
+        self.handing.connect()
 
     @property
     def warnings(self) -> list[str]:
         return self.config.warnings + self.compiled.warnings
-
-    def _check_terminal(self, console_socket: str | None, terminal_is_ours: bool) -> None:
-        if self.has_terminal and not console_socket and not terminal_is_ours:
-            raise self.placed(
-                UsageError(
-                    "a terminal needs --console-socket here",
-                    pointer="/process/terminal",
-                    hint="only `run` in the foreground uses its own; or set it to false",
-                )
-            )
-        if console_socket and (not self.has_terminal or terminal_is_ours):
-            raise self.placed(
-                UsageError(
-                    "--console-socket makes no sense here",
-                    pointer="/process/terminal",
-                    hint="it needs process.terminal true, and create or run --detach",
-                )
-            )
 
     def _find_agent(self) -> Agent | None:
         """Who answers SCMP_ACT_NOTIFY: `start` connects to it, or `run` at once."""
@@ -141,7 +128,7 @@ class Preparation:
     def placed(self, error: Error) -> Error:
         if error.pointer is None:
             return error
-        return placed(error, self.config.bundle + "/config.json", self.config.text)
+        return placed(error, self.config.path, self.config.text)
 
 
 def _handed_over() -> int:
@@ -153,10 +140,10 @@ def _handed_over() -> int:
     return handed_over()
 
 
-def _counted(error: Error, bundle: str) -> Error:
+def _counted(error: Error, bundle: str, file: str | None) -> Error:
     """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
     if error.pointer is None:
         return error
     from ocirt.runtime.check import counted
 
-    return counted(error, bundle)
+    return counted(error, bundle, file)

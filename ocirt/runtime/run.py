@@ -7,6 +7,7 @@ import posix
 from ocirt.errors import NotFoundError
 from ocirt.host.foreground import block_signals, wait
 from ocirt.runtime.creation import Creation
+from ocirt.runtime.handing import window_of_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ def run(
     *,
     detach: bool = False,
     console_socket: str | None = None,
+    pidfd_socket: str | None = None,
     pid_file: str | None = None,
+    preserve_fds: int = 0,
+    config_file: str | None = None,
+    new_keyring: bool = True,
+    keep: bool = False,
     strict: bool = False,
     manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
@@ -28,19 +34,24 @@ def run(
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    manager: who makes its cgroups, as `create` has it. committed: is called when the program runs, as `create` does.
-    warn: is given the warnings, before anything is made, and those of hooks when they have run.
+    manager: who makes its cgroups, as `create` has it. keep: leave it stopped when it has ended, for `delete`.
+    committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
+    and those of hooks when they have run.
     """
-    window = _window() if not detach else None
+    window = window_of_ours() if not detach else None
     creation = Creation(
         root,
         container_id,
         bundle,
         wait_for_start=False,
         console_socket=console_socket,
+        pidfd_socket=pidfd_socket,
         terminal_is_ours=not detach,
         window=window,
         pid_file=pid_file,
+        preserve_fds=preserve_fds,
+        config_file=config_file,
+        new_keyring=new_keyring,
         strict=strict,
         manager=manager,
     )
@@ -66,23 +77,14 @@ def run(
     if creation.has_terminal:
         from ocirt.host.relay import relay
 
-        status = relay(creation.pid, creation.master)
+        status = relay(creation.pid, creation.handing.master)
     else:
         status = wait(creation.pid)
-    warnings = _remove(creation)
-    if warn:
-        warn(warnings)
+    if not keep:
+        warnings = _remove(creation)
+        if warn:
+            warn(warnings)
     return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
-
-
-def _window() -> tuple[int, int] | None:
-    """Rows and columns of our own terminal, if there is one."""
-    for fd in (0, 1, 2):
-        if posix.isatty(fd):
-            from ocirt.host.relay import window
-
-            return window(fd)
-    return None
 
 
 def _remove(creation: Creation) -> list[str]:

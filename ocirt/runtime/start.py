@@ -50,7 +50,7 @@ def _execute(state: dict[str, Any], entry: Entry) -> None:
     try:
         record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
     except Error as error:
-        raise place(error, state["bundle"], entry.folder) from None
+        raise place(error, state, entry.folder) from None
     finally:
         posix.close(pidfd)
     if record is None:
@@ -58,26 +58,26 @@ def _execute(state: dict[str, Any], entry: Entry) -> None:
     posix.unlink(fifo)
     if not record and not _was_executed(state):
         early = ended_early("ended", BEFORE_PROGRAM, filtered="seccomp" in state)
-        raise place(early, state["bundle"], entry.folder)
+        raise place(early, state, entry.folder)
     if record:
         kind, index, errno, length = MESSAGE.unpack_from(record)
         if kind == MSG_ERROR:
             for step, pointer, doing, call in state["last"]:
                 if step == index:
                     failed = failure_of(pointer, doing, call, errno, record[MESSAGE.size : MESSAGE.size + length])
-                    raise place(failed, state["bundle"], entry.folder)
+                    raise place(failed, state, entry.folder)
         raise ContainerError(f'the first process of "{state["id"]}" sent something unknown')
 
 
-def place(error: Error, bundle: str, folder: str) -> Error:
-    """With the line in the bundle's config.json, as the copy in our folder has it."""
+def place(error: Error, known: dict[str, Any], folder: str) -> Error:
+    """With the line in the container's configuration, as the copy in our folder has it."""
     from ocirt.config.load import placed, read_json
 
     try:
         text = read_json(f"{folder}/{CONFIG}")
     except Error:
         text = ""
-    return placed(error, f"{bundle}/config.json", text)
+    return placed(error, known.get("config") or f"{known['bundle']}/config.json", text)
 
 
 def _was_executed(state: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
     ROOT/ID/state.json   what is known of the container; written first of all, as an intent
     ROOT/ID/config.json  a copy of its configuration
     ROOT/ID/resources.json  its linux.resources, once they have been changed
-    ROOT/ID/manager      who made its cgroups, if not we ourselves: for the case that state.json is damaged
+    ROOT/ID/managed.json its cgroups, if not we ourselves make them: they do not follow from the configuration
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STATE = "state.json"
 CONFIG = "config.json"
 RESOURCES = "resources.json"
-MANAGER = "manager"
+MANAGED = "managed.json"
 START = "start"
 UNFINISHED_START = "start.unfinished"
 _CHUNK = 65536
@@ -160,22 +160,29 @@ def _is_state(value: Any) -> bool:
     for key, kind in _TYPES:
         if type(get(key)) is not kind:
             return False
-    creator, cgroups = value["creator"], value["cgroups"]
-    places, made = cgroups.get("places"), cgroups.get("made")
-    if len(creator) != 2 or type(places) is not list or type(made) is not list:
+    creator = value["creator"]
+    return (
+        len(creator) == 2
+        and _NUMBER.issuperset(map(type, creator))
+        and are_cgroups(value["cgroups"])
+        and _TEXT.issuperset(map(type, value["resctrl"]))
+        and _OBJECT.issuperset(map(type, value["netDevices"]))
+        and _TEXT.issuperset(map(type, value["hooks"]))
+        and type(get("config", "")) is str
+    )
+
+
+def are_cgroups(value: Any) -> bool:
+    """Is it what cgroups.manager.Cgroups.to_state returns?"""
+    if type(value) is not dict:
+        return False
+    places, made = value.get("places"), value.get("made")
+    if type(places) is not list or type(made) is not list:
         return False
     for place in places:
         if type(place) is not list or [*map(type, place)] != _PLACE:
             return False
-    return (
-        type(cgroups.get("paused", "")) is str
-        and _NUMBER.issuperset(map(type, creator))
-        and _TEXT.issuperset(map(type, made))
-        and _TEXT.issuperset(map(type, value["resctrl"]))
-        and _OBJECT.issuperset(map(type, value["netDevices"]))
-        and _TEXT.issuperset(map(type, value["hooks"]))
-        and _is_managed(cgroups)
-    )
+    return _TEXT.issuperset(map(type, made)) and type(value.get("paused", "")) is str and _is_managed(value)
 
 
 def _is_managed(cgroups: dict[str, Any]) -> bool:

@@ -318,7 +318,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "sysctls-of-a-user": (sysctls_of_a_user, ON_V1),
     "devices": (listed_devices, ON_V1),
     "devices-of-a-user": (listed_devices_of_a_user, ON_V1),
-    "handed-over": (handed_over, ON_V1 | {"preserved": 2}),
+    "handed-over": (handed_over, ON_V1 | {"preserved": 2, "listened": 2}),
     "keeping-groups": (keeping_groups, ON_V1 | {"directories": {"/data": True, "resolv.conf": False}}),
     "labelled": (labelled, ON_V1 | {"wait_for_start": False, "security_modules": ("apparmor", "selinux")}),
     "few-rights": (as_user, ON_V1 | {"permitted": 0x3FF, "last_capability": 37}),

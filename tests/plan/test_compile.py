@@ -434,7 +434,7 @@ def test_only_the_session_keyring_is_made_with_the_label() -> None:
 
 def test_the_program_is_told_of_what_is_handed_on() -> None:
     """Whatever the configuration said of it; and under which pid only the host knows, outside a pid namespace."""
-    plan = compiled(spec(env=["LISTEN_FDS=9", "LISTEN_PID=77", "A=1"]), preserved=2)
+    plan = compiled(spec(env=["LISTEN_FDS=9", "LISTEN_PID=77", "A=1"]), preserved=2, listened=2)
     assert environment(plan)[:3] == ["A=1", "LISTEN_FDS=2", "LISTEN_PID=1"]
     assert plan.listen_pid is None
     plan = compile_case("handed-over")

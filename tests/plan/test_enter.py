@@ -1,4 +1,4 @@
-"""Plans of hooks: what they do, and each of their safety rules broken by a damage."""
+"""Plans that go into a container: a hook's and that of `exec`; and each of their safety rules broken by a damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ocirt.config.load import Config
 from ocirt.errors import PlanError
 from ocirt.plan.decode import SIGNATURES
 from ocirt.plan.encode import encode
-from ocirt.plan.enter import CALLER, PROGRAM, ROOT, Entrance, compile_hook, inherited_to_enter
+from ocirt.plan.enter import CALLER, EXEC, PROGRAM, ROOT, Entrance, compile_hook, inherited_to_enter
+from ocirt.plan.enter_exec import compile_exec
 from ocirt.plan.facts import Facts, Filter
 from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
@@ -22,6 +23,8 @@ from ocirt.plan.kernel import (
     CLONE_NEWPID,
     CLONE_NEWUSER,
     CLONE_PARENT,
+    O_RDWR,
+    OPEN_HOW,
 )
 from ocirt.plan.step import Plan, Reg, Vector
 from ocirt.plan.verify import RULES
@@ -40,8 +43,58 @@ def hook_plan(rights: str, *, namespaces: int = OF_ITS_OWN, into_cgroup: bool = 
     )
 
 
+def exec_plan(
+    *, namespaces: int = OF_ITS_OWN, into_cgroup: bool = False, preserved: int = 0, **process: object
+) -> Plan:
+    config = default_config(**{"user": {"uid": 1000, "gid": 1000, "umask": 0o22}, "terminal": True, **process})
+    facts = Facts(preserved=preserved, wait_for_start=False, permitted=2**41 - 1)
+    return compile_exec(Config(config, "", "/bundle"), facts, Entrance(namespaces, into_cgroup=into_cgroup)).plan
+
+
 def calls(plan: Plan) -> list[str]:
     return [step.call for step in plan.steps]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("env", [[], ["HOME=/"]])
+@pytest.mark.parametrize("namespaces", [0, OF_ITS_OWN, OF_ITS_OWN | CLONE_NEWUSER])
+@pytest.mark.parametrize("into_cgroup", [False, True])
+def test_every_plan_of_exec_is_safe_and_can_be_encoded(
+    terminal: bool, env: list[str], namespaces: int, into_cgroup: bool
+) -> None:
+    affinity = {"initial": "0-3", "final": "8000"}
+    plan = exec_plan(
+        namespaces=namespaces,
+        into_cgroup=into_cgroup,
+        terminal=terminal,
+        env=env,
+        execCPUAffinity=affinity,
+        preserved=3,
+    )
+    verify_enter(plan, EXEC)
+    assert encode(plan).content
+    assert set(calls(plan)) <= set(SIGNATURES), "explain can show them"
+
+
+def test_exec_sets_its_processors_before_and_after_the_cgroup_is_joined() -> None:
+    plan = exec_plan(execCPUAffinity={"initial": "0-3", "final": "65"})
+    steps = [one.args for one in plan.steps if one.call == "sched_setaffinity"]
+    assert steps == [(0, 8, b"\x0f" + bytes(7)), (0, 16, bytes(8) + b"\x02" + bytes(7))]
+    assert (
+        find(plan, "sched_setaffinity")
+        < find(plan, "clone3")
+        < find(plan, "sync")
+        < find_last(plan, "sched_setaffinity")
+    )
+
+
+def test_exec_takes_its_terminal_and_home_from_the_containers_root() -> None:
+    plan = exec_plan()
+    opened = [one.args[1] for one in plan.steps if one.call == "openat2"]
+    assert opened == ["/", "dev/pts/ptmx", "etc/passwd"]
+    assert find(plan, "chroot") < find(plan, "openat2")
+    assert "move_mount" not in calls(plan), "its terminal is no console of the container"
+    assert "openat2" not in calls(exec_plan(terminal=False, env=["HOME=/"]))
 
 
 @pytest.mark.parametrize("rights", KIND)
@@ -271,12 +324,61 @@ def _(plan: Plan) -> None:
     drop(plan, len(plan.steps) - 1)
 
 
+@breaks("host-met", "the program starts before the host says so", EXEC)
+def _(plan: Plan) -> None:
+    drop(plan, find_last(plan, "sync"))
+
+
+@breaks("enter-order", "the host's root", EXEC)
+def _(plan: Plan) -> None:
+    move(plan, find(plan, "openat2"), find(plan, "fchdir"))
+
+
+@breaks("enter-order", "another folder for the root", EXEC)
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2"), 1, "/tmp")
+
+
+@breaks("enter-order", "the root to read", EXEC)
+def _(plan: Plan) -> None:
+    at = find(plan, "openat2")
+    argument(plan, at, 2, OPEN_HOW.pack(0, 0, 0))
+
+
+@breaks("targets-by-descriptor", "the terminal by a path", EXEC)
+def _(plan: Plan) -> None:
+    at = find(plan, "openat2", where=lambda one: one.args[1] == "dev/pts/ptmx")
+    argument(plan, at, 2, OPEN_HOW.pack(O_RDWR, 0, 0))
+
+
+@breaks("devices-checked", "whatever is at /dev/pts/ptmx", EXEC)
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "statx"))
+
+
+@breaks("enter-rights", "the runtime's rights", EXEC)
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "capset"))
+
+
+@breaks("pivot-before-code", "wherever the caller was", EXEC)
+def _(plan: Plan) -> None:
+    at = find(plan, "getcwd")
+    drop(plan, at)
+    drop(plan, at)
+
+
+@breaks("calls-known", "a terminal for a hook")
+def _(plan: Plan) -> None:
+    insert(plan, len(plan.steps) - 2, step("ioctl", 0, 0x540E, 0, pointer=plan.steps[-1].pointer))
+
+
 @pytest.mark.parametrize(
     ("rule", "rights", "damage"),
     [pytest.param(rule, rights, damage, id=f"{rule}: {what}") for rule, what, rights, damage in DAMAGES],
 )
 def test_a_damaged_plan_is_refused_by_its_rule(rule: str, rights: str, damage: Damage) -> None:
-    plan = hook_plan(rights)
+    plan = exec_plan() if rights == EXEC else hook_plan(rights)
     verify_enter(plan, rights)
     damage(plan)
     with pytest.raises(PlanError) as refused:

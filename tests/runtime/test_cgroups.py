@@ -4,11 +4,12 @@ device rules let a payload do. Pure v2 is in test_v2.py."""
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import Bundle, Runtime, cgroup_folders
+from support import OCIRT, Bundle, Runtime, cgroup_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +169,34 @@ def test_a_cgroup_with_processes_of_another_container_is_refused_and_left_alone(
     assert str(pid) in done.err
     assert paths_of(pid)["devices"] == "/same"
     assert runtime.state("c")["status"] == "created"
+
+
+def test_of_many_that_are_made_at_once_in_one_cgroup_one_is(runtime: Runtime, waiting: Bundle, tmp_path: Path) -> None:
+    waiting.config["linux"]["cgroupsPath"] = "/one/for/all"
+    waiting.write()
+    before = cgroup_folders()
+    ids = [f"c{number}" for number in range(6)]
+
+    def create(container_id: str) -> subprocess.Popen[bytes]:
+        argv = [OCIRT, "--root", str(runtime.root), "create", "-b", str(waiting.path), container_id]
+        with (tmp_path / container_id).open("wb") as said:
+            return subprocess.Popen(argv, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+
+    try:
+        for _ in range(5):
+            codes = [process.wait(60) for process in [create(one) for one in ids]]
+            errors = [(tmp_path / one).read_text() for one in ids]
+            assert sorted(codes) == [0, 1, 1, 1, 1, 1], errors
+            assert all(code == 0 or "/linux/cgroupsPath: " in error for code, error in zip(codes, errors, strict=True))
+            made = ids[codes.index(0)]
+            assert runtime("list", "-q").out.split() == [made]
+            pids = {procs.read_text() for procs in ROOT.rglob("one/for/all/cgroup.procs")}
+            assert pids == {f"{runtime.state(made)['pid']}\n"}
+            assert runtime("delete", "--force", made).code == 0
+    finally:
+        for one in ids:
+            runtime("delete", "--force", one)
+    assert cgroup_folders() == before
 
 
 def test_deleting_a_stopped_container_spares_another_that_has_its_cgroup_by_now(

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +84,7 @@ try:
     cgroups.limit({"pids": {"limit": 20}, "memory": {"limit": 1 << 26}})
     cgroups.plan(); cgroups.create(); cgroups.attach(process.pid)
     where = open(f"/proc/{process.pid}/cgroup").read().strip()
+    private = cgroups.bus._private
     cgroups.tell_manager({"pids": {"limit": 20}, "memory": {"limit": 1 << 26}})
     cgroups.resources.set_late()
     limit = open(cgroups.unified() + "/pids.max").read().strip()
@@ -93,7 +93,7 @@ try:
 finally:
     cgroups.remove()
     process.wait()
-print(json.dumps([where, limit, shown, cgroups.bus.address, os.path.exists(cgroups.unified())]))
+print(json.dumps([where, limit, shown, cgroups.bus.address, private, os.path.exists(cgroups.unified())]))
 """
 
 
@@ -104,32 +104,50 @@ def as_user(script: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(["python3", "-c", script], capture_output=True, text=True, check=False, timeout=120, **who)
 
 
-@pytest.fixture
-def users_manager() -> Iterator[tuple[Path, str]]:
-    """A systemd of the user "test", without a bus; its folder, and its cgroup."""
+BUS_UNITS = {
+    "dbus.socket": "[Socket]\nListenStream=%t/bus\n",
+    "dbus.service": "[Service]\nExecStart=/usr/bin/dbus-daemon --config-file=%t/bus.conf --address=systemd: --nofork\n",
+}
+BUS_CONFIGURATION = """<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen>
+<auth>EXTERNAL</auth><policy context="default">
+<allow send_destination="*"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>"""
+
+
+@pytest.fixture(params=["its own socket", "its bus"])
+def users_manager(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str]]:
+    """A systemd of the user "test", without a bus or with one; its folder, and its cgroup."""
     folder, unit = Path("/run/ocirt-test-user"), "test-manager.service"
     folder.mkdir(mode=0o700)
-    shutil.chown(folder, "test", "test")
+    if request.param == "its bus":
+        (folder / "systemd/user").mkdir(parents=True)
+        for name, content in BUS_UNITS.items():
+            (folder / "systemd/user" / name).write_text(content)
+        (folder / "bus.conf").write_text(BUS_CONFIGURATION)
+    for one in (folder, *folder.rglob("*")):
+        shutil.chown(one, "test", "test")
     how = ["--quiet", f"--unit={unit}", "--uid=test", "-p", "Delegate=yes", "-p", "Type=notify"]
     how += ["-E", f"XDG_RUNTIME_DIR={folder}"]
     subprocess.run(["systemd-run", *how, "/lib/systemd/systemd", "--user"], check=True)
-    until = time.monotonic() + 60
-    while not (folder / "systemd/private").exists():
-        assert time.monotonic() < until, "no user's manager"
-        time.sleep(0.1)
-    yield folder, shown("ControlGroup", unit=unit)[0]
-    subprocess.run(["systemctl", "stop", unit], check=True)
-    shutil.rmtree(folder)
+    try:
+        if request.param == "its bus":
+            start = "import subprocess; subprocess.run(['systemctl', '--user', 'start', 'dbus.socket'], check=True)"
+            assert as_user(start, XDG_RUNTIME_DIR=str(folder)).returncode == 0
+        yield folder, shown("ControlGroup", unit=unit)[0]
+    finally:
+        subprocess.run(["systemctl", "stop", unit], check=True)
+        shutil.rmtree(folder)
 
 
 @on_v2
-def test_a_users_own_systemd(users_manager: tuple[Path, str]) -> None:
+def test_a_users_own_systemd(users_manager: tuple[Path, str], request: pytest.FixtureRequest) -> None:
     """Without a bus by the manager's own socket, whose place follows from the bus's."""
     folder, root = users_manager
+    assert (folder / "bus").exists() == ("its bus" in request.node.name)
     done = as_user(AS_USER, XDG_RUNTIME_DIR=str(folder))
     assert done.returncode == 0, done.stderr
-    where, limit, told, address, left = json.loads(done.stdout)
+    where, limit, told, address, private, left = json.loads(done.stdout)
     assert where == f"0::{root}/user.slice/ocirt-c.scope"
+    assert private == ("its own socket" in request.node.name)
     assert (limit, told, address, left) == ("20", "20", f"unix:path={folder}/bus", False)
 
 

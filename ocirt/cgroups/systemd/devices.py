@@ -3,7 +3,8 @@
 systemd knows a list of what is allowed, we a sequence of rules in which a later one may forbid. On v2 our own program
 stays beside systemd's, and both must allow: what cannot be said is left to ours alone. On v1 there is one list, which
 systemd writes anew at a daemon-reload, and without a policy that would allow everything: so there, what cannot be said
-is left out, and becomes forbidden then.
+is left out, and becomes forbidden then. And there a unit without a policy needs no devices cgroup for systemd, which
+moves its processes to the one above whenever it looks: so a scope has a policy from its start on.
 """
 
 from __future__ import annotations
@@ -23,11 +24,22 @@ POINTER = "/linux/resources/devices"
 _KINDS = {"c": "char", "b": "block"}
 
 
+def at_start(*, v2: bool) -> list[Property]:
+    """What holds until init has made its nodes: everything is allowed."""
+    if v2:
+        return []
+    everything = [("char-*", "rwm"), ("block-*", "rwm")]
+    return [Property("DevicePolicy", "s", "strict", POINTER), Property("DeviceAllow", "a(ss)", everything, POINTER)]
+
+
 def properties(config: Sequence[dict[str, Any]], *, v2: bool, known: str | None = None) -> tuple[list[Property], str]:
-    """(the properties, a warning or ""). known: /proc/devices, made up in tests only."""
+    """(the properties, a warning or ""), for a unit that has those of `at_start`.
+
+    known: /proc/devices, made up in tests only.
+    """
     allowed, everything, exact = allow_list(container_rules(config))
     if everything and exact:
-        return [Property("DevicePolicy", "s", "auto", POINTER)], ""
+        return ([Property("DevicePolicy", "s", "auto", POINTER)] if v2 else []), ""
     lines: dict[str, str] = {}  # of two for one path systemd takes the last
     majors = _majors(read("/proc/devices") if known is None else known)
     for rule in allowed:
@@ -39,8 +51,9 @@ def properties(config: Sequence[dict[str, Any]], *, v2: bool, known: str | None 
     if v2 and not exact:
         return [Property("DevicePolicy", "s", "auto", POINTER)], ""
     warning = "" if exact else f"{POINTER}: systemd can allow less than these rules do, from its next daemon-reload on"
-    allow = Property("DeviceAllow", "a(ss)", list(lines.items()), POINTER)
-    return [Property("DevicePolicy", "s", "strict", POINTER), allow], warning
+    # A list is added to the one that is there; an empty one clears that.
+    allow = [Property("DeviceAllow", "a(ss)", one, POINTER) for one in ([], list(lines.items()))]
+    return [Property("DevicePolicy", "s", "strict", POINTER), *allow], warning
 
 
 def allow_list(rules: Sequence[Rule]) -> tuple[list[Rule], bool, bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from errno import EACCES, EPERM
 
 from ocirt.cgroups.files import write
+from ocirt.cgroups.layout import exists
 from ocirt.cgroups.manager import Cgroups, removed
 from ocirt.cgroups.systemd import devices
 from ocirt.cgroups.systemd.bus import SYSTEM, Bus, BusError, own_address
@@ -122,6 +123,7 @@ class SystemdCgroups(Cgroups):
         """The first process starts the unit, and is in the cgroups of all hierarchies then."""
         if not self._started:
             self._start(pid)
+            self._make_again()
         for name, _, _, _, path in self.places:
             try:
                 write(path + "/cgroup.procs", str(pid))
@@ -153,6 +155,20 @@ class SystemdCgroups(Cgroups):
                 pointer=POINTER,
                 hint=self._look(),
             )
+
+    def _make_again(self) -> None:
+        """What was made before may be gone on v1: when systemd starts a slice, it clears the hierarchies whose
+        controllers the slice does not need, our empty folders among it."""
+        lost = [place for place in self.places if not exists(place[4])]
+        for _, controllers, v2, mount, path in lost:
+            folder, missing = path, []
+            while folder != mount and not exists(folder):
+                missing.append(folder)
+                folder = folder.rpartition("/")[0]
+            for one in reversed(missing):
+                self._make(one, mount, controllers, v2)
+        if lost and self.resources:
+            self.resources.set_early(self.made)
 
     def _start_once(self, body: tuple[Any, ...]) -> str:
         """What an older container left failed may have the name: forget that, and try again, once."""
@@ -190,6 +206,7 @@ class SystemdCgroups(Cgroups):
         if version >= COLLECT_MODE:
             found.append(Property("CollectMode", "s", "inactive-or-failed"))
         found += early(self._wanted, v2=self._pure_v2, version=version)
+        found += devices.at_start(v2=self._pure_v2)
         asked = {one.name for one in self.annotations}
         return [one for one in found if one.name not in asked] + self.annotations
 

@@ -489,3 +489,20 @@ def test_it_asks_for_nothing_before_it_is_let_in(tmp_path: Path) -> None:
     thread.join()
     listening.close()
     assert seen == [b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"]
+
+
+def test_what_systemd_clears_away_is_made_again(systemd: Systemd, tmp_path: Path) -> None:
+    """A new slice on v1: in a hierarchy that it does not need systemd removes what is empty below it."""
+    systemd.properties["ControlGroup"] = ""
+    (tmp_path / "pids").mkdir()
+    layout = Layout([Mounted("pids", ("pids",), str(tmp_path / "pids"), "/", v2=False)], pure_v2=False)
+    cgroups = SystemdCgroups(
+        [], scope_module.unit_for("system.slice:ocirt:c", "c", user=True), Bus(systemd.address), "d"
+    )
+    folder = tmp_path / "pids/system.slice" / UNIT
+    cgroups.places = (("pids", ("pids",), False, layout.hierarchies[0].mount, str(folder)),)
+    cgroups.plan()
+    assert cgroups.made == [str(folder.parent), str(folder)]
+    with pytest.raises(Error, match=r"join the pids cgroup .*cgroup.procs"):  # a plain folder has no such file
+        cgroups.attach(4711)
+    assert folder.is_dir()

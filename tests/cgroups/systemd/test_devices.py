@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ocirt.cgroups.systemd.devices import properties
+from ocirt.cgroups.systemd.devices import at_start, properties
 
 KNOWN = """Character devices:
   1 mem
@@ -61,8 +61,9 @@ def rule(access: str, major: int | None = None, minor: int | None = None, kind: 
 )
 def test_what_can_be_said_is_a_strict_list(config: list[dict[str, Any]], allowed: list[tuple[str, str]]) -> None:
     for v2 in (True, False):
-        (policy, allow), warning = properties(config, v2=v2, known=KNOWN)
+        (policy, clear, allow), warning = properties(config, v2=v2, known=KNOWN)
         assert (policy.name, policy.value) == ("DevicePolicy", "strict")
+        assert (clear.name, clear.value) == ("DeviceAllow", [])
         assert (allow.name, allow.signature) == ("DeviceAllow", "a(ss)")
         assert sorted(allow.value) == sorted([*allowed, *DEFAULTS])
         assert not warning
@@ -70,9 +71,9 @@ def test_what_can_be_said_is_a_strict_list(config: list[dict[str, Any]], allowed
 
 @pytest.mark.parametrize("config", [[ALL], [DENY, ALL], [rule("r", 10, 229), ALL], [ALL, rule("r", 10, 229)]], ids=str)
 def test_everything_needs_no_list(config: list[dict[str, Any]]) -> None:
-    for v2 in (True, False):
-        (policy,), warning = properties(config, v2=v2, known=KNOWN)
-        assert policy.value == "auto" and not warning
+    (policy,), warning = properties(config, v2=True, known=KNOWN)
+    assert policy.value == "auto" and not warning
+    assert properties(config, v2=False, known=KNOWN) == ([], "")  # as it was at the start
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,14 @@ def test_what_cannot_be_said_is_never_more_than_the_rules(config: list[dict[str,
     """On v2 our own program stands beside systemd's; on v1 systemd's list replaces ours at a daemon-reload."""
     (policy,), warning = properties(config, v2=True, known=KNOWN)
     assert policy.value == "auto" and not warning
-    (policy, allow), warning = properties(config, v2=False, known=KNOWN)
+    (policy, _, allow), warning = properties(config, v2=False, known=KNOWN)
     assert policy.value == "strict"
     assert sorted(allow.value) == sorted([*rest, *DEFAULTS])
     assert warning.startswith("/linux/resources/devices: ")
+
+
+def test_on_v1_a_scope_has_a_policy_from_its_start_on() -> None:
+    """Without one systemd moves its processes out of their devices cgroup, and so out of our rules."""
+    policy, allow = at_start(v2=False)
+    assert (policy.value, allow.value) == ("strict", [("char-*", "rwm"), ("block-*", "rwm")])
+    assert at_start(v2=True) == []

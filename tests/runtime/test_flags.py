@@ -1,0 +1,153 @@
+"""Flags that runc or crun have, and what they do here."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from runtime.life import Life, until_gone, wait_until
+from support import OCIRT, Bundle, Runtime, command, inits, traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    assert not inits()
+
+
+# --config
+
+
+@pytest.mark.parametrize("way", ["create", "run"])
+def test_another_configuration_than_the_bundles(runtime: Runtime, bundle: Bundle, tmp_path: Path, way: str) -> None:
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", "exit 9"]
+    (tmp_path / "other.json").write_text(json.dumps(bundle.config))
+    (bundle.path / "config.json").write_text("{}")
+    flags = ("--config", tmp_path / "other.json", "--bundle", bundle.path, "c")
+    done = runtime(way, *flags)
+    assert done.code == (9 if way == "run" else 0), done.err
+    runtime("delete", "--force", "c")
+
+
+@pytest.mark.parametrize("flag", ["--config", "-f"])
+def test_its_errors_name_it(runtime: Runtime, bundle: Bundle, tmp_path: Path, flag: str) -> None:
+    bundle.config["process"]["cwd"] = "relative"
+    (tmp_path / "other.json").write_text(json.dumps(bundle.config, indent=1))
+    done = runtime("create", flag, tmp_path / "other.json", "-b", bundle.path, "c")
+    assert done.code == 1
+    assert re.match(rf"ocirt: {tmp_path}/other.json:\d+:\d+: /process/cwd: expected an absolute path", done.err)
+    bundle.config["process"].update(cwd="/", args=["/nowhere"])
+    (tmp_path / "other.json").write_text(json.dumps(bundle.config, indent=1))
+    done = runtime("create", flag, tmp_path / "other.json", "-b", bundle.path, "c")
+    assert f"{tmp_path}/other.json:" in done.err and "executable file not found" in done.err
+
+
+def test_a_configuration_that_is_not_there(runtime: Runtime, bundle: Bundle) -> None:
+    before = traces(runtime.root)
+    done = runtime("create", "--config", "/nowhere.json", "-b", bundle.path, "c")
+    assert done.code == 1
+    assert "/nowhere.json: cannot open it: No such file or directory" in done.err
+    assert traces(runtime.root) == before
+
+
+# --no-new-keyring
+
+KEYRING = "head -1 /proc/keys 2>/dev/null; grep -c . /proc/keys; cat /proc/keys"
+
+
+@pytest.mark.parametrize(("flags", "own"), [((), True), (("--no-new-keyring",), False)])
+def test_the_session_keyring_is_its_own_unless_it_is_not_wanted(
+    runtime: Runtime, bundle: Bundle, flags: tuple[str, ...], own: bool
+) -> None:
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", "cat /proc/keys"]
+    # The kernel's list of keys is masked.
+    bundle.config["linux"]["maskedPaths"] = []
+    bundle.write()
+    done = runtime("run", *flags, "-b", bundle.path, "keys-of-c")
+    if done.code:
+        pytest.skip("this kernel has no /proc/keys")
+    assert ("_ses.keys-of-c" in done.out) == own
+
+
+# --keep
+
+
+def test_a_container_that_is_kept_is_stopped_and_can_be_looked_at(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", "exit 4"]
+    bundle.write()
+    assert runtime("run", "--keep", "-b", bundle.path, "c").code == 4
+    assert runtime.state("c")["status"] == "stopped"
+    assert runtime("run", "-b", bundle.path, "c").code == 1
+    assert runtime("delete", "c").code == 0
+    assert runtime("run", "-b", bundle.path, "c").code == 4
+    assert runtime("state", "c").code == 1
+
+
+# --regex
+
+
+@pytest.fixture
+def several(runtime: Runtime, bundle: Bundle) -> Iterator[Runtime]:
+    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
+    bundle.write()
+    for name in ("a1", "a2", "b1"):
+        assert runtime("run", "-d", "-b", bundle.path, name).code == 0
+    yield runtime
+    runtime("delete", "--force", "--regex", ".*")
+
+
+def test_kill_and_delete_mean_every_container_whose_whole_id_matches(several: Runtime) -> None:
+    pids = {name: several.state(name)["pid"] for name in ("a1", "a2", "b1")}
+    assert several("kill", "--regex", "a.", "KILL").code == 0
+    until_gone(pids["a1"])
+    until_gone(pids["a2"])
+    assert several.state("b1")["status"] == "running"
+    assert several("delete", "-r", "a").code == 0
+    assert several("list", "-q").out.split() == ["a1", "a2", "b1"]
+    assert several("delete", "-r", "a.*").code == 0
+    assert several("list", "-q").out.split() == ["b1"]
+
+
+def test_one_that_cannot_be_deleted_spares_no_other(several: Runtime) -> None:
+    until = several.state("b1")["pid"]
+    assert several("kill", "b1", "KILL").code == 0
+    until_gone(until)
+    done = several("delete", "--regex", ".1")
+    assert done.code == 1
+    assert done.err == 'ocirt: cannot delete "a1": it is running, not stopped (--force kills it first)\n'
+    assert several("list", "-q").out.split() == ["a1", "a2"]
+
+
+def test_what_is_no_expression_is_said(several: Runtime) -> None:
+    done = several("delete", "--force", "--regex", "(")
+    assert done.code == 1
+    assert '"(" is no regular expression' in done.err
+    assert len(several("list", "-q").out.split()) == 3
+
+
+# What engines pass, and what means nothing here
+
+
+@pytest.mark.parametrize(
+    "flags", [("--rootless", "auto"), ("--rootless=true",), ("--criu", "/usr/sbin/criu"), ("--log-level", "error")]
+)
+def test_flags_that_mean_nothing_here_are_accepted(runtime: Runtime, flags: tuple[str, ...]) -> None:
+    done = command(OCIRT, "--root", runtime.root, *flags, "list", "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_warnings_are_logged_at_their_level(life: Life) -> None:
+    life.reach("paused")
+    for level, words in (("error", ""), ("info", ""), ("warning", "is paused"), ("debug", "is paused")):
+        done = command(OCIRT, "--root", life.runtime.root, "--log-level", level, "kill", "c", "WINCH")
+        assert done.code == 0
+        assert words in done.err if words else done.err == ""
+    wait_until(lambda: life("resume", "c").code == 0)
