@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from runtime.life import Life
+from runtime.systemd_host import unchanged
 from support import Bundle, Runtime, cgroup_folders, inits
 
 if TYPE_CHECKING:
@@ -27,3 +28,18 @@ def nothing_left() -> Iterator[None]:
     yield
     assert cgroup_folders() == before
     assert not inits()
+
+
+@pytest.fixture
+def no_unit_left() -> Iterator[None]:
+    """At the end there is no unit of systemd's, and no cgroup, more than at the beginning."""
+    with unchanged():
+        yield
+
+
+@pytest.fixture
+def scoped(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
+    """A bundle for the container c; deleted at the end."""
+    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
+    yield bundle
+    assert runtime("delete", "--force", "c").code == 0

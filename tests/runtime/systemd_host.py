@@ -27,6 +27,7 @@ _SYSTEMDS = {"", "systemd", "unified", "cpu,cpuacct", "cpu", "cpuacct", "blkio",
 
 MARKS = [
     pytest.mark.root,
+    pytest.mark.usefixtures("no_unit_left"),
     pytest.mark.skipif(
         Path("/proc/1/comm").read_text() != "systemd\n" or not Path("/run/systemd/system").is_dir(),
         reason="pid 1 is not systemd: tests/vm/run.sh runs this",

@@ -23,37 +23,22 @@ from runtime.systemd_host import (
     run,
     settled,
     shown,
-    unchanged,
     units,
 )
 from support import Bundle, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 pytestmark = MARKS
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    with unchanged():
-        yield
-
-
-@pytest.fixture
-def limited(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
-    """A bundle for the container c; deleted at the end."""
-    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
-    yield bundle
-    assert runtime("delete", "--force", "c").code == 0
 
 
 # Its limits
 
 
-def test_systemctl_show_tells_the_limits_that_are_in_force(runtime: Runtime, limited: Bundle) -> None:
+def test_systemctl_show_tells_the_limits_that_are_in_force(runtime: Runtime, scoped: Bundle) -> None:
     """Also after a daemon-reload, when systemd has read again what it knows."""
-    pid = created(runtime, limited, **RESOURCES)
+    pid = created(runtime, scoped, **RESOURCES)
     assert runtime("start", "c").code == 0
     for _ in range(2):
         assert cgroup_of(pid) == {f"/system.slice/{UNIT}"}
@@ -75,9 +60,9 @@ def test_systemctl_show_tells_the_limits_that_are_in_force(runtime: Runtime, lim
         subprocess.run(["systemctl", "daemon-reload"], check=True)
 
 
-def test_what_systemd_writes_again_by_itself_are_our_limits(runtime: Runtime, limited: Bundle) -> None:
+def test_what_systemd_writes_again_by_itself_are_our_limits(runtime: Runtime, scoped: Bundle) -> None:
     """It writes all files of a controller when one of its properties changes."""
-    created(runtime, limited, **RESOURCES)
+    created(runtime, scoped, **RESOURCES)
     name = "MemoryHigh=50M" if PURE_V2 else "CPUShares=600"
     subprocess.run(["systemctl", "set-property", "--runtime", UNIT, name, "TasksMax=19"], check=True)
     assert file("pids", "pids.max") == "19"
@@ -94,24 +79,24 @@ def test_what_systemd_writes_again_by_itself_are_our_limits(runtime: Runtime, li
 
 
 @pytest.mark.parametrize(("limit", "told", "in_force"), [(0, "1", "0"), (-1, "infinity", "max"), (7, "7", "7")])
-def test_a_limit_of_processes(runtime: Runtime, limited: Bundle, limit: int, told: str, in_force: str) -> None:
-    created(runtime, limited, pids={"limit": limit})
+def test_a_limit_of_processes(runtime: Runtime, scoped: Bundle, limit: int, told: str, in_force: str) -> None:
+    created(runtime, scoped, pids={"limit": limit})
     assert shown("TasksMax") == [told]
     assert file("pids", "pids.max") == in_force
 
 
 @on_v2
-def test_an_idle_container_is_idle_for_systemd_too(runtime: Runtime, limited: Bundle) -> None:
-    created(runtime, limited, cpu={"idle": 1, "shares": 512})
+def test_an_idle_container_is_idle_for_systemd_too(runtime: Runtime, scoped: Bundle) -> None:
+    created(runtime, scoped, cpu={"idle": 1, "shares": 512})
     assert shown("CPUWeight") == ["idle"]
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     assert file("", "cpu.idle") == "1"
 
 
 @on_v2
-def test_unified_keys_are_properties(runtime: Runtime, limited: Bundle) -> None:
+def test_unified_keys_are_properties(runtime: Runtime, scoped: Bundle) -> None:
     unified = {"memory.high": "30M", "memory.max": str(40 * MIB), "cpu.weight": "77", "cpu.max": "20000 100000"}
-    created(runtime, limited, memory={"limit": 64 * MIB}, unified={**unified, "pids.max": "12"})
+    created(runtime, scoped, memory={"limit": 64 * MIB}, unified={**unified, "pids.max": "12"})
     names = ("MemoryHigh", "MemoryMax", "CPUWeight", "CPUQuotaPerSecUSec", "TasksMax")
     assert shown(*names) == [str(30 * MIB), str(40 * MIB), "77", "200ms", "12"]
     subprocess.run(["systemctl", "daemon-reload"], check=True)
@@ -122,11 +107,11 @@ def test_unified_keys_are_properties(runtime: Runtime, limited: Bundle) -> None:
     ]
 
 
-def test_block_devices_are_throttled(runtime: Runtime, limited: Bundle) -> None:
+def test_block_devices_are_throttled(runtime: Runtime, scoped: Bundle) -> None:
     line = next(line for line in Path("/proc/partitions").read_text().splitlines()[2:] if "nvme" in line).split()
     major, minor, name = int(line[0]), int(line[1]), line[3]
     device = {"major": major, "minor": minor, "rate": 2 * MIB}
-    created(runtime, limited, blockIO={"throttleReadBpsDevice": [device]})
+    created(runtime, scoped, blockIO={"throttleReadBpsDevice": [device]})
     if PURE_V2:
         assert shown("IOReadBandwidthMax") == [f"/dev/{name} {2 * MIB}"]
         assert f"rbps={2 * MIB}" in file("", "io.max")
@@ -135,33 +120,33 @@ def test_block_devices_are_throttled(runtime: Runtime, limited: Bundle) -> None:
         assert file("blkio", "blkio.throttle.read_bps_device") == f"{major}:{minor} {2 * MIB}"
 
 
-def test_one_process_more_than_the_limit_cannot_be_made(runtime: Runtime, limited: Bundle) -> None:
+def test_one_process_more_than_the_limit_cannot_be_made(runtime: Runtime, scoped: Bundle) -> None:
     script = "sleep 1 & sleep 1 & sleep 1 & echo unlimited"
-    assert run(runtime, limited, script).out == "unlimited\n"
-    limited.config["linux"]["resources"]["pids"] = {"limit": 3}
-    done = run(runtime, limited, script)
+    assert run(runtime, scoped, script).out == "unlimited\n"
+    scoped.config["linux"]["resources"]["pids"] = {"limit": 3}
+    done = run(runtime, scoped, script)
     assert done.out == "" and "can't fork" in done.err
 
 
-def test_a_quota_slows_the_program(runtime: Runtime, limited: Bundle) -> None:
-    limited.config["linux"]["resources"]["cpu"] = {"quota": 10_000, "period": 100_000}
+def test_a_quota_slows_the_program(runtime: Runtime, scoped: Bundle) -> None:
+    scoped.config["linux"]["resources"]["cpu"] = {"quota": 10_000, "period": 100_000}
     folder = "/sys/fs/cgroup" if PURE_V2 else "/sys/fs/cgroup/cpu,cpuacct"
     script = f"i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; cat {folder}/cpu.stat"
-    done = run(runtime, limited, script)
+    done = run(runtime, scoped, script)
     counts = dict(line.split() for line in done.out.splitlines())
     assert int(counts["nr_throttled"]) > 0, done
 
 
-def test_memory_beyond_the_limit_kills_and_leaves_no_failed_unit(runtime: Runtime, limited: Bundle) -> None:
-    limited.config["linux"]["resources"]["memory"] = {"limit": 16 * MIB, "swap": 16 * MIB}
-    done = run(runtime, limited, "head -c 64m /dev/zero | tail -c 64m | wc -c; echo $?")
+def test_memory_beyond_the_limit_kills_and_leaves_no_failed_unit(runtime: Runtime, scoped: Bundle) -> None:
+    scoped.config["linux"]["resources"]["memory"] = {"limit": 16 * MIB, "swap": 16 * MIB}
+    done = run(runtime, scoped, "head -c 64m /dev/zero | tail -c 64m | wc -c; echo $?")
     assert f"{64 * MIB}" not in done.out
     assert not units()
 
 
-def test_a_container_whose_first_process_was_killed_for_memory_is_deleted(runtime: Runtime, limited: Bundle) -> None:
-    limited.config["process"]["args"] = ["/bin/tail", "-c", "64m", "/dev/zero"]
-    created(runtime, limited, memory={"limit": 16 * MIB, "swap": 16 * MIB})
+def test_a_container_whose_first_process_was_killed_for_memory_is_deleted(runtime: Runtime, scoped: Bundle) -> None:
+    scoped.config["process"]["args"] = ["/bin/tail", "-c", "64m", "/dev/zero"]
+    created(runtime, scoped, memory={"limit": 16 * MIB, "swap": 16 * MIB})
     assert runtime("start", "c").code == 0
     until = time.monotonic() + 60
     while runtime.state("c")["status"] != "stopped":
@@ -170,12 +155,12 @@ def test_a_container_whose_first_process_was_killed_for_memory_is_deleted(runtim
     assert not settled(units, set())
 
 
-def test_a_failure_that_systemd_remembers_is_forgotten(runtime: Runtime, limited: Bundle) -> None:
+def test_a_failure_that_systemd_remembers_is_forgotten(runtime: Runtime, scoped: Bundle) -> None:
     """With a CollectMode of the old kind a scope that ran into a limit stays, failed, until someone resets it."""
-    limited.config["annotations"] = {"org.systemd.property.CollectMode": "'inactive'"}
+    scoped.config["annotations"] = {"org.systemd.property.CollectMode": "'inactive'"}
     for name in ("RuntimeMax", "TimeoutStop"):
-        limited.config["annotations"][f"org.systemd.property.{name}Sec"] = "1"
-    created(runtime, limited)
+        scoped.config["annotations"][f"org.systemd.property.{name}Sec"] = "1"
+    created(runtime, scoped)
     until = time.monotonic() + 30
     while shown("ActiveState") != ["failed"]:
         assert time.monotonic() < until
@@ -200,26 +185,26 @@ KMSG = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}
     ids=["none", "one", "two", "all", "partly"],
 )
 def test_a_device_opens_for_what_the_rules_allow(
-    runtime: Runtime, limited: Bundle, rules: list[dict[str, Any]], policy: str | None, reading: str, writing: str
+    runtime: Runtime, scoped: Bundle, rules: list[dict[str, Any]], policy: str | None, reading: str, writing: str
 ) -> None:
     """kmsg, 1:11, by a node of the image; after a daemon-reload never more than before."""
-    os.mknod(limited.rootfs / "kmsg", 0o020666, os.makedev(1, 11))
-    process = limited.config["process"]
+    os.mknod(scoped.rootfs / "kmsg", 0o020666, os.makedev(1, 11))
+    process = scoped.config["process"]
     process["capabilities"] = {name: ["CAP_SYSLOG", "CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
     test = "(exec 3< /kmsg) 2>/dev/null && echo yes || echo no; (exec 3> /kmsg) 2>/dev/null && echo yes || echo no"
     process["args"] = ["/bin/sh", "-c", f"{test}; until [ -e /tmp/go ]; do sleep 0.1; done; {test}; echo end"]
-    limited.config["root"]["readonly"] = False
-    out = limited.path / "out"
-    limited.config["linux"]["resources"] = {"devices": rules}
+    scoped.config["root"]["readonly"] = False
+    out = scoped.path / "out"
+    scoped.config["linux"]["resources"] = {"devices": rules}
     with out.open("w") as stdout:
-        done = runtime("--systemd-cgroup", "create", "-b", limited.write().path, "c", stdout=stdout)
+        done = runtime("--systemd-cgroup", "create", "-b", scoped.write().path, "c", stdout=stdout)
     assert done.code == 0, done.err
     assert shown("DevicePolicy") == [policy or ("auto" if PURE_V2 else "strict")]
     assert runtime("start", "c").code == 0
     while out.read_text().count("\n") < 2:
         time.sleep(0.05)
     subprocess.run(["systemctl", "daemon-reload"], check=True)
-    (limited.rootfs / "tmp/go").write_text("")
+    (scoped.rootfs / "tmp/go").write_text("")
     while "end" not in out.read_text():
         time.sleep(0.05)
     before, after = out.read_text().split()[:2], out.read_text().split()[2:4]
@@ -232,8 +217,8 @@ def test_a_device_opens_for_what_the_rules_allow(
 # Annotations
 
 
-def test_annotations_are_properties(runtime: Runtime, limited: Bundle) -> None:
-    limited.config["annotations"] = {
+def test_annotations_are_properties(runtime: Runtime, scoped: Bundle) -> None:
+    scoped.config["annotations"] = {
         "org.systemd.property.TimeoutStopSec": "uint64 7",
         "org.systemd.property.Description": '"a container"',
         "org.systemd.property.CollectMode": "'inactive'",
@@ -241,7 +226,7 @@ def test_annotations_are_properties(runtime: Runtime, limited: Bundle) -> None:
         "org.systemd.property.SendSIGHUP": "true",
         "com.example.other": "no GVariant",
     }
-    created(runtime, limited)
+    created(runtime, scoped)
     assert shown("TimeoutStopUSec", "Description", "CollectMode", "SendSIGHUP") == [
         "7s",
         "a container",
@@ -264,10 +249,10 @@ def test_annotations_are_properties(runtime: Runtime, limited: Bundle) -> None:
         ("KillMode", "true", "the unit"),
     ],
 )
-def test_a_wrong_annotation_is_named(runtime: Runtime, limited: Bundle, name: str, text: str, words: str) -> None:
-    limited.config["annotations"] = {f"org.systemd.property.{name}": text}
-    message = refusal(runtime, limited)
+def test_a_wrong_annotation_is_named(runtime: Runtime, scoped: Bundle, name: str, text: str, words: str) -> None:
+    scoped.config["annotations"] = {f"org.systemd.property.{name}": text}
+    message = refusal(runtime, scoped)
     assert words in message
     if name != "KillMode":
         assert f"/annotations/org.systemd.property.{name}: " in message
-    assert runtime("create", "-b", limited.path, "c").code == 0  # the other managers do not look at it
+    assert runtime("create", "-b", scoped.path, "c").code == 0  # the other managers do not look at it

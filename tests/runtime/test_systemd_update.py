@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from runtime.life import until_gone, wait_until
-from runtime.systemd_host import MARKS, MIB, PURE_V2, UNIT, created, file, shown, unchanged
+from runtime.systemd_host import MARKS, MIB, PURE_V2, UNIT, created, file, shown
 from support import Bundle, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = MARKS
@@ -24,26 +23,12 @@ DENY = {"allow": False, "access": "rwm"}
 KMSG = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rwm"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    with unchanged():
-        yield
-
-
-@pytest.fixture
-def limited(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
-    """A bundle for the container c; deleted at the end."""
-    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
-    yield bundle
-    assert runtime("delete", "--force", "c").code == 0
-
-
 def limits() -> tuple[list[str], str, str]:
     return shown(LIMIT, "TasksMax", unit=UNIT), file("memory", LIMIT_FILE), file("pids", "pids.max")
 
 
-def test_a_change_is_systemds_too_and_outlives_a_reload(runtime: Runtime, limited: Bundle) -> None:
-    created(runtime, limited, memory={"limit": 64 * MIB}, pids={"limit": 20})
+def test_a_change_is_systemds_too_and_outlives_a_reload(runtime: Runtime, scoped: Bundle) -> None:
+    created(runtime, scoped, memory={"limit": 64 * MIB}, pids={"limit": 20})
     assert runtime("start", "c").code == 0
     done = runtime("update", "--memory", "96m", "--memory-swap", "96m", "--pids-limit", "30", "c")
     assert done.code == 0, done.err
@@ -52,8 +37,8 @@ def test_a_change_is_systemds_too_and_outlives_a_reload(runtime: Runtime, limite
         subprocess.run(["systemctl", "daemon-reload"], check=True)
 
 
-def test_a_change_that_is_refused_is_taken_back_at_systemd_too(runtime: Runtime, limited: Bundle) -> None:
-    created(runtime, limited, memory={"limit": 64 * MIB}, pids={"limit": 20})
+def test_a_change_that_is_refused_is_taken_back_at_systemd_too(runtime: Runtime, scoped: Bundle) -> None:
+    created(runtime, scoped, memory={"limit": 64 * MIB}, pids={"limit": 20})
     before = limits()
     done = runtime("update", "--pids-limit", "30", "--cpu-quota", "5", "c")
     assert done.code == 1
@@ -64,8 +49,8 @@ def test_a_change_that_is_refused_is_taken_back_at_systemd_too(runtime: Runtime,
 
 
 @pytest.mark.skipif(not PURE_V2, reason="not a pure v2 host")
-def test_what_would_kill_is_refused_before_systemd_hears_of_it(runtime: Runtime, limited: Bundle) -> None:
-    created(runtime, limited, memory={"limit": 64 * MIB})
+def test_what_would_kill_is_refused_before_systemd_hears_of_it(runtime: Runtime, scoped: Bundle) -> None:
+    created(runtime, scoped, memory={"limit": 64 * MIB})
     wanted = json.dumps({"memory": {"limit": 4096, "checkBeforeUpdate": True}})
     done = runtime("update", "-r", "-", "c", stdin=wanted)
     assert done.code == 1
@@ -82,20 +67,20 @@ def newest(answer: Path) -> str:
     return answer.read_text().strip()
 
 
-def test_device_rules_are_replaced_in_both_programs(runtime: Runtime, limited: Bundle) -> None:
-    os.mknod(limited.rootfs / "kmsg", 0o020666, os.makedev(1, 11))
-    (limited.rootfs / "bin/mv").symlink_to("busybox")
+def test_device_rules_are_replaced_in_both_programs(runtime: Runtime, scoped: Bundle) -> None:
+    os.mknod(scoped.rootfs / "kmsg", 0o020666, os.makedev(1, 11))
+    (scoped.rootfs / "bin/mv").symlink_to("busybox")
     rights = {name: ["CAP_SYSLOG", "CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
-    limited.config["process"]["capabilities"] = rights
-    limited.config["root"]["readonly"] = False
+    scoped.config["process"]["capabilities"] = rights
+    scoped.config["root"]["readonly"] = False
     script = (
         "while :; do (exec 3< /kmsg) 2>/dev/null && echo yes > /tmp/new || echo no > /tmp/new; mv /tmp/new /tmp/answer;"
         " sleep 0.02; done"
     )
-    limited.config["process"]["args"] = ["/bin/sh", "-c", script]
-    created(runtime, limited, devices=[DENY])
+    scoped.config["process"]["args"] = ["/bin/sh", "-c", script]
+    created(runtime, scoped, devices=[DENY])
     assert runtime("start", "c").code == 0
-    answer = limited.rootfs / "tmp/answer"
+    answer = scoped.rootfs / "tmp/answer"
     assert newest(answer) == "no"
 
     def change(*devices: dict[str, Any]) -> None:
@@ -110,8 +95,8 @@ def test_device_rules_are_replaced_in_both_programs(runtime: Runtime, limited: B
     assert "/dev/char/1:11 rwm" in shown("DeviceAllow")[0]
 
 
-def test_pause_ps_events_and_kill_all(runtime: Runtime, limited: Bundle) -> None:
-    pid = created(runtime, limited, memory={"limit": 64 * MIB})
+def test_pause_ps_events_and_kill_all(runtime: Runtime, scoped: Bundle) -> None:
+    pid = created(runtime, scoped, memory={"limit": 64 * MIB})
     assert runtime("start", "c").code == 0
     assert json.loads(runtime("ps", "-f", "json", "c").out) == [pid]
     data = json.loads(runtime("events", "--stats", "c").out)["data"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.systemd_host import MARKS, PURE_V2, UNIT, cgroup_of, created, file, on_v2, shown, unchanged
+from runtime.systemd_host import MARKS, PURE_V2, UNIT, cgroup_of, created, file, on_v2, shown
 from support import OCIRT, Bundle, Runtime, command
 
 from ocirt.cgroups.layout import detect
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = MARKS
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    with unchanged():
-        yield
-
-
-@pytest.fixture
-def limited(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
-    """A bundle for the container c; deleted at the end."""
-    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
-    yield bundle
-    assert runtime("delete", "--force", "c").code == 0
 
 
 # The driver alone: other ways to systemd
@@ -65,8 +51,8 @@ def test_without_a_bus_systemd_is_reached_at_its_own_socket(monkeypatch: pytest.
     assert lives_in_a_scope(cgroups, {"pids": {"limit": 20}}) == f"/system.slice/{UNIT}"
 
 
-def test_update_tells_systemd(runtime: Runtime, limited: Bundle) -> None:
-    created(runtime, limited, pids={"limit": 20})
+def test_update_tells_systemd(runtime: Runtime, scoped: Bundle) -> None:
+    created(runtime, scoped, pids={"limit": 20})
     known = json.loads((runtime.root / "c/state.json").read_text())
     SystemdCgroups.from_state(known["cgroups"]).tell_manager({"pids": {"limit": 30}, "cpu": {"shares": 2048}})
     assert shown("TasksMax", "CPUWeight" if PURE_V2 else "CPUShares") == ["30", "174" if PURE_V2 else "2048"]
@@ -184,5 +170,5 @@ def test_a_bus_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         SystemdCgroups.for_unit(detect(), "", "c", {})
 
 
-def test_the_command_says_so_too(runtime: Runtime, limited: Bundle) -> None:
-    assert command(OCIRT, "--systemd-cgroup", "--cgroup-manager", "disabled", "run", limited.path).code == 1
+def test_the_command_says_so_too(runtime: Runtime, scoped: Bundle) -> None:
+    assert command(OCIRT, "--systemd-cgroup", "--cgroup-manager", "disabled", "run", scoped.path).code == 1
