@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from runtime.systemd_host import (
@@ -29,9 +28,6 @@ from runtime.systemd_host import (
     units,
 )
 from support import OCIRT, Bundle, Runtime
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = MARKS
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from runtime.systemd_host import (
@@ -26,9 +26,6 @@ from runtime.systemd_host import (
     units,
 )
 from support import Bundle, Runtime
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = MARKS
 
