@@ -53,7 +53,7 @@ PLAN = {"ocirt.plan"} | {
         " verify_walk wire"
     ).split()
 }
-CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".shape")}
+CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".read", ".shape")}
 LIMITS = {f"ocirt.cgroups.{name}" for name in ("resources", "setting", "cpu", "memory")}
 LIMITS |= {"ocirt.config.check_resources"}
 CREATION = {

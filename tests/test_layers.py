@@ -75,9 +75,9 @@ def names_called(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", python_files("plan", "config"), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_plans_and_checks_touch_nothing_outside(path: Path) -> None:
-    """Pure: no file, no process, no clock. Only config.load and config.schema read the one file that each is for."""
+    """Pure: no file, no process, no clock. Only config.read and config.schema read the one file that each is for."""
     allowed = {
-        "load.py": {"posix.open", "posix.fstat", "posix.read", "posix.close", "posix.readlink"},
+        "read.py": {"posix.open", "posix.fstat", "posix.read", "posix.close", "posix.readlink"},
         "schema.py": {"open"},
     }
     called = names_called(path) - allowed.get(path.name, set())

@@ -9,10 +9,8 @@ import posix
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import sleep
 
-from ocirt.cgroups import v1, v2
 from ocirt.cgroups.files import processes, remove, write
 from ocirt.cgroups.layout import read
-from ocirt.cgroups.rules import container_rules
 from ocirt.errors import ContainerError, UsageError, from_os_error
 
 TYPE_CHECKING = False
@@ -147,6 +145,8 @@ class Cgroups:
 
     def create(self) -> None:
         """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
+        from ocirt.cgroups import v1
+
         for _, controllers, is_v2, mount, path in self.places:
             for folder in self.made:
                 if path == folder or path.startswith(folder + "/"):
@@ -184,6 +184,8 @@ class Cgroups:
             self._lock = -1
 
     def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
+        from ocirt.cgroups import v1, v2
+
         try:
             if is_v2:
                 v2.enable_controllers(mount, folder)
@@ -238,6 +240,9 @@ class Cgroups:
 
     def set_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """Put the device rules in force: by the v1 controller where there is one, else by a BPF program."""
+        from ocirt.cgroups import v1, v2
+        from ocirt.cgroups.rules import container_rules
+
         rules = container_rules(config)
         pointer = "/linux/resources/devices"
         for _, controllers, _, _, path in self.places:

@@ -55,7 +55,7 @@ def request_of(options: dict[str, Any], command: list[str]) -> Request:
 
 
 def _from_file(options: dict[str, Any], command: list[str]) -> Request:
-    from ocirt.config.load import parse, placed, read_json
+    from ocirt.config.read import parse, placed, read_json
     from ocirt.errors import ConfigError
 
     said = [

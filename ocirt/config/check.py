@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
 
 _RARE = {"scheduler", "ioPriority", "execCPUAffinity", "personality", "memoryPolicy"}
 """Of process and linux; check_process.py has their rules."""

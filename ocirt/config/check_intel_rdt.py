@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
 
 POINTER = "/linux/intelRdt"
 _KERNELS_OWN = ("info", "mon_groups", "mon_data", ".", "..")

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
 
 MOST_NODES = 1024
 """The kernel's MAX_NUMNODES, where it is highest."""

@@ -15,7 +15,7 @@ from ocirt.state.process import is_alive, open_process, own_pid
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.cgroups.manager import Cgroups
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
 
 ESRCH = 3
 _NAMES = {"network": "net", "mount": "mnt"}

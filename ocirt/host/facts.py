@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from ocirt.cgroups.layout import read
-from ocirt.config.load import absolute
+from ocirt.config.read import absolute
 from ocirt.errors import ConfigError
 from ocirt.plan.facts import Facts, Hierarchy
 from ocirt.state.process import status_field
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ocirt.cgroups.layout import Layout
     from ocirt.cgroups.manager import Cgroups
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
 
 
 def root_path(config: Config) -> str:

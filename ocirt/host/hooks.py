@@ -11,8 +11,8 @@ from _signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, pthread_sigmask
 from time import monotonic
 
 from ocirt.config.hooks import CONTAINER, KINDS
-from ocirt.config.load import Config
 from ocirt.config.names import NAMESPACES
+from ocirt.config.read import Config
 from ocirt.errors import Error, HookError, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image

@@ -15,20 +15,18 @@ import marshal
 import types
 from pathlib import Path
 
+_FILTERS = ("ocirt.host.filters", "ocirt.plan.seccomp")
 _OF_ENGINES = (
-    "ocirt.host.filters",
-    "ocirt.plan.seccomp",
-    "ocirt.config.check_resources",
-    "ocirt.cgroups.resources",
-    "ocirt.cgroups.cpu",
-    "ocirt.cgroups.memory",
+    *_FILTERS,
+    *("ocirt.config.check_resources", "ocirt.cgroups.resources", "ocirt.cgroups.cpu", "ocirt.cgroups.memory"),
+    *("ocirt.cgroups.v1", "ocirt.cgroups.v2", "ocirt.cgroups.rules"),
 )
 """What hardly any configuration of an engine does without, although it is imported only where it is needed."""
 ROOTS = {
     "create": ("ocirt.cli.actions", "ocirt.runtime.create", "ocirt.state.entry", *_OF_ENGINES),
     "start": ("ocirt.cli.actions", "ocirt.runtime.start", "ocirt.state.entry"),
     "run": ("ocirt.cli.actions", "ocirt.runtime.run", "ocirt.state.entry", *_OF_ENGINES),
-    "exec": ("ocirt.cli.actions", "ocirt.cli.process", "ocirt.runtime.exec", "ocirt.host.foreground", *_OF_ENGINES),
+    "exec": ("ocirt.cli.actions", "ocirt.cli.process", "ocirt.runtime.exec", "ocirt.host.foreground", *_FILTERS),
     "state": ("ocirt.cli.actions", "ocirt.runtime.state"),
     "kill": ("ocirt.cli.actions", "ocirt.runtime.kill", "ocirt.state.entry"),
     "delete": ("ocirt.cli.actions", "ocirt.runtime.delete", "ocirt.state.entry"),
@@ -54,6 +52,9 @@ LATER = (
     "ocirt.cgroups.rare",
     "ocirt.cgroups.freezer",
     "ocirt.cgroups.signals",
+    "ocirt.cgroups.v1",
+    "ocirt.cgroups.v2",
+    "ocirt.cgroups.rules",
     "ocirt.host.filters",
     "ocirt.plan.seccomp",
     "ocirt.config.sysctl",

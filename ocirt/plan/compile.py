@@ -14,7 +14,7 @@ from ocirt.plan.tags import SYNC_HOOKS, SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
     from ocirt.plan.facts import Facts
     from ocirt.plan.step import Reg
 

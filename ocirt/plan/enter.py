@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
     from ocirt.plan.facts import Facts
 
 CALLER, ROOT, PROGRAM, EXEC = "caller", "root", "program", "exec"

@@ -17,7 +17,7 @@ from ocirt.plan.tags import SYNC_READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
     from ocirt.plan.enter import Entrance
     from ocirt.plan.facts import Facts
 

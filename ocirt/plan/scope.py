@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
     from ocirt.plan.facts import Facts
     from ocirt.plan.step import Plan, Reg, Slot
 

@@ -10,9 +10,9 @@ import copy
 import re
 
 from ocirt.config.check import check_meaning
-from ocirt.config.load import Config, absolute, parse, read_json
 from ocirt.config.locate import Places
 from ocirt.config.names import CAPABILITIES, NAMESPACES
+from ocirt.config.read import Config, absolute, parse, read_json
 from ocirt.config.schema import ERROR, WARNING, Problem, meant, schema_problems
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError, Error, printable

@@ -105,7 +105,7 @@ def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
 
 def _cgroups_of(folder: str, container_id: str) -> Cgroups | None:
     from ocirt.cgroups.layout import detect
-    from ocirt.config.load import parse, read_json
+    from ocirt.config.read import parse, read_json
 
     try:
         noted = parse(read_json(f"{folder}/{MANAGED}"))

@@ -10,7 +10,7 @@ import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.load import Config, parse, read_json
+from ocirt.config.read import Config, parse, read_json
 from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image

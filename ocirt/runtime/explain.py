@@ -6,7 +6,8 @@ import posix
 
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.load import load, placed
+from ocirt.config.load import load
+from ocirt.config.read import placed
 from ocirt.errors import ConfigError, ContainerError, Error, UsageError, printable
 from ocirt.host.facts import gather
 from ocirt.plan.compile import compile_plan
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.cgroups.setting import Setting
-    from ocirt.config.load import Config
+    from ocirt.config.read import Config
     from ocirt.plan.facts import Facts
     from ocirt.plan.scope import Compiled
 

@@ -6,7 +6,7 @@ from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
 from ocirt.cgroups.manager import Cgroups
 from ocirt.config.hooks import poststart_may_fail
-from ocirt.config.load import parse, read_json
+from ocirt.config.read import parse, read_json
 from ocirt.errors import Error
 from ocirt.host.hooks import Hooks
 from ocirt.host.launch import ENDING

@@ -6,7 +6,8 @@ import posix
 
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.load import load, placed
+from ocirt.config.load import load
+from ocirt.config.read import placed
 from ocirt.errors import ConfigError, Error
 from ocirt.host.facts import gather
 from ocirt.host.launch import Init

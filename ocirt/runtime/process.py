@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ocirt.config.check import check_process
-from ocirt.config.load import Config, placed
+from ocirt.config.read import Config, placed
 from ocirt.config.shape import PROCESS, check_shape
 from ocirt.errors import Error
 

@@ -71,7 +71,7 @@ def _execute(state: dict[str, Any], entry: Entry) -> None:
 
 def place(error: Error, known: dict[str, Any], folder: str) -> Error:
     """With the line in the container's configuration, as the copy in our folder has it."""
-    from ocirt.config.load import placed, read_json
+    from ocirt.config.read import placed, read_json
 
     try:
         text = read_json(f"{folder}/{CONFIG}")

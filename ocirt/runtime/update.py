@@ -13,7 +13,7 @@ from ocirt.cgroups.merge import POINTER, Merged
 from ocirt.cgroups.resources import Resources
 from ocirt.cgroups.setting import Change
 from ocirt.config.check_resources import check_resources
-from ocirt.config.load import MAX_SIZE, parse, placed, read_json
+from ocirt.config.read import MAX_SIZE, parse, placed, read_json
 from ocirt.config.shape import RESOURCES as SHAPE
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError, ContainerError, Error

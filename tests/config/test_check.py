@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ocirt.config.check import check_meaning
-from ocirt.config.load import Config
+from ocirt.config.read import Config
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError
 from ocirt.runtime.spec import default_spec

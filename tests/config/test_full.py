@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from test_coverage import properties
 
 from ocirt.config.check import check_meaning
-from ocirt.config.load import Config
+from ocirt.config.read import Config
 from ocirt.config.schema import ERROR, schema, schema_problems
 from ocirt.config.seccomp import check_seccomp
 from ocirt.config.shape import check_shape, pointer_to

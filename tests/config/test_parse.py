@@ -1,4 +1,4 @@
-"""config.load.parse: JSON and nothing but JSON, and errors with line and column."""
+"""config.read.parse: JSON and nothing but JSON, and errors with line and column."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import REPOSITORY
 
-from ocirt.config.load import MAX_SIZE, absolute, load, parse, read_json
+from ocirt.config.load import load
+from ocirt.config.read import MAX_SIZE, absolute, parse, read_json
 from ocirt.errors import ConfigError
 
 JSON = st.recursive(

@@ -26,7 +26,7 @@ from init.hosted import NO_PATCHES, REPLY_APPLIED, Hosted
 from plan.cases import HYBRID, ON_HYBRID, ON_V1, ON_V2
 
 from ocirt.config.check import check_meaning
-from ocirt.config.load import Config, parse
+from ocirt.config.read import Config, parse
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError, PlanError, UnsupportedError
 from ocirt.plan.compile import compile_plan

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from support import default_config
 
-from ocirt.config.load import Config
+from ocirt.config.read import Config
 from ocirt.errors import KernelError
 from ocirt.host.launch import Init, failure_of
 from ocirt.plan.compile import compile_plan

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ocirt.config.check import check_meaning
-from ocirt.config.load import Config
+from ocirt.config.read import Config
 from ocirt.config.shape import check_shape
 from ocirt.plan.compile import Compiled, compile_plan
 from ocirt.plan.facts import Facts, Filter, Hierarchy

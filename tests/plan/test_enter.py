@@ -8,7 +8,7 @@ import pytest
 from plan.damage import argument, drop, find, find_last, insert, like, move, step
 from support import default_config
 
-from ocirt.config.load import Config
+from ocirt.config.read import Config
 from ocirt.errors import PlanError
 from ocirt.plan.decode import SIGNATURES
 from ocirt.plan.encode import encode
