@@ -280,8 +280,10 @@ class SystemdCgroups(Cgroups):
                 return
             raise self._error(error, "stop") from None
         if not result:
-            pids = ", ".join(map(str, self.processes()[:8]))
-            hint = f"still in it: {pids}" if pids else self._look()
+            from ocirt.cgroups.signals import named
+
+            left = named(self.processes())
+            hint = f"still in it: {left}" if left else self._look()
             raise Error(f"stop the unit {self.unit.name}: systemd has not done it in 30 s", hint=hint)
         self._quietly("ResetFailedUnit", (self.unit.name,))
 
