@@ -172,7 +172,7 @@ def find_program(scope: Scope) -> Reg:
         plan.call("faccessat2", AT_FDCWD, candidate, X_OK, AT_EACCESS, ignore=ABSENT)
         if "/" in name:
             following = Label()
-            plan.at("/process/args/0", f'exec "{name}"')
+            plan.at("/process/args/0", f'exec "{name}": permission denied')
             plan.call("faccessat2", AT_FDCWD, f"{candidate}/.", F_OK, 0, fail=following)
             plan.expect(program, 0, errno=EISDIR)
             plan.place(following)

