@@ -24,7 +24,7 @@ RUNTIMES = ("runc", "ocirt")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Debian's engines, whatever else this machine has."""
 IMAGE = "localhost/box:latest"
-APPLETS_MORE = "cut dd df find getopt grep head ip killall ln mkfifo nc printf readlink rm seq sort tar timeout tr unshare"
+APPLETS_MORE = "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"
 
 
 def require(program: str, package: str) -> str:
@@ -82,7 +82,7 @@ class Engine:
 
 
 def rootfs(folder: Path) -> Path:
-    """A root file system: busybox, and a program that only root may run."""
+    """A root file system: busybox, /data/file, and /pause for pods."""
     path = make_rootfs(folder / "rootfs")
     for applet in f"{APPLETS} {APPLETS_MORE}".split():
         link = path / "bin" / applet
@@ -93,14 +93,20 @@ def rootfs(folder: Path) -> Path:
     os.chown(path / "home/user", 1000, 1000)
     (path / "data").mkdir()
     (path / "data/file").write_text("of the image\n")
+    (path / "pause").write_text("#!/bin/sh\nexec sleep 100000\n")
+    (path / "pause").chmod(0o755)
     return path
 
 
 def archive(folder: Path) -> Path:
-    """IMAGE as a tar that is an OCI image layout and a docker archive at once: every engine loads one of the two."""
+    """IMAGE as a tar that is an OCI image layout and a docker archive at once: every engine loads one of the two.
+
+    Its one layer, the plain root file system, is left as layer.tar beside it.
+    """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(rootfs(folder), arcname=".", filter=_plain)
+    (folder / "layer.tar").write_bytes(layer.getvalue())
     blobs: dict[str, bytes] = {}
 
     def blob(media_type: str, content: bytes) -> dict[str, Any]:

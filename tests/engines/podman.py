@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from engines.engine import IMAGE, Engine, executable, require
+from engines.engine import Engine, executable, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,7 @@ network_backend = "netavark"
 cgroup_manager = "cgroupfs"
 conmon_path = ["/usr/bin/conmon"]
 events_logger = "file"
-infra_command = "sleep 1000"
-infra_image = "{image}"
+infra_image = "localhost/pause:latest"
 runtime = "{runtime}"
 runtime_supports_json = ["ocirt", "runc"]
 runtime_supports_nocgroup = ["ocirt"]
@@ -37,10 +36,10 @@ class Podman(Engine):
         folder.mkdir()
         (folder / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         (folder / "storage.conf").write_text(
-            f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
         )
         (folder / "containers.conf").write_text(
-            CONFIGURATION.format(runtime=runtime, executable=executable(runtime), image=IMAGE)
+            CONFIGURATION.format(runtime=runtime, executable=executable(runtime))
         )
         own = {
             "CONTAINERS_CONF": f"{folder}/containers.conf",
@@ -51,6 +50,8 @@ class Podman(Engine):
         client = [require("podman", "podman"), "--tmpdir", f"{folder}/tmp", "--network-config-dir", f"{folder}/net"]
         super().__init__(client, folder, runtime, own)
         self.ok("load", "--signature-policy", folder / "policy.json", "--input", archive)
+        pause = "ENTRYPOINT [\"/pause\"]"
+        self.ok("import", "--change", pause, archive.parent / "layer.tar", "localhost/pause:latest")
 
     def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ok("inspect", "--type", kind, name))[0]
