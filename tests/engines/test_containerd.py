@@ -42,7 +42,7 @@ def running(containerd: Containerd) -> Containerd:
 ENDS = {
     "true": (["true"], 0, ""),
     "7": (["sh", "-c", "exit 7"], 7, ""),
-    "not-found": (["nothing"], 1, 'exec: "nothing": executable file not found in $PATH'),
+    "not-found": (["nothing"], 1, '"nothing": executable file not found in $PATH'),
     "no-program": (["/etc/passwd"], 1, "permission denied"),
     "directory": (["/etc"], 1, "permission denied"),
 }
@@ -52,13 +52,13 @@ ENDS = {
 def test_exit_code_of_run(containerd: Containerd, args: list[str], code: int, error: str) -> None:
     done = containerd("run", "--rm", *containerd.run_flags, IMAGE, "a", *args)
     assert done.code == code, done
-    assert error.replace("exec:", "exec") in done.err.replace("exec:", "exec")
+    assert error in done.err
     assert bool(error) == bool(done.err)
     assert containerd.ok("task", "ls", "-q") == ""
 
 
 def test_output_and_errors_are_two_streams_and_stdin_is_read(containerd: Containerd) -> None:
-    script = ["sh", "-c", "cat; echo err >&2"]
+    script = ["sh", "-c", "head -n 1; echo err >&2"]  # ctr does not hand the end of its stdin on
     done = containerd("run", "--rm", *containerd.run_flags, IMAGE, "a", *script, stdin="in\n")
     assert (done.code, done.out, done.err) == (0, "in\n", "err\n")
 
@@ -114,14 +114,14 @@ def test_limits(containerd: Containerd) -> None:
 def test_terminal(containerd: Containerd) -> None:
     script = ["sh", "-c", "tty; test -t 0 && test -t 2 && echo yes; exit 3"]
     done = containerd.at_terminal("run", "--rm", "--tty", *containerd.run_flags, IMAGE, "a", *script)
-    assert (done.code, done.out) == (3, "/dev/pts/0\r\nyes\r\n"), done
+    assert (done.code, done.out.split()) == (3, ["/dev/pts/0", "yes"]), done
 
 
 def test_stopped_by_a_signal(running: Containerd) -> None:
     assert running.status("a") == "RUNNING"
     running.ok("task", "kill", "--signal", "TERM", "a")
     eventually(lambda: running.status("a") == "STOPPED")
-    assert running("task", "delete", "a").code == 5
+    assert "exit code 5" in running("task", "delete", "a").err
     assert running.status("a") == ""
     assert "not found" in running("task", "kill", "a").err
 
@@ -130,7 +130,7 @@ def test_killed_with_all_its_processes(running: Containerd) -> None:
     running.ok("task", "exec", "-d", "--exec-id", "e", "a", "sleep", "1000")
     running.ok("task", "kill", "--all", "--signal", "KILL", "a")
     eventually(lambda: running.status("a") == "STOPPED")
-    assert running("task", "delete", "a").code == 137
+    assert "exit code 137" in running("task", "delete", "a").err
 
 
 def test_deleted_by_force(running: Containerd) -> None:
@@ -177,14 +177,15 @@ def test_exit_code_of_exec(running: Containerd, args: list[str], code: int, erro
 
 def test_exec_with_everything(running: Containerd) -> None:
     flags = ["--user", "1000:1000", "--cwd", "/tmp"]
-    script = ["sh", "-c", "id -u; pwd; cat; echo err >&2"]
+    script = ["sh", "-c", "id -u; pwd; head -n 1; echo err >&2"]
     done = running("task", "exec", "--exec-id", "e", *flags, "a", *script, stdin="in\n")
     assert (done.code, done.out, done.err) == (0, "1000\n/tmp\nin\n", "err\n")
 
 
 def test_exec_with_a_terminal(running: Containerd) -> None:
     done = running.at_terminal("task", "exec", "--exec-id", "e", "--tty", "a", "sh", "-c", "tty; exit 3")
-    assert (done.code, done.out) == (3, "/dev/pts/0\r\n"), done
+    assert done.code == 3, done
+    assert done.out.startswith("/dev/pts/0\r"), done  # ctr may add that it could not resize it any more
 
 
 def test_execs_leave_no_zombie(running: Containerd) -> None:
