@@ -1,4 +1,4 @@
-"""Where the engines' tests run: private mounts for all that engines keep at fixed places, and one folder for the rest."""
+"""Where the engines' tests run: private mounts over the fixed places of engines, and one folder for the rest."""
 
 from __future__ import annotations
 

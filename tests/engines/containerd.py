@@ -41,9 +41,7 @@ class Containerd(Engine):
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             daemon = [require("containerd", "containerd"), "--config", self.folder / "config.toml"]
-            self.daemon = subprocess.Popen(
-                daemon, env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self.daemon = subprocess.Popen(daemon, env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         eventually(lambda: self("version").code == 0)
 
     def end(self) -> None:

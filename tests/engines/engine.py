@@ -24,7 +24,9 @@ RUNTIMES = ("runc", "ocirt")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Debian's engines, whatever else this machine has."""
 IMAGE = "localhost/box:latest"
-APPLETS_MORE = "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"
+APPLETS_MORE = (
+    "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"
+)
 
 
 def require(program: str, package: str) -> str:
@@ -40,6 +42,13 @@ def require(program: str, package: str) -> str:
 
 def executable(runtime: str) -> str:
     return OCIRT if runtime == "ocirt" else require(runtime, runtime)
+
+
+def has_all_capabilities() -> bool:
+    """May this process do all that a root may? Machines in the cloud often take some away."""
+    status = Path("/proc/self/status").read_text()
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    return int(status.split("CapBnd:")[1].split()[0], 16) == (2 << last) - 1
 
 
 def eventually(what: Callable[[], Any], patience: float = 30) -> Any:

@@ -38,9 +38,7 @@ class Podman(Engine):
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
         )
-        (folder / "containers.conf").write_text(
-            CONFIGURATION.format(runtime=runtime, executable=executable(runtime))
-        )
+        (folder / "containers.conf").write_text(CONFIGURATION.format(runtime=runtime, executable=executable(runtime)))
         own = {
             "CONTAINERS_CONF": f"{folder}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
@@ -50,7 +48,7 @@ class Podman(Engine):
         client = [require("podman", "podman"), "--tmpdir", f"{folder}/tmp", "--network-config-dir", f"{folder}/net"]
         super().__init__(client, folder, runtime, own)
         self.ok("load", "--signature-policy", folder / "policy.json", "--input", archive)
-        pause = "ENTRYPOINT [\"/pause\"]"
+        pause = 'ENTRYPOINT ["/pause"]'
         self.ok("import", "--change", pause, archive.parent / "layer.tar", "localhost/pause:latest")
 
     def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:

