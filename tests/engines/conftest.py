@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from engines.engine import archive
 from support import require_isolation
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 FIXED = ("/run", "/dev/shm", "/var/lib/containers", "/var/lib/cni", "/var/lib/containerd", "/var/lib/docker")
 """Folders that engines use whatever one tells them: sockets of shims, locks, names of network namespaces."""
 
 
-def mount(*args: str | Path) -> None:
-    subprocess.run(["mount", *args], check=True)
-
-
 @pytest.fixture(scope="session")
-def private_host() -> Iterator[None]:
-    """An empty tmpfs over each fixed place, in the mount namespace that tests/isolate made; gone at the end."""
+def workplace() -> Path:
+    """A folder for the engines' data, with a short path, for sockets; and an empty tmpfs over each fixed place.
+
+    All of it is in the mount namespace that tests/isolate made and ends with that, not before: an engine's last
+    process (`podman container cleanup`) may still write when a test has ended, and must not do so on the host.
+    """
     require_isolation("make engines")
-    covered = [path for path in FIXED if Path(path).is_dir()]
-    for path in covered:
-        mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path)
-    yield
-    for path in reversed(covered):
-        subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
-
-
-@pytest.fixture(scope="session")
-def workplace(private_host: None) -> Iterator[Path]:
-    """A folder for the engines' data. Its path is short, for sockets; what is mounted there goes with it."""
-    path = Path(tempfile.mkdtemp(prefix="engines-"))
-    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path)
-    yield path
-    subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
-    shutil.rmtree(path)
+    for place in FIXED:
+        if Path(place).is_dir():
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place], check=True)
+    path = Path("/run/engines")
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(scope="session")
