@@ -151,7 +151,8 @@ def find_program(scope: Scope) -> Reg:
     """The path of the program in a register, found as execvp(3) would: in the container, with the program's own rights.
 
     A candidate must be executable and no directory. If there is none, a second pass finds out why: a candidate
-    that may not be executed is the more telling answer.
+    that may not be executed is the more telling answer. Of a directory execve(2) says EACCES, and engines look for
+    "permission denied" to end with 126; that it is a directory is told besides.
     """
     plan = scope.plan
     name = scope.process["args"][0]
@@ -172,7 +173,7 @@ def find_program(scope: Scope) -> Reg:
         plan.call("faccessat2", AT_FDCWD, candidate, X_OK, AT_EACCESS, ignore=ABSENT)
         if "/" in name:
             following = Label()
-            plan.at("/process/args/0", f'exec "{name}"')
+            plan.at("/process/args/0", f'exec "{name}": permission denied')
             plan.call("faccessat2", AT_FDCWD, f"{candidate}/.", F_OK, 0, fail=following)
             plan.expect(program, 0, errno=EISDIR)
             plan.place(following)

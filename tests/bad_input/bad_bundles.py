@@ -125,7 +125,7 @@ PROGRAMS = [
     BadBundle("not executable, in PATH", config((ARGS, ["passwd"]), ("/process/env", ["PATH=/bin:/etc"])), ARG0,
               ('exec "passwd"', "permission denied for /etc/passwd")),
     BadBundle("not executable for its user", unreadable_for_user, ARG0, ("permission denied for /bin/mine",)),
-    BadBundle("a directory", config((ARGS, ["/etc"])), ARG0, ('exec "/etc"', "Is a directory")),
+    BadBundle("a directory", config((ARGS, ["/etc"])), ARG0, ('exec "/etc": permission denied', "Is a directory")),
     BadBundle("on a noexec mount", noexec_mount, ARG0, ("permission denied for /tmp/true", "noexec")),
     BadBundle("cwd is a file", config(("/process/cwd", "/etc/passwd")), "/process/cwd",
               ("enter /etc/passwd", "Not a directory")),

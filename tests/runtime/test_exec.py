@@ -336,7 +336,7 @@ REFUSED = [
     (("c", "nothing"), 'exec "nothing": executable file not found in $PATH'),
     (("c", "/nothing"), 'exec "/nothing": executable file not found in $PATH; no such file in the container'),
     (("c", "/etc/passwd"), 'exec "/etc/passwd": permission denied'),
-    (("c", "/etc"), 'exec "/etc": Is a directory'),
+    (("c", "/etc"), 'exec "/etc": permission denied: Is a directory'),  # engines look for the first two words
     (("--cwd", "/nowhere", "c", "true"), "--cwd: enter /nowhere: No such file or directory"),
     (("--cwd", "relative", "c", "true"), '--cwd: expected an absolute path, got "relative"'),
     (("--user", "root", "c", "true"), '--user: expected a number from 0 to 4294967294, got "root"'),

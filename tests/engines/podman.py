@@ -1,0 +1,62 @@
+"""podman with a store, locks and configuration of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from engines.engine import Engine, executable, require
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIGURATION = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+[network]
+network_backend = "netavark"
+[engine]
+cgroup_manager = "cgroupfs"
+conmon_path = ["/usr/bin/conmon"]
+events_logger = "file"
+infra_image = "localhost/pause:latest"
+runtime = "{runtime}"
+runtime_supports_json = ["ocirt", "runc"]
+runtime_supports_nocgroup = ["ocirt"]
+[engine.runtimes]
+{runtime} = ["{executable}"]
+"""
+"""The limits, because the usual ones of Debian take CAP_SYS_RESOURCE. The rest is docs/engines.md's stanza."""
+
+
+class Podman(Engine):
+    """`podman`, and what scenarios ask it again and again."""
+
+    def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
+        folder.mkdir()
+        (folder / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
+        )
+        (folder / "containers.conf").write_text(CONFIGURATION.format(runtime=runtime, executable=executable(runtime)))
+        own = {
+            "CONTAINERS_CONF": f"{folder}/containers.conf",
+            "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
+            "CONTAINERS_REGISTRIES_CONF": "/dev/null",
+            "TMPDIR": str(folder),
+        }
+        client = [require("podman", "podman"), "--tmpdir", f"{folder}/tmp", "--network-config-dir", f"{folder}/net"]
+        super().__init__(client, folder, runtime, own)
+        self.ok("load", "--signature-policy", folder / "policy.json", "--input", archive)
+        pause = 'ENTRYPOINT ["/pause"]'
+        self.ok("import", "--change", pause, archive.parent / "layer.tar", "localhost/pause:latest")
+
+    def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("inspect", "--type", kind, name))[0]
+        return found
+
+    def end(self) -> None:
+        """Remove what a scenario has left."""
+        if self.ok("ps", "--all", "--quiet", "--pod"):
+            self.ok("pod", "rm", "--all", "--force", "--time", "0")
+            self.ok("rm", "--all", "--force", "--time", "0")
