@@ -398,7 +398,9 @@ def test_files_go_in_and_out(running: Podman, tmp_path: Path) -> None:
     running.ok("exec", "a", "sh", "-c", "echo new >/new")
     running.ok("cp", "a:/new", tmp_path / "new")
     assert (tmp_path / "new").read_text() == "new\n"
-    assert "A /new" in running.ok("diff", "a").splitlines()
+    assert (
+        "A /new" in running.ok("container", "diff", "a").splitlines()
+    )  # without "container", an image whose id begins with a
     running.ok("commit", "--quiet", "a", "localhost/other")
     assert running.ok("run", "--rm", "--net", "none", "localhost/other", "cat", "/new") == "new"
     running.ok("rmi", "--force", "localhost/other")
