@@ -31,7 +31,7 @@ if [ $# -eq 0 ]; then
     names="lifecycle run process devices locks cgroups v2 resources events update pause kill_all ps security hygiene terminal"
     names="$names leaks systemd systemd_limits systemd_ways systemd_update cgroup_manager"
     # What does not depend on the cgroups is run on one of the two; the tests of seccomp need a compiler.
-    [ "$layout" = hybrid ] || names="$names namespaces mounts idmap propagation copyup handed_over hooks hooks_fail hostile"
+    [ "$layout" = hybrid ] || names="$names namespaces mounts idmap propagation copyup handed_over hooks hooks_fail hostile exec"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
