@@ -6,12 +6,11 @@ the kernel is told again until all are frozen. On v2 the kernel sees to both.
 
 from __future__ import annotations
 
-from errno import ENOENT
 from time import monotonic, sleep
 
 from ocirt.cgroups.files import write
 from ocirt.cgroups.layout import read
-from ocirt.errors import KernelError, from_os_error
+from ocirt.errors import ENOENT, KernelError, from_os_error
 
 PATIENCE = 10.0
 """Seconds until a cgroup that does not freeze is let go again."""

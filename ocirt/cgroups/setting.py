@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import posix
-from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, ERANGE
 
 from ocirt.cgroups.files import write
 from ocirt.cgroups.layout import exists, read
-from ocirt.errors import Error, KernelError, from_os_error
+from ocirt.errors import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, ERANGE, Error, KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

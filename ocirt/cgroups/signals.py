@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import posix
 from _signal import pidfd_send_signal
-from errno import EMFILE
 from time import monotonic
 
 from ocirt.cgroups.files import processes, write
-from ocirt.errors import KernelError, from_os_error
+from ocirt.errors import EMFILE, KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ write to it (CVE-2019-5736).
 from __future__ import annotations
 
 import posix
-from errno import EINVAL
 from fcntl import fcntl
+
+from ocirt.errors import EINVAL
 
 MFD_CLOEXEC = 1
 MFD_ALLOW_SEALING = 2

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import posix
-from errno import EACCES
 
-from ocirt.errors import from_os_error
+from ocirt.errors import EACCES, from_os_error
 
 
 def set_oom_score(pid: int, score: int) -> None:

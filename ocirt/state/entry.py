@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import posix
-from errno import ELOOP
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import monotonic, sleep
 
-from ocirt.errors import ContainerError, from_os_error
+from ocirt.errors import ELOOP, ContainerError, from_os_error
 from ocirt.state.document import dumps
 from ocirt.state.store import STATE, unknown
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posix
-from errno import EINVAL, ESRCH
+
+from ocirt.errors import EINVAL, ESRCH
 
 INIT_NAME = "ocirt-init"
 """The name of the memfd that ocirt-init runs from; /proc/PID/exe shows it until the program is executed."""

@@ -6,8 +6,6 @@ and hybrid hosts the hierarchies that systemd does not care for are made and joi
 
 from __future__ import annotations
 
-from errno import EACCES, EPERM
-
 from ocirt.cgroups.files import write
 from ocirt.cgroups.layout import exists
 from ocirt.cgroups.manager import Cgroups, removed
@@ -22,7 +20,7 @@ from ocirt.cgroups.systemd.properties import (
     pointer_of,
 )
 from ocirt.cgroups.systemd.unit import POINTER, ROOT_SLICE, Unit, object_path, unit_for
-from ocirt.errors import ConfigError, ContainerError, Error, from_os_error
+from ocirt.errors import EACCES, EPERM, ConfigError, ContainerError, Error, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
