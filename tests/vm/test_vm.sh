@@ -28,10 +28,11 @@ export OCIRT=$PWD/bin/ocirt RUNTIME=$PWD/bin/ocirt OCIRT_ISOLATED=1 CI=true
 export LEAKS=${LEAKS:-30} # containers of test_leaks.py: an emulated machine is slow
 "$OCIRT" --version || fail "ocirt does not start"
 if [ $# -eq 0 ]; then
-    names="lifecycle run process devices locks cgroups v2 resources events update pause kill_all ps security hygiene terminal"
-    names="$names leaks systemd systemd_limits systemd_ways systemd_update cgroup_manager"
+    names="lifecycle devices cgroups v2 resources events update pause kill_all ps leaks"
+    names="$names systemd systemd_limits systemd_ways systemd_update cgroup_manager"
     # What does not depend on the cgroups is run on one of the two; the tests of seccomp need a compiler.
-    [ "$layout" = hybrid ] || names="$names namespaces mounts idmap propagation copyup handed_over hooks hooks_fail hostile exec"
+    others="run process locks security hygiene terminal namespaces mounts idmap propagation copyup handed_over"
+    [ "$layout" = hybrid ] || names="$names $others hooks hooks_fail hostile exec"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
