@@ -91,9 +91,9 @@ CONTAINERFILE = f"""\
 FROM {IMAGE}
 ARG WHAT
 ENV GREETING=hello
-RUN echo "$GREETING $WHAT" >/greeting && mkdir /work && chown 1000:1000 /work
-COPY f /work/f
-WORKDIR /work
+RUN echo "$GREETING $WHAT" >/greeting && mkdir /app && chown 1000:1000 /app
+COPY f /app/f
+WORKDIR /app
 USER 1000
 RUN ["sh", "-c", "id -u >me; cat f >>me"]
 CMD ["cat", "/greeting", "me"]
@@ -107,7 +107,7 @@ def test_bud(buildah: Buildah, tmp_path: Path, layers: str) -> None:
     flags = ["--layers=" + layers, "--build-arg", "WHAT=world", "--network", "none", "--memory", "64m"]
     buildah.ok("bud", *buildah.run_flags, *flags, "--tag", "localhost/built", tmp_path)
     name = buildah.ok("from", "localhost/built")
-    look = buildah.ok("run", *buildah.run_flags, name, "--", "cat", "/greeting", "/work/me")
+    look = buildah.ok("run", *buildah.run_flags, name, "--", "cat", "/greeting", "/app/me")
     assert look == "hello world\n1000\nfile"
     buildah.ok("rm", name)
     buildah.ok("rmi", "--force", "localhost/built")

@@ -295,8 +295,8 @@ FROM {IMAGE}
 ARG WHAT
 ENV GREETING=hello
 RUN echo "$GREETING $WHAT" >/greeting
-COPY f /work/f
-WORKDIR /work
+COPY f /app/f
+WORKDIR /app
 RUN cat f >>/greeting; hostname >/dev/null
 USER 1000
 CMD ["cat", "/greeting"]
