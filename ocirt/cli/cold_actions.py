@@ -68,6 +68,19 @@ def features(out: Out, options: dict[str, Any], args: list[str]) -> int:
     return 0
 
 
+def mounts(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.mounts import add_mounts, remove_mounts
+
+    what, container_id, file = args
+    if what == "add":
+        out.warn(add_mounts(out.root, container_id, file))
+    elif what == "remove":
+        remove_mounts(out.root, container_id, file)
+    else:
+        raise UsageError(f'mounts: expected "add" or "remove", got "{what}"')
+    return 0
+
+
 def bundle_of(options: dict[str, Any], args: list[str]) -> str:
     """The bundle, as an argument or by --bundle; else this folder."""
     if options["bundle"] and args:
@@ -83,5 +96,5 @@ def has_colour() -> bool:
         return False
 
 
-ACTIONS: dict[str, Action] = {"spec": spec, "explain": explain, "check": check, "features": features}
+ACTIONS: dict[str, Action] = {"spec": spec, "explain": explain, "check": check, "features": features, "mounts": mounts}
 """cold verb → its action."""

@@ -75,6 +75,17 @@ DETAILS = {
         ocirt update --memory 256m --cpu-quota 50000 mine
         echo '{"pids": {"limit": 100}}' | ocirt update -r - mine
         """,
+    "mounts": """
+        FILE is a JSON array, as the mounts of config.json. add makes all of them or, after an error, none; a relative
+        source counts from the bundle. What is bound is a copy of what is mounted on the host at this moment.
+
+        remove takes off what is mounted on each destination, of several mounts there the topmost. It follows no
+        symlink.
+
+        \b
+        ocirt mounts add mine mounts.json
+        ocirt mounts remove mine mounts.json
+        """,
     "delete": """
         With --strict (before the verb) only a stopped container; engines count on it that a created one goes as well.
         """,

@@ -184,6 +184,7 @@ VERBS = {
             Flag("interval", "The time between, such as 500ms, 5s, 1m30s.", metavar="DURATION", default="5s"),
             hot=True,
         ),
+        Verb("mounts", "Add mounts to a container that runs, or take some away.", ("add|remove", "ID", "FILE")),
         Verb(
             "list",
             "List the containers.",

@@ -32,7 +32,7 @@ def check_meaning(config: Config) -> None:
         raise ConfigError("expected an object, got nothing", pointer="/process", hint="it names the program to run")
     check_process(config)
     for index, mount in enumerate(spec.get("mounts") or ()):
-        _mount(mount, f"/mounts/{index}", config)
+        check_mount(mount, f"/mounts/{index}", config)
     linux = spec.get("linux") or {}
     _linux(linux, spec)
     if linux.get("netDevices"):
@@ -135,7 +135,7 @@ def _capabilities(sets: dict[str, list[str] | None], config: Config) -> None:
             config.warnings.append(f"{pointer}: {message}: ignored")
 
 
-def _mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
+def check_mount(mount: dict[str, Any], pointer: str, config: Config) -> None:
     destination = mount["destination"]
     check_path(destination, pointer + "/destination")
     if not destination.startswith("/"):

@@ -195,6 +195,8 @@ _MOUNT = record(
     ("destination",),
 )
 
+MOUNTS = array(_MOUNT)
+
 _DEVICE = record(
     {"path": string, "type": string, "major": I64, "minor": I64, "fileMode": U32, "uid": ID, "gid": ID},
     ("path", "type"),
@@ -307,7 +309,7 @@ CONFIG = record(
         "process": PROCESS,
         "hostname": string,
         "domainname": string,
-        "mounts": array(_MOUNT),
+        "mounts": MOUNTS,
         "annotations": mapping(string),
         "hooks": hooks,
         "linux": _LINUX,

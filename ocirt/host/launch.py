@@ -50,6 +50,7 @@ class Init:
         self.plan = plan
         self.encoded = encoded
         self.pid = 0
+        self.failed = 0  # the step that did
         self._spawned = 0
         self._mask: set[int] | None = None
         self._clone = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
@@ -118,6 +119,7 @@ class Init:
                     return
                 self.answer(host.meet(value))
             elif kind == MSG_ERROR:
+                self.failed = index
                 raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
 
     def _receive(self) -> tuple[bytes, list[int]]:

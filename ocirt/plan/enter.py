@@ -68,6 +68,8 @@ def inherited_to_enter(entrance: Entrance | None, facts: Facts | None = None) ->
             names.append("cgroup")
     if facts and facts.seccomp and facts.seccomp.listens:
         names.append("words")
+    if facts:
+        names += [f"user map {index}" for index in range(facts.user_maps)]
     names.append("plan")
     first = CONTROL + (facts.preserved if facts else 0)
     return {name: first + index for index, name in enumerate(names)}

@@ -78,6 +78,7 @@ MS_SHARED = 1 << 20
 MS_I_VERSION = 1 << 23
 MS_LAZYTIME = 1 << 25
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 # prctl(2), capabilities(7), setresuid(2)
 PR_SET_DUMPABLE = 4

@@ -175,20 +175,25 @@ def _own_procfs(walk: Walk, index: int, step: Step) -> None:
 def _openat2(walk: Walk, index: int, step: Step) -> None:
     """The container's root by its path, once we are in it; then whatever is opened below that, as a container does."""
     assert isinstance(walk, EnterWalk)
-    start, path, how, size = step.args
-    if walk.whose == EXEC and start == AT_FDCWD:
-        if not (walk.rooted and walk.certain) or walk.held or path != "/" or step.result is None:
-            raise broken("enter-order", index, step, "it would be the host's")
-        if type(how) is not bytes or size != OPEN_HOW.size or OPEN_HOW.unpack(how) != (O_PATH | O_CLOEXEC, 0, 0):
-            raise broken("enter-order", index, step, "the root is only a place to start from")
-        walk.inside.add(step.result.number)
+    if walk.whose == EXEC and step.args[0] == AT_FDCWD:
+        open_root(walk, index, step)
         return
     check = MOUNT_CHECKS["openat2"]
     assert check
     check(walk, index, step)
 
 
-_OWN: dict[str, Check] = {
+def open_root(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
+    start, path, how, size = step.args
+    if not (walk.rooted and walk.certain) or walk.held or (start, path) != (AT_FDCWD, "/") or step.result is None:
+        raise broken("enter-order", index, step, "it would be the host's")
+    if type(how) is not bytes or size != OPEN_HOW.size or OPEN_HOW.unpack(how) != (O_PATH | O_CLOEXEC, 0, 0):
+        raise broken("enter-order", index, step, "the root is only a place to start from")
+    walk.inside.add(step.result.number)
+
+
+ENTER_CHECKS: dict[str, Check] = {
     "chroot": _chroot,
     "clone3": _clone,
     "close": _close,
@@ -209,8 +214,8 @@ _SHARED = (
 )
 _EXECS = ("faccessat2", "fchown", "ioctl", "mmap", "send descriptor", "statx", "wait")
 """What only `exec` does beside that: its terminal, its program, the listener of its filter."""
-_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED} | _OWN)
-_EXEC_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED + _EXECS} | _OWN)
+_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED} | ENTER_CHECKS)
+_EXEC_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED + _EXECS} | ENTER_CHECKS)
 
 
 def verify_enter(plan: Plan, rights: str) -> None:
