@@ -101,6 +101,14 @@ def visible(mount: str, own: str, mountinfo: str) -> str:
     return "/"
 
 
+def mount_point(line: str) -> str:
+    """Of a line of mountinfo (proc(5)): where it is mounted, with the four characters that stand there in octal."""
+    place = line.split(" ", 5)[4]
+    for character in " \t\n\\":
+        place = place.replace(f"\\{ord(character):03o}", character)
+    return place
+
+
 def _mounts(hierarchies: list[str], mountinfo: str) -> dict[str, str]:
     """Controllers as /proc/self/cgroup writes them → the first place where that v1 hierarchy is mounted."""
     found: dict[str, str] = {}

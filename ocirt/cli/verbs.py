@@ -101,7 +101,8 @@ _PRESERVE = Flag("preserve-fds", "Hand so many descriptors on, from 3 on.", meta
 _FORCE = Flag("force", "Kill it first; clean up whatever is left; an unknown id is no error.", letters="f")
 _DETACH = Flag("detach", "Do not wait for it.", letters="d")
 _KEYRING = Flag("no-new-keyring", "Leave it the caller's session keyring.")
-_MAKING = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE, _KEYRING, _SUBREAPER)
+_NO_PIVOT = Flag("no-pivot", "For a host whose root is its initramfs. Less safe: the host stays below.")
+_MAKING = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE, _KEYRING, _NO_PIVOT, _SUBREAPER)
 _FORMAT = Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json"))
 _UPDATE = (
     Flag("resources", "A linux.resources object to take over; -: from stdin.", metavar="FILE", letters="r"),

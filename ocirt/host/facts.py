@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.cgroups.layout import read
+from ocirt.cgroups.layout import mount_point, read
 from ocirt.config.read import absolute
 from ocirt.errors import ConfigError
 from ocirt.plan.facts import Facts, Hierarchy
@@ -98,6 +98,16 @@ def namespaces(config: Config, descriptors: dict[str, int]) -> tuple[Sequence[st
     return joined, shared
 
 
+def kernels_mounts(rootfs: str) -> tuple[str, ...]:
+    """Where a procfs or a sysfs is mounted outside the root file system, innermost first (proc(5), mountinfo)."""
+    places = []
+    for line in read("/proc/self/mountinfo").splitlines():
+        place, kind = mount_point(line), line.partition(" - ")[2].split(" ")[0]
+        if kind in ("proc", "sysfs") and not place.startswith(rootfs + "/"):
+            places.append(place)
+    return tuple(reversed(places))
+
+
 def user_maps(config: Config, descriptors: dict[str, int]) -> int:
     """How many id maps mounts have: each is a user namespace, put into `descriptors`."""
     for mount in config.spec.get("mounts") or ():
@@ -128,12 +138,13 @@ def gather(
     preserved: int = 0,
     listened: int = 0,
     new_keyring: bool = True,
+    pivot: bool = True,
 ) -> Facts:
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
     preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
-    Facts has it.
+    Facts has it. pivot: by pivot_root(2)?
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
     machine = posix.uname().machine
@@ -174,6 +185,7 @@ def gather(
         preserved=preserved,
         listened=listened,
         new_keyring=new_keyring,
+        unpivoted=None if pivot else kernels_mounts(rootfs),
         user_maps=user_maps(config, descriptors),
         wait_for_start=wait_for_start,
         window=window,

@@ -65,6 +65,7 @@ class Facts:
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
     attached_late      the host attaches the container while init runs, so init must wait for it
     new_keyring        does it get a session keyring of its own?
+    unpivoted          --no-pivot: where the host has a procfs or a sysfs, innermost first. None: pivot_root(2) it is
     wait_for_start     create: wait at the FIFO for `start`. False: run at once
     joined             namespaces that the container joins, by inherited descriptors: "network", "user" …
     shared             namespaces that are listed with a path and are the caller's own: nothing to enter
@@ -95,6 +96,7 @@ class Facts:
         "security_modules",
         "shared",
         "symlinks",
+        "unpivoted",
         "user_maps",
         "wait_for_start",
         "window",
@@ -120,6 +122,7 @@ class Facts:
         preserved: int = 0,
         listened: int = 0,
         new_keyring: bool = True,
+        unpivoted: tuple[str, ...] | None = None,
         user_maps: int = 0,
         wait_for_start: bool = True,
         window: tuple[int, int] | None = None,
@@ -142,6 +145,7 @@ class Facts:
         self.preserved = preserved
         self.listened = listened
         self.new_keyring = new_keyring
+        self.unpivoted = unpivoted
         self.user_maps = user_maps
         self.wait_for_start = wait_for_start
         self.window = window

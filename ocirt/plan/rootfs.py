@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocirt.errors import UnsupportedError
 from ocirt.plan import namespaces
 from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
@@ -17,6 +18,7 @@ from ocirt.plan.kernel import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_BY_DESCRIPTOR,
+    MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
@@ -149,10 +151,36 @@ def pivot(scope: Scope) -> None:
         plan.call("chroot", ".")
         plan.call("chdir", "/")
         return
+    if scope.facts.unpivoted is not None:
+        _move_over(scope, scope.facts.unpivoted)
+        return
     plan.at("/root/path", "change the root")
     plan.call("fchdir", scope.root)
     plan.call("pivot_root", ".", ".")
     plan.call("umount2", ".", MNT_DETACH)
+    plan.call("chdir", "/")
+
+
+def _move_over(scope: Scope, places: tuple[str, ...]) -> None:
+    """--no-pivot, for a host that runs from its initramfs, whose root no pivot_root(2) takes away: the container's root is
+    moved over it, and what is below stays in the namespace. There no path leads to it, but a process with CAP_SYS_ADMIN
+    finds ways. Another procfs or sysfs, with nothing masked, would let it mount one like it: they are taken off.
+    """
+    plan = scope.plan
+    if "user" in scope.namespaces:
+        raise UnsupportedError(
+            "--no-pivot with a user namespace",
+            pointer=scope.namespaces["user"],
+            hint="the host's procfs and sysfs could not be taken off",
+        )
+    plan.at("/root/path", "take the host's procfs and sysfs off")
+    plan.unmounted = places
+    for place in places:
+        plan.call("umount2", place, MNT_DETACH)
+    plan.at("/root/path", "change the root, without pivot_root")
+    plan.call("fchdir", scope.root)
+    plan.call("move_mount", scope.root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)
+    plan.call("chroot", ".")
     plan.call("chdir", "/")
 
 

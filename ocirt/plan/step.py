@@ -127,6 +127,7 @@ class Plan:
         self.keeps_groups = False
         self.inherited = control  # the highest descriptor that init is given
         self.namespaces = 0  # the CLONE_NEW* flags of those that are not the host's
+        self.unmounted: tuple[str, ...] | None = None  # without pivot_root: places of the host that have to be
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
         self.sections: list[tuple[int, str]] = []

@@ -6,6 +6,7 @@ One function a call, in the table ORDER_CHECKS.
 from __future__ import annotations
 
 from ocirt.plan.kernel import (
+    AT_FDCWD,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -16,6 +17,7 @@ from ocirt.plan.kernel import (
     CLOSE_RANGE_CLOEXEC,
     LAST_DESCRIPTOR,
     MNT_DETACH,
+    MOVE_MOUNT_F_EMPTY_PATH,
     RLIMIT,
     RLIMIT_NOFILE,
     SCHED_ATTR,
@@ -78,8 +80,12 @@ def _pivot_root(walk: Walk, index: int, step: Step) -> None:
 
 
 def _chroot(walk: Walk, index: int, step: Step) -> None:
-    """In a mount namespace that others use: fchdir to the detached tree, chroot, chdir, in one row."""
+    """In a mount namespace that others use: fchdir to the detached tree, chroot, chdir, in one row. The same where the
+    tree was moved over the root between the first two (_over_root)."""
     steps = walk.steps
+    if walk.own_mounts and walk.unmounted is not None:
+        _over_root(walk, index, step)
+        return
     rest = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in steps[index : index + 2]]
     if walk.own_mounts or not walk.private or walk.root not in walk.trees:
         raise broken("pivot-before-code", index, step, "only a tree that is mounted nowhere cannot be left again")
@@ -87,6 +93,24 @@ def _chroot(walk: Walk, index: int, step: Step) -> None:
         raise broken("pivot-before-code", index, step, "the working directory is not the new root")
     if rest != [("chroot", (".",), None), ("chdir", ("/",), None)]:
         raise broken("pivot-before-code", index, step, "the working directory has to be the new root's")
+    walk.detached = True
+
+
+def _over_root(walk: Walk, index: int, step: Step) -> None:
+    """Without pivot_root: what shows the host's kernel taken off, and then fchdir, move_mount, chroot and chdir in one
+    row."""
+    begin = index - 2 - len(walk.unmounted or ())
+    row = [(one.call, one.args, one.ok or one.fail or one.errnos or None) for one in walk.steps[begin : index + 2]]
+    root = walk.steps[index - 2].args[0]
+    wanted: list[tuple[str, tuple[object, ...], None]] = [
+        *(("umount2", (place, MNT_DETACH), None) for place in walk.unmounted or ()),
+        ("fchdir", (root,), None),
+        ("move_mount", (root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), None),
+        ("chroot", (".",), None),
+        ("chdir", ("/",), None),
+    ]
+    if row != wanted or not walk.at_root or not walk.private or not walk.certain:
+        raise broken("pivot-before-code", index, step, "the host's procfs goes, and the root is moved over the old one")
     walk.detached = True
 
 
@@ -120,6 +144,8 @@ def _write_file(walk: Walk, index: int, step: Step) -> None:
 
 def _umount2(walk: Walk, index: int, step: Step) -> None:
     before = walk.steps[index - 1].call, walk.steps[index - 2].call
+    if walk.unmounted and step.args[0] in walk.unmounted and walk.own_mounts and walk.private:
+        return  # _over_root sees to their order
     if before[0] != "pivot_root" and before != ("open_tree", "mount"):
         raise broken("pivot-before-code", index, step, "only the old root is unmounted, and what mount(2) put over it")
 

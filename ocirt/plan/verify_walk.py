@@ -48,6 +48,7 @@ class Walk:
     def __init__(self, plan: Plan) -> None:
         self.steps = plan.steps
         self.shared = plan.shared
+        self.unmounted = plan.unmounted
         self.inherited = plan.inherited
         self.namespaces = plan.namespaces
         self.control = plan.control

@@ -20,6 +20,7 @@ def create(
     preserve_fds: int = 0,
     config_file: str | None = None,
     new_keyring: bool = True,
+    pivot: bool = True,
     strict: bool = False,
     manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
@@ -27,6 +28,8 @@ def create(
     """Returns warnings. Raises Error; then nothing of the container is left.
 
     strict: prestart hooks of a bundle of spec 1.0 wait for `start`, as that version has it.
+
+    pivot: change the root by pivot_root(2)? It is what keeps the host out of the container's mount namespace.
 
     manager: who makes its cgroups, one of cgroups.manager.MANAGERS.
 
@@ -44,6 +47,7 @@ def create(
         preserve_fds=preserve_fds,
         config_file=config_file,
         new_keyring=new_keyring,
+        pivot=pivot,
         strict=strict,
         manager=manager,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
-from ocirt.cgroups.layout import read
+from ocirt.cgroups.layout import mount_point, read
 from ocirt.cgroups.manager import Cgroups
 from ocirt.config.check import check_mount
 from ocirt.config.read import Config, parse, placed, read_json
@@ -232,15 +232,9 @@ def _normal(path: str) -> str:
 
 
 def _mounted(pid: int) -> set[str]:
-    """Where something is mounted, as the container sees it (proc(5), mountinfo: with four characters in octal)."""
+    """Where something is mounted, as the container sees it."""
     try:
         lines = read(f"/proc/{pid}/mountinfo").splitlines()
     except OSError as error:
         raise from_os_error(error, "read the container's mounts") from None
-    places = set()
-    for line in lines:
-        place = line.split(" ")[4]
-        for character in " \t\n\\":
-            place = place.replace(f"\\{ord(character):03o}", character)
-        places.add(place)
-    return places
+    return {mount_point(line) for line in lines}

@@ -47,6 +47,7 @@ class Preparation:
         preserve_fds: int = 0,
         config_file: str | None = None,
         new_keyring: bool = True,
+        pivot: bool = True,
         manager: str = "cgroupfs",
     ) -> None:
         check_id(container_id)
@@ -86,6 +87,7 @@ class Preparation:
                 preserved=listened + preserve_fds,
                 listened=listened,
                 new_keyring=new_keyring,
+                pivot=pivot,
             )
             self.compiled = compile_plan(self.config, self.facts)
             if linux.get("intelRdt"):

@@ -26,6 +26,7 @@ def run(
     preserve_fds: int = 0,
     config_file: str | None = None,
     new_keyring: bool = True,
+    pivot: bool = True,
     keep: bool = False,
     strict: bool = False,
     manager: str = "cgroupfs",
@@ -34,7 +35,7 @@ def run(
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
-    manager: who makes its cgroups, as `create` has it. keep: leave it stopped when it has ended, for `delete`.
+    pivot, manager: as `create` has them. keep: leave it stopped when it has ended, for `delete`.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
     and those of hooks when they have run.
     """
@@ -52,6 +53,7 @@ def run(
         preserve_fds=preserve_fds,
         config_file=config_file,
         new_keyring=new_keyring,
+        pivot=pivot,
         strict=strict,
         manager=manager,
     )

@@ -309,6 +309,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
     "v2": (no_terminal, ON_V2),
     "v2-run": (no_terminal, ON_V2 | {"wait_for_start": False}),
     "v2-without-cgroup-namespace": (without_cgroup_namespace, ON_V2),
+    "without-pivot": (no_terminal, ON_V1 | {"unpivoted": ("/proc/deep", "/proc", "/sys")}),
     "relative-path": (relative_path, ON_V1),
     "program-by-path": (program_by_path, ON_V1),
     "limits": (limits, ON_V1),

@@ -53,6 +53,39 @@ def _(plan: Plan) -> None:
     argument(plan, find(plan, "fchdir"), 0, plan.steps[find(plan, "umask")].result)
 
 
+@breaks("pivot-before-code", "a procfs of the host stays", "without-pivot")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "umount2"))
+
+
+@breaks("pivot-before-code", "what is not the host's procfs is unmounted", "without-pivot")
+def _(plan: Plan) -> None:
+    at = find(plan, "umount2")
+    insert(plan, at, like(plan, at, "umount2", "/home", 2))
+
+
+@breaks("pivot-before-code", "another tree is moved over the root", "without-pivot")
+def _(plan: Plan) -> None:
+    argument(plan, find_last(plan, "move_mount"), 0, plan.steps[find(plan, "umask")].result)
+
+
+@breaks("pivot-before-code", "the root is changed, but not moved over", "without-pivot")
+def _(plan: Plan) -> None:
+    drop(plan, find_last(plan, "move_mount"))
+
+
+@breaks("targets-by-descriptor", "moved over, but not changed", "without-pivot")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "chroot"))
+
+
+@breaks("targets-by-descriptor", "moved over something else", "without-pivot")
+def _(plan: Plan) -> None:
+    at = find(plan, "move_mount")
+    argument(plan, at, 2, AT_FDCWD)
+    argument(plan, at, 3, "/")
+
+
 @breaks("pivot-before-code", "the working directory stays in the old root")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "chdir", pointer="/root/path"))

@@ -147,3 +147,45 @@ def test_warnings_are_logged_at_their_level(life: Life) -> None:
         assert done.code == 0
         assert words in done.err if words else done.err == ""
     wait_until(lambda: life("resume", "c").code == 0)
+
+
+# --no-pivot
+
+INSIDE = """
+ls / | tr '\\n' ' '
+cd /; cd ..; cd ../../..; ls -d bin
+grep -c ' - proc ' /proc/self/mountinfo
+grep -c ' - sysfs ' /proc/self/mountinfo
+ls /proc/1/root/ | grep -c .
+cat /proc/kcore 2>&1 | head -c 1 | wc -c
+"""
+
+
+def test_without_pivot_root_the_container_sees_the_same(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", INSIDE]
+    bundle.write()
+    pivoted = runtime("run", "-b", bundle.path, "c")
+    moved = runtime("run", "--no-pivot", "-b", bundle.path, "c")
+    assert pivoted.code == 0
+    # A bind mount's source may show a part of either: the masks are of the container's own procfs and sysfs.
+    assert moved == pivoted
+
+
+def test_without_pivot_root_create_exec_and_mounts_changed(life: Life) -> None:
+    life.bundle.write()
+    assert life.create("--no-pivot").code == 0
+    assert life("start", "c").code == 0
+    wait_until((life.bundle.rootfs / "tmp/ready").exists)
+    places = (life.bundle.path / "m.json", [{"destination": "/new", "type": "tmpfs"}])
+    places[0].write_text(json.dumps(places[1]))
+    assert life("mounts", "add", "c", places[0]).code == 0
+    assert life("exec", "c", "/bin/sh", "-c", "test -d /new && cd / && cd .. && test -e /tmp/ready").code == 0
+
+
+def test_no_pivot_and_a_user_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        bundle.config["linux"][name] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    bundle.write()
+    done = runtime("run", "--no-pivot", "-b", bundle.path, "c")
+    assert done.code == 1 and "--no-pivot with a user namespace" in done.err
