@@ -162,9 +162,9 @@ def pivot(scope: Scope) -> None:
 
 
 def _move_over(scope: Scope, places: tuple[str, ...]) -> None:
-    """--no-pivot, for a host that runs from its initramfs, whose root no pivot_root(2) takes away: the container's root is
-    moved over it, and what is below stays in the namespace. There no path leads to it, but a process with CAP_SYS_ADMIN
-    finds ways. Another procfs or sysfs, with nothing masked, would let it mount one like it: they are taken off.
+    """--no-pivot, for a host that runs from its initramfs, whose root no pivot_root(2) takes away: the container's is
+    moved over it, and what is below stays in the namespace. No path leads there, but a process with CAP_SYS_ADMIN finds
+    ways. Another procfs or sysfs, with nothing masked, would let it mount one like it: they are taken off.
     """
     plan = scope.plan
     if "user" in scope.namespaces:
