@@ -17,6 +17,7 @@ from ocirt.errors import Error, HookError, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
 from ocirt.host.launch import ENDING, Init
+from ocirt.host.listener import make_words
 from ocirt.plan.encode import encode
 from ocirt.plan.enter import CALLER, PROGRAM, ROOT, compile_hook, inherited_to_enter
 from ocirt.plan.tags import SYNC_ATTACHED
@@ -25,12 +26,19 @@ from ocirt.state.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
 
     from ocirt.cgroups.manager import Cgroups
     from ocirt.plan.facts import Facts
     from ocirt.plan.step import Slot
+
+    class Agent(Protocol):
+        """runtime.agent's, as far as a hook needs it."""
+
+        def serve(self, known: dict[str, Any], channels: Sequence[int], *, pid: int, status: str) -> None: ...
+        def close(self) -> None: ...
+
 
 RIGHTS = {"createContainer": ROOT, "startContainer": PROGRAM}
 STATUS = {
@@ -57,10 +65,14 @@ POLL_MS = 3_600_000
 class Hooks:
     """The hooks of one container.
 
-    known: its state (state.store); cgroups: what its processes are in.
+    known: its state (state.store); cgroups: what its processes are in; call_agent: connects to the agent that answers
+    SCMP_ACT_NOTIFY for one hook, whose words (host.listener) it is given.
     """
 
-    def __init__(self, spec: dict[str, Any], known: dict[str, Any], cgroups: Cgroups) -> None:
+    def __init__(
+        self, spec: dict[str, Any], known: dict[str, Any], cgroups: Cgroups, call_agent: Callable[[int], Agent]
+    ) -> None:
+        self.call_agent = call_agent
         self.spec = spec
         self.known = known
         self.cgroups = cgroups
@@ -103,12 +115,16 @@ class Hooks:
             )
             verify_enter(plan, RIGHTS.get(kind, CALLER))
             with Outputs(self.known["annotations"], self.known["bundle"]) as outputs:
-                running = Running(Init(plan, encode(plan)), container, outputs, self.spec["process"])
+                running = Running(Init(plan, encode(plan)), container, outputs, self.spec["process"], facts)
                 try:
+                    if container and facts.seccomp and facts.seccomp.listens:
+                        words = container.descriptors["words"] = make_words()
+                        running.agent = self.call_agent(words)
                     running.start(self._state(kind, status or STATUS[kind], container))
                     # A hook may take for ever: the signals that ask us to end may do so, even while all is undone.
                     before = pthread_sigmask(SIG_UNBLOCK, ENDING)
                     try:
+                        running.release(self.known)
                         running.attend(hook.get("timeout"))
                     finally:
                         pthread_sigmask(SIG_SETMASK, before)
@@ -215,7 +231,11 @@ class Outputs:
 class Running:
     """One hook's process, from its start to its end. process: the configuration's, for what the host sets of it."""
 
-    def __init__(self, init: Init, container: Container | None, outputs: Outputs, process: dict[str, Any]) -> None:
+    def __init__(
+        self, init: Init, container: Container | None, outputs: Outputs, process: dict[str, Any], facts: Facts
+    ) -> None:
+        self.facts = facts
+        self.agent: Agent | None = None
         self.init = init
         self.process = process
         self.container = container
@@ -232,7 +252,7 @@ class Running:
             self.state = memoryview(state)
             self.init.spawn(
                 init_image(),
-                inherited_to_enter(self.container.entrance if self.container else None),
+                inherited_to_enter(self.container.entrance if self.container else None, self.facts),
                 self.container.descriptors if self.container else {},
                 (reader, self.outputs.stdout, self.outputs.stderr),
             )
@@ -265,10 +285,15 @@ class Running:
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
         return {}  # its plan has one meeting only
 
-    def attend(self, timeout: int | None) -> None:
-        """Let it run; feed it, read it, and wait for its end. Raises Failed, or Error if it could not be executed."""
-        until = None if timeout is None else monotonic() + timeout
+    def release(self, known: dict[str, Any]) -> None:
+        """Let it run. Raises Error if the agent cannot be told of its filter."""
         self.init.answer({})
+        if self.agent:
+            self.agent.serve(known, (self.init.channel,), pid=self.init.pid, status=STATUS["startContainer"])
+
+    def attend(self, timeout: int | None) -> None:
+        """Feed it, read it, and wait for its end. Raises Failed, or Error if it could not be executed."""
+        until = None if timeout is None else monotonic() + timeout
         control = self.init.channel
         poller = select.poll()
         poller.register(control, select.POLLIN)
@@ -336,6 +361,8 @@ class Running:
                 except ProcessLookupError:
                     pass  # it had not come so far as to lead one
             self.init.kill()
+            if self.agent:
+                self.agent.close()
             self._close_stdin()
             if self.pidfd >= 0:
                 posix.close(self.pidfd)

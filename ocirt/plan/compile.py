@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ocirt.config.names import NAMESPACES
-from ocirt.errors import UnsupportedError
 from ocirt.plan import devices, masks, mounts, namespaces, process, rootfs, terminal
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import LAST_DESCRIPTOR, O_CLOEXEC, O_WRONLY
@@ -156,12 +155,6 @@ def _meet_hooks(scope: Scope) -> None:
     """Where runc has them: after the mounts and in the cgroups, before anything turns readonly or is masked, so that
     a hook can still change the root file system; the old root is there, with the hooks in it."""
     hooks = scope.spec.get("hooks") or {}
-    if hooks.get("startContainer") and scope.facts.seccomp and scope.facts.seccomp.listens:
-        raise UnsupportedError(
-            "a hook under a seccomp profile that asks a listener is not implemented",
-            pointer="/hooks/startContainer",
-            hint="it would need a listener of its own",
-        )
     if not any(hooks.get(kind) for kind in ("prestart", "createRuntime", "createContainer")):
         return
     scope.meet_cgroups()

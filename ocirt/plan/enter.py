@@ -59,7 +59,7 @@ class Entrance:
 def inherited_to_enter(entrance: Entrance | None, facts: Facts | None = None) -> dict[str, int]:
     """name → number, as `inherited` has it: "first" is a pidfd of the container's first process, "root" its root.
 
-    facts: of `exec`, which may hand descriptors on and have a filter with a listener.
+    facts: of `exec`, which may hand descriptors on; its filter, or a hook's, may have a listener.
     """
     names = ["control"]
     if entrance:
@@ -85,7 +85,7 @@ def compile_hook(
     hook: dict[str, Any] = config.spec["hooks"][kind][index]
     plan = Plan(facts.machine, control=CONTROL)
     scope = Scope(config, facts, plan)
-    scope.inherited = inherited_to_enter(entrance)
+    scope.inherited = inherited_to_enter(entrance, facts)
     plan.namespaces = entrance.namespaces if entrance else 0
     reset(scope)
     pointer = f"/hooks/{kind}/{index}"

@@ -6,7 +6,7 @@ more than a hook: open the container's /dev/ptmx and /etc/passwd, and look for i
 
 from __future__ import annotations
 
-from ocirt.plan.enter import CALLER, EXEC, OF_CHILDREN, PROGRAM
+from ocirt.plan.enter import CALLER, EXEC, OF_CHILDREN, PROGRAM, ROOT
 from ocirt.plan.kernel import (
     AT_FDCWD,
     CLONE_INTO_CGROUP,
@@ -45,7 +45,9 @@ class EnterWalk(Walk):
     def __init__(self, plan: Plan, whose: str) -> None:
         super().__init__(plan)
         self.whose = whose
-        self.held = set(range(plan.control + 1, plan.inherited))  # between control and plan
+        # Between control and plan; the memory that is shared with the host leads nowhere.
+        words = {step.args[4] for step in plan.steps if step.call == "mmap" and len(step.args) == 6}
+        self.held = set(range(plan.control + 1, plan.inherited)) - words
         self.rooted = False
 
     def finish(self) -> None:
@@ -212,12 +214,16 @@ _SHARED = (
     *"chdir close_range dup3 execve expect getcwd keyctl load prlimit64 rt_sigaction seccomp setsid umask".split(),
     *"fsconfig fsmount write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
 )
-_EXECS = ("faccessat2", "fchown", "ioctl", "mmap", "send descriptor", "statx", "wait")
-"""What only `exec` does beside that: its terminal, its program, the listener of its filter."""
-_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED} | ENTER_CHECKS)
-_EXEC_CALLS = calls_of({call: _KNOWN[call] for call in _SHARED + _EXECS} | ENTER_CHECKS)
+_PROGRAMS = ("mmap", "wait")
+"""What goes on under the program's filter does beside that: the filter may have a listener."""
+_EXECS = (*_PROGRAMS, "faccessat2", "fchown", "ioctl", "send descriptor", "statx")
+"""What only `exec` does beside that: its terminal, its program."""
+_CALLS = {
+    rights: calls_of({call: _KNOWN[call] for call in _SHARED + more} | ENTER_CHECKS)
+    for rights, more in ((CALLER, ()), (ROOT, ()), (PROGRAM, _PROGRAMS), (EXEC, _EXECS))
+}
 
 
 def verify_enter(plan: Plan, rights: str) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a plan of `enter` or `enter_exec` breaks."""
-    prove(plan, EnterWalk(plan, rights), _EXEC_CALLS if rights == EXEC else _CALLS)
+    prove(plan, EnterWalk(plan, rights), _CALLS[rights])

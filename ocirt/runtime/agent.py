@@ -10,11 +10,11 @@ from ocirt.host.listener import POINTER, check_path, connect, hand_over
 from ocirt.plan.inherited import inherited
 from ocirt.runtime.state import SPEC_VERSION, document
 from ocirt.state.document import dumps
-from ocirt.state.status import CREATED, RUNNING
+from ocirt.state.status import CREATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ocirt.plan.facts import Facts
@@ -32,19 +32,24 @@ class Agent:
         else:
             check_path(seccomp["listenerPath"])
 
-    def serve(self, known: dict[str, Any], channels: Sequence[int], *, pid: int = 0) -> None:
+    def serve(self, known: dict[str, Any], channels: Sequence[int], *, pid: int = 0, status: str = CREATED) -> None:
         """Hand the listener over, if we are connected. `known`: the container's state, as the store has it; pid: of
-        another process than its first."""
+        another process than its first; status: the container's, `created` as long as its program is not executed."""
         if self._connection:
             connection, words = self._connection, self._words
             self._connection, self._words = None, -1
-            hand_over(connection, pid or known["pid"], words, channels, process_state(known, pid))
+            hand_over(connection, pid or known["pid"], words, channels, process_state(known, pid, status))
 
     def close(self) -> None:
         if self._connection:
             self._connection.close()
             posix.close(self._words)
             self._connection = None
+
+
+def for_hook(spec: dict[str, Any]) -> Callable[[int], Agent]:
+    """How host.hooks reaches it, with the words of one hook."""
+    return lambda words: Agent(spec["linux"]["seccomp"], words, connected=True)
 
 
 def remembered(seccomp: dict[str, Any], facts: Facts) -> dict[str, Any]:
@@ -72,14 +77,13 @@ def started(known: dict[str, Any], pidfd: int) -> Agent:
         posix.close(words)
 
 
-def process_state(known: dict[str, Any], pid: int = 0) -> bytes:
-    """The container process state. The container is `created`: all is ready, and the program not yet executed; or, for
-    another process `pid`, it runs."""
+def process_state(known: dict[str, Any], pid: int, status: str) -> bytes:
+    """The container process state (config-linux.md), as JSON; pid 0: of the container's first process."""
     told = {
         "ociVersion": known["ociVersion"] or SPEC_VERSION,
         "fds": ["seccompFd"],
         "pid": pid or known["pid"],
-        "state": document(known, RUNNING if pid else CREATED),
+        "state": document(known, status),
     }
     if metadata := known["seccomp"]["listenerMetadata"]:
         told["metadata"] = metadata

@@ -218,8 +218,9 @@ class Creation(Preparation):
 
     def hooks(self) -> Hooks:
         from ocirt.host.hooks import Hooks
+        from ocirt.runtime.agent import for_hook
 
-        return Hooks(self.config.spec, self.state, self.cgroups)
+        return Hooks(self.config.spec, self.state, self.cgroups, for_hook(self.config.spec))
 
     def before_program(self) -> None:
         """The hooks that run while init waits to be let go."""

@@ -24,7 +24,7 @@ from ocirt.plan.kernel import CLONE_NEWUSER
 from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
 from ocirt.plan.verify_enter import verify_enter
 from ocirt.runtime.handing import Handing, check_open, window_of_ours
-from ocirt.state.status import CREATING, PAUSED, STOPPED, status_of
+from ocirt.state.status import CREATING, PAUSED, RUNNING, STOPPED, status_of
 from ocirt.state.store import CONFIG, Store
 
 TYPE_CHECKING = False
@@ -164,7 +164,7 @@ class Execution:
         slots = {self.compiled.home: self.home or b"/"} if self.compiled.home else {}
         self.init.answer(slots)
         if self.agent:
-            self.agent.serve(self.known, (self.init.channel,), pid=self.init.pid)
+            self.agent.serve(self.known, (self.init.channel,), pid=self.init.pid, status=RUNNING)
         self.init.wait_for_program()
 
     # What init tells us while we follow it (host.launch.Host).

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.errors import UsageError, from_os_error
+from ocirt.errors import Error, UsageError, from_os_error
 from ocirt.host.console import connect, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
+RECEIVER = "run.oci.pidfd_receiver"
+"""The annotation that names a socket for the first process's pidfd: crun's, which has no --pidfd-socket."""
+
 
 class Handing:
     """`connect` before anything is made, `deliver` when the process is, `undo` if it has to go again.
 
-    master   the terminal's, once init has sent it
+    master     the terminal's, once init has sent it
+    receiver   a second socket for the pidfd, which the configuration names
     """
 
-    def __init__(self, console_socket: str | None, pidfd_socket: str | None, pid_file: str | None) -> None:
+    def __init__(
+        self, console_socket: str | None, pidfd_socket: str | None, pid_file: str | None, receiver: str | None = None
+    ) -> None:
+        self.receiver = receiver
         self.console_socket = console_socket
         self.pidfd_socket = pidfd_socket
         self.pid_file = pid_file
         self.master = -1
         self._console: socket | None = None
-        self._pidfd: socket | None = None
+        self._pidfds: list[socket] = []
         self._written = False
 
     def check(self, has_terminal: bool, *, terminal_is_ours: bool) -> None:
@@ -47,17 +54,24 @@ class Handing:
         if self.console_socket:
             self._console = connect("--console-socket", self.console_socket)
         if self.pidfd_socket:
-            self._pidfd = connect("--pidfd-socket", self.pidfd_socket)
+            self._pidfds.append(connect("--pidfd-socket", self.pidfd_socket))
+        if self.receiver:
+            try:
+                self._pidfds.append(connect(RECEIVER, self.receiver))
+            except Error as error:
+                self.close()
+                error.pointer = f"/annotations/{RECEIVER}"
+                raise
 
     def deliver(self, pid: int) -> None:
         """Raises KernelError. The pid file is last: who waits for it finds all else done."""
-        if self._pidfd:
+        if self._pidfds:
             fd = posix.pidfd_open(pid, 0)
             try:
-                send(self._pidfd, b"pidfd", fd)
+                while self._pidfds:
+                    send(self._pidfds.pop(), b"pidfd", fd)
             finally:
                 posix.close(fd)
-            self._pidfd = None
         if self._console:
             send(self._console, b"/dev/ptmx", self.master)
             posix.close(self.master)
@@ -83,10 +97,12 @@ class Handing:
         if self.master >= 0:
             posix.close(self.master)
             self.master = -1
-        for connection in (self._console, self._pidfd):
-            if connection:
-                connection.close()
-        self._console = self._pidfd = None
+        for connection in self._pidfds:
+            connection.close()
+        self._pidfds = []
+        if self._console:
+            self._console.close()
+            self._console = None
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -10,6 +10,7 @@ from ocirt.config.read import parse, read_json
 from ocirt.errors import Error
 from ocirt.host.hooks import Hooks
 from ocirt.host.launch import ENDING
+from ocirt.runtime.agent import for_hook
 from ocirt.runtime.delete import destroy, end
 from ocirt.runtime.start import place
 from ocirt.state.store import CONFIG
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 def hooks_of(folder: str, known: dict[str, Any], cgroups: Cgroups) -> Hooks:
     """An existing container's, from the copy of its configuration. Raises Error if that cannot be read."""
-    return Hooks(parse(read_json(f"{folder}/{CONFIG}")), known, cgroups)
+    spec = parse(read_json(f"{folder}/{CONFIG}"))
+    return Hooks(spec, known, cgroups, for_hook(spec))
 
 
 def before_program(hooks: Hooks) -> None:

@@ -15,7 +15,7 @@ from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.verify import verify
-from ocirt.runtime.handing import Handing, check_open
+from ocirt.runtime.handing import RECEIVER, Handing, check_open
 from ocirt.state.store import Store, check_id
 
 TYPE_CHECKING = False
@@ -57,7 +57,8 @@ class Preparation:
             self.config = load(bundle, config_file)
         except ConfigError as error:
             raise _counted(error, bundle, config_file) from None
-        self.handing = Handing(console_socket, pidfd_socket, pid_file)
+        receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)
+        self.handing = Handing(console_socket, pidfd_socket, pid_file, receiver)
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
         self.descriptors: dict[str, int] = {}
         self.resctrl: Resctrl | None = None
@@ -105,7 +106,12 @@ class Preparation:
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
-        self.handing.connect()
+        try:
+            self.handing.connect()
+        except Error as error:
+            self.init.close()
+            self.close_descriptors()
+            raise self.placed(error) from None
 
     @property
     def warnings(self) -> list[str]:

@@ -25,6 +25,7 @@ from ocirt.plan.kernel import (
     CLONE_PARENT,
     O_RDWR,
     OPEN_HOW,
+    SECCOMP_FILTER_FLAG_NEW_LISTENER,
 )
 from ocirt.plan.step import Plan, Reg, Vector
 from ocirt.plan.verify import RULES
@@ -74,6 +75,18 @@ def test_every_plan_of_exec_is_safe_and_can_be_encoded(
     verify_enter(plan, EXEC)
     assert encode(plan).content
     assert set(calls(plan)) <= set(SIGNATURES), "explain can show them"
+
+
+def test_memory_that_is_shared_with_the_host_may_stay_until_the_filter_is_loaded() -> None:
+    config = Config(default_config(), "", "/bundle")
+    config.spec["hooks"] = {"startContainer": [{"path": "/bin/hook"}]}
+    listening = Filter(bytes(8), SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    facts = Facts(seccomp=listening, wait_for_start=False)
+    entrance = Entrance(OF_ITS_OWN, into_cgroup=True)
+    verify_enter(compile_exec(config, facts, entrance).plan, EXEC)
+    plan = compile_hook(config, facts, entrance, rights=PROGRAM, kind="startContainer", index=0, folder="/")
+    verify_enter(plan, PROGRAM)
+    assert "wait" in calls(plan)
 
 
 def test_exec_sets_its_processors_before_and_after_the_cgroup_is_joined() -> None:

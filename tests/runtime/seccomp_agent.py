@@ -32,10 +32,14 @@ class Agent:
         self._thread.start()
 
     def _serve(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:  # closed by the test
-            return
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # closed by the test
+                return
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
         with connection:
             connection.settimeout(TIMEOUT)
             content, fds, _, _ = socket.recv_fds(connection, 1 << 16, 4)
@@ -62,5 +66,6 @@ class Agent:
                 return
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._socket.close()
         self._thread.join(TIMEOUT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,6 +149,46 @@ def test_warnings_are_logged_at_their_level(life: Life) -> None:
         assert done.code == 0
         assert words in done.err if words else done.err == ""
     wait_until(lambda: life("resume", "c").code == 0)
+
+
+# The pidfd
+
+
+@pytest.mark.parametrize("way", ["flag", "annotation", "both"])
+def test_who_listens_gets_a_pidfd(life: Life, tmp_path: Path, way: str) -> None:
+    listeners, flags = [], []
+    for name in ("flag", "annotation"):
+        if way in (name, "both"):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(tmp_path / name))
+            listener.listen()
+            listener.settimeout(20)
+            listeners.append(listener)
+    if way != "annotation":
+        flags = ["--pidfd-socket", tmp_path / "flag"]
+    if way != "flag":
+        life.bundle.config["annotations"] = {"run.oci.pidfd_receiver": str(tmp_path / "annotation")}
+    life.bundle.write()
+    done = life.create(*flags)
+    assert (done.code, done.err) == (0, "")
+    for listener in listeners:
+        connection, _ = listener.accept()
+        _, (pidfd,), _, _ = socket.recv_fds(connection, 64, 2)
+        assert f"Pid:\t{life.pid}\n" in (tmp_path / "/proc/self/fdinfo" / str(pidfd)).read_text()
+        for one in (connection, listener):
+            one.close()
+        os.close(pidfd)
+
+
+def test_nobody_listens_for_the_annotation(life: Life, runtime: Runtime) -> None:
+    life.bundle.config["annotations"] = {"run.oci.pidfd_receiver": "/nowhere"}
+    life.bundle.write()
+    before = traces(runtime.root)
+    done = life.create()
+    assert done.code == 1
+    assert "/annotations/run.oci.pidfd_receiver: run.oci.pidfd_receiver /nowhere: No such file or directory" in done.err
+    assert "config.json:" in done.err
+    assert traces(runtime.root) == before
 
 
 # --no-pivot

@@ -443,18 +443,6 @@ def test_hooks_with_the_caller_s_rights_need_no_filter(
     assert not cache.exists()
 
 
-def test_a_listener_for_a_hook_is_refused_by_name(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
-    bundle.config["linux"]["seccomp"] = {
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "listenerPath": "/no/such/socket",
-        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
-    }
-    notes.add("startContainer", "true")
-    done = create(runtime, bundle)
-    assert done.code == 1
-    assert "/hooks/startContainer: a hook under a seccomp profile that asks a listener is not implemented" in done.err
-
-
 def test_oom_score_and_limits_are_the_container_s(runtime: Runtime, bundle: Bundle, notes: Notes) -> None:
     bundle.config["process"]["oomScoreAdj"] = 777
     for kind in KINDS:

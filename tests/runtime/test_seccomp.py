@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime.hooks import Notes
+from runtime.life import wait_until
 from runtime.seccomp_agent import Agent
 from support import Bundle, Done, Runtime, traces
 
@@ -349,6 +351,54 @@ def test_start_hands_the_listener_to_the_agent(filtered: Filtered, runtime: Runt
     finally:
         assert runtime("delete", "--force", "filtered").code == 0
     told(agent, filtered, pid)
+
+
+@pytest.mark.parametrize("verb", ["run", "create"])
+def test_a_hook_under_the_filter_has_a_listener_of_its_own(
+    filtered: Filtered, runtime: Runtime, agent: Agent, verb: str
+) -> None:
+    notes = Notes(filtered.bundle)
+    notes.add("startContainer", "/bin/probe 110 > {notes}/hook")
+    filtered.bundle.config["process"]["args"] = ["/bin/sh", "-c", "/bin/probe 110 > /notes/program"]
+    filtered.bundle.write()
+    done = runtime(verb, "--bundle", filtered.bundle.path, "filtered", env=filtered.env)
+    assert done.code == 0, done.err
+    if verb == "create":
+        assert runtime("start", "filtered").code == 0
+        wait_until((notes.path / "program").exists)
+        runtime("delete", "--force", "filtered")
+    assert notes.read("hook") == notes.read("program") == f"errno {EXDEV}\n"
+    hook, program = agent.states
+    assert hook["pid"] != program["pid"]
+    assert {one["state"]["pid"] for one in agent.states} == {program["pid"]}
+    assert {one["state"]["status"] for one in agent.states} == {"created"}
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_exec_has_a_listener_of_its_own(filtered: Filtered, runtime: Runtime, agent: Agent, uid: int) -> None:
+    filtered.bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
+    filtered.bundle.write()
+    done = runtime("run", "--detach", "--bundle", filtered.bundle.path, "filtered", env=filtered.env)
+    assert done.code == 0, done.err
+    try:
+        done = runtime("exec", "--user", uid, "filtered", "/bin/probe", GETPPID, env=filtered.env)
+        assert (done.code, done.out.strip(), done.err) == (0, f"errno {EXDEV}", "")
+        _, told_of = agent.states
+        assert told_of["pid"] != told_of["state"]["pid"] == runtime.state("filtered")["pid"]
+        assert told_of["state"]["status"] == "running"
+    finally:
+        runtime("delete", "--force", "filtered")
+
+
+def test_a_hook_whose_agent_is_gone(filtered: Filtered, runtime: Runtime, tmp_path: Path) -> None:
+    """It is asked for the first time when the hook is started: then the container has to go."""
+    (tmp_path / "agent.sock").write_text("")
+    filtered.profile(**ALLOWED, syscalls=[rule("getppid", "NOTIFY")], listenerPath=str(tmp_path / "agent.sock"))
+    Notes(filtered.bundle).add("startContainer", "true")
+    before = traces(runtime.root)
+    done = filtered("/bin/true")
+    assert done.code == 1 and "/linux/seccomp/listenerPath" in done.err
+    assert traces(runtime.root) == before
 
 
 @pytest.mark.parametrize(
