@@ -51,7 +51,8 @@ def _flags(
             continue
         name, equals, value = arg.partition("=")
         for flag in flags:
-            if name == "--" + flag.name or (len(name) == 2 and name[1] in flag.letters):
+            # With one dash as well: Go's programs take both, and containerd's shim writes -no-subreaper.
+            if name[1:] in ("-" + flag.name, flag.name) or (len(name) == 2 and name[1] in flag.letters):
                 break
         else:
             return None

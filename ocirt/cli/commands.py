@@ -161,7 +161,8 @@ def _complete_path(metavar: str) -> Callable[[click.Context, click.Parameter, st
 
 
 def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = False) -> list[str]:
-    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR".
+    """`-b=DIR`, as Go's programs take it, becomes `-b DIR`: click would read a value "=DIR". And `-name` becomes
+    `--name`.
 
     stop: at the first argument that is no flag."""
     result: list[str] = []
@@ -170,6 +171,8 @@ def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = Fal
         arg = args[at]
         at += 1
         name, equals, value = arg.partition("=")
+        if any(name == "-" + flag.name for flag in flags):
+            name, arg = "-" + name, "-" + arg
         flag = next((flag for flag in flags if flag.metavar and name in spellings(flag)), None)
         if arg == "--" or (stop and (arg == "-" or not arg.startswith("-"))):
             return [*result, *args[at - 1 :]]
@@ -277,6 +280,9 @@ class Group(click.Group):
             subcommand_metavar="VERB [options] [arguments]",
             options_metavar="[options]",
         )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, split_values(args, GLOBAL_FLAGS, stop=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the table's order, which is a container's life."""

@@ -56,6 +56,7 @@ def by_loop(args: list[str]) -> tuple[str, dict[str, Any], list[str]] | None:
         ["create", "--bundle=/b", "one"],
         ["create", "--bundle=", "one"],
         ["create", "one", "--bundle", "/b"],
+        ["-root", "/x", "-log=l", "create", "-bundle=/b", "-pid-file", "p", "-no-subreaper", "one"],
         ["create", "-b", "-f", "one"],
         ["create", "-b", "--", "one"],
         ["create", "-b", "-b=x", "one"],
@@ -79,7 +80,7 @@ def flag_words(chance: random.Random, flags: tuple[Flag, ...]) -> list[str]:
     """Some of the flags, each in one of the ways in which it can be written."""
     words = []
     for flag in chance.choices(flags, k=chance.randrange(3)) if flags else ():
-        name = chance.choice([f"--{flag.name}", *(f"-{letter}" for letter in flag.letters)])
+        name = chance.choice([f"--{flag.name}", f"-{flag.name}", *(f"-{letter}" for letter in flag.letters)])
         value = chance.choice(flag.values or ("x", "/a b", "-x", "--", "a=b", "", "-b=c", "--force"))
         if flag.metavar is None:
             words.append(name)
