@@ -155,7 +155,7 @@ def test_who_may_not_is_told_what_to_do() -> None:
         "from ocirt.cgroups.systemd import bus, scope\nfrom ocirt.cgroups.layout import detect\n"
         "from ocirt.errors import Error\nimport os, subprocess\nscope.own_address = lambda: bus.SYSTEM\n"
         "cgroups = scope.SystemdCgroups.for_unit(detect(), '', 'c', {})\ncgroups.plan()\n"
-        "process = subprocess.Popen(['sleep', '9'])\n"
+        "process = subprocess.Popen(['sleep', '99'])\n"
         "try: cgroups.attach(process.pid)\nexcept Error as error: print(error)\nfinally: process.kill()"
     )
     done = as_user(script)

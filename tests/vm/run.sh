@@ -34,7 +34,7 @@ for layout in v2 hybrid; do
     append=
     [ $layout = v2 ] || append="systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
     echo "== $layout"
-    "$here/vm" run --small --share "$share" --timeout 3000 ${append:+--append "$append"} -- \
+    "$here/vm" run --small --share "$share" --timeout 4000 ${append:+--append "$append"} -- \
         tests/vm/test_vm.sh $layout "$@" || result=$?
 done
 exit $result

@@ -30,9 +30,10 @@ export LEAKS=${LEAKS:-30} # containers of test_leaks.py: an emulated machine is 
 if [ $# -eq 0 ]; then
     names="lifecycle devices cgroups v2 resources events update pause kill_all ps leaks"
     names="$names systemd systemd_limits systemd_ways systemd_update cgroup_manager"
-    # What does not depend on the cgroups is run on one of the two; the tests of seccomp need a compiler.
-    others="run process locks security hygiene terminal namespaces mounts idmap propagation copyup handed_over"
-    [ "$layout" = hybrid ] || names="$names $others hooks hooks_fail hostile exec"
+    # What does not depend on the cgroups is run on one of the two, for the sake of the older kernel; the tests of
+    # seccomp need a compiler.
+    others="run process hygiene terminal namespaces mounts mounts_changed idmap propagation copyup hooks exec"
+    [ "$layout" = hybrid ] || names="$names $others"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
