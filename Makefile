@@ -2,6 +2,7 @@
 
 PYTHON ?= /usr/bin/python3
 VENV ?= .venv
+EXTRAS := test
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 export CI
@@ -12,7 +13,8 @@ PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 procps git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
 	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
-PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark tini buildah containerd docker.io
+PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark tini buildah containerd docker.io \
+	containernetworking-plugins
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
@@ -43,7 +45,7 @@ build: $(VENV)/bin/pip ## compile and install into .venv
 
 venv: $(VENV)/bin/pip ## the same, with what the tests need
 	@rm -rf build *.egg-info
-	@$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -m venv $(VENV)
@@ -59,7 +61,7 @@ conformance: venv ## our own tests of the specification
 
 engines: ## podman, buildah, containerd and dockerd on runc and on ocirt: some ten minutes
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
-	@$(MAKE) --no-print-directory venv
+	@$(MAKE) --no-print-directory venv EXTRAS=test,engines
 	tests/isolate $(BIN)/pytest tests/engines $(PYTEST_ARGS)
 
 runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder

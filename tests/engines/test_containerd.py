@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,9 +215,11 @@ def test_the_daemon_begins_again(running: Containerd) -> None:
     eventually(lambda: running.status("a") == "STOPPED")
 
 
-def test_twenty_at_once(containerd: Containerd) -> None:
-    names = [f"n{number}" for number in range(20)]
-    for name in names:
-        containerd.ok("run", "-d", *containerd.run_flags, IMAGE, name, "sleep", "1000")
-    assert sorted(containerd.ok("task", "ls", "-q").split()) == sorted(names)
-    assert {containerd.status(name) for name in names} == {"RUNNING"}
+def test_fifty_at_once(containerd: Containerd) -> None:
+    """All are started at the same time, and all run."""
+    names = [f"n{number}" for number in range(50)]
+    with ThreadPoolExecutor(50) as threads:
+        run = ["run", "-d", *containerd.run_flags, IMAGE]
+        done = list(threads.map(lambda name: containerd(*run, name, "sleep", "1000"), names))
+    assert [one for one in done if one.code or one.err] == []
+    assert containerd.statuses() == dict.fromkeys(names, "RUNNING")
