@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from engines.containerd import Containerd
 from engines.cri import Client
 from engines.documented import block
-from engines.engine import IMAGE, eventually, has_all_capabilities
+from engines.engine import IMAGE, eventually, has_all_capabilities, require
+from support import command
 
 POD, CONTAINER, NODE = range(3)
 """Modes of a namespace: the pod's, one of its own, the host's."""
@@ -16,7 +17,8 @@ RUNNING, EXITED = 1, 2
 """States of a container."""
 RUNTIME_DEFAULT, UNCONFINED = range(2)
 """Seccomp profiles."""
-CONFIGURATION = """\
+CONFIGURATIONS = {
+    "1.x": """\
 root = "{{folder}}/root"
 state = "{{folder}}/state"
 {runtimes}
@@ -28,7 +30,22 @@ restrict_oom_score_adj = {restricted}
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{{folder}}/cni"
-"""
+""",
+    "2.x": """\
+root = "{{folder}}/root"
+state = "{{folder}}/state"
+{runtimes}
+[grpc]
+address = "{{folder}}/socket"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = {restricted}
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{{folder}}/cni"
+""",
+}
 """Around what docs/kubernetes.md says of the runtimes. A pod's OOM score takes CAP_SYS_RESOURCE."""
 PAUSE = "localhost/pause:latest"
 NETWORK = """\
@@ -47,9 +64,11 @@ class Cri(Containerd):
     namespace = "k8s.io"
 
     def __init__(self, folder: Path, archives: list[Path]) -> None:
-        runtimes = block("/etc/containerd/config.toml of containerd 1.x")
+        version = command(require("containerd", "containerd"), "--version").out.split()[2].removeprefix("v")
+        kind = "2.x" if version.startswith("2") else "1.x"
+        runtimes = block(f"/etc/containerd/config.toml of containerd {kind}")
         restricted = str(not has_all_capabilities()).lower()
-        self.configuration = CONFIGURATION.format(runtimes=runtimes, pause=PAUSE, restricted=restricted)
+        self.configuration = CONFIGURATIONS[kind].format(runtimes=runtimes, pause=PAUSE, restricted=restricted)
         (folder / "cni").mkdir(parents=True)
         (folder / "cni/pods.conflist").write_text(NETWORK)
         self.ask = Client(folder / "socket")
