@@ -20,8 +20,10 @@ build() { # the root of suite $1 in $2, unless it is there; leaves it locked
     local folder=$2 key version tmp
     mkdir -p "$folder"
     exec 9>"$folder/lock"
-    flock 9
+    flock --shared 9 # for as long as the root is in use
     key=$(sha256sum <<<"$packages $wheels" | cut -c 1-16)
+    [ "$(cat "$folder/key" 2>/dev/null)" != "$key" ] || return 0
+    flock 9
     if [ "$(cat "$folder/key" 2>/dev/null)" != "$key" ]; then
         tmp=$folder/new
         rm -rf --one-file-system "$tmp" "$folder/root"
@@ -40,7 +42,7 @@ build() { # the root of suite $1 in $2, unless it is there; leaves it locked
         mv "$tmp" "$folder/root"
         echo "$key" >"$folder/key"
     fi
-    flock --shared 9 # for as long as the root is in use
+    flock --shared 9
 }
 
 inside() { # isolated: enter a copy of the root $1 that keeps nothing, and run the rest
