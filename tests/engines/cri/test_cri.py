@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 from engines.containerd import CGROUPS
+from engines.cri.pods import EXITED, POD, RUNNING, Cri, Pod, processes
 from engines.engine import RUNTIMES, eventually
-from engines.pods import EXITED, POD, RUNNING, Cri, Pod, processes
 from support import OCIRT, cgroup_folders
 
 pytestmark = pytest.mark.root

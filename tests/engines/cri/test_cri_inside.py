@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from engines.cri.pods import NODE, POD, RUNTIME_DEFAULT, UNCONFINED, Cri, Pod, processes
 from engines.engine import eventually
-from engines.pods import NODE, POD, RUNTIME_DEFAULT, UNCONFINED, Cri, Pod, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engines.containerd import Containerd
-from engines.cri import Client
+from engines.cri.client import Client
 from engines.documented import block
 from engines.engine import IMAGE, eventually, has_all_capabilities, require
 from support import command
