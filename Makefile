@@ -13,8 +13,7 @@ PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 procps git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
 	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
-PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark tini buildah containerd docker.io \
-	containernetworking-plugins
+PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark tini buildah containerd docker.io
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
@@ -23,7 +22,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance engines engines-trixie engines-sid runtime-tools bench bench-cgroups vm-test bare bare-test clean
+.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -60,10 +59,11 @@ conformance: venv ## our own tests of the specification
 	tests/isolate $(BIN)/pytest conformance
 
 engines: ## podman, buildah, containerd, CRI and dockerd on runc and on ocirt: some ten minutes
-	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) containernetworking-plugins)
 	@$(MAKE) --no-print-directory venv EXTRAS=test,engines
 	tests/isolate $(BIN)/pytest tests/engines $(PYTEST_ARGS)
 
+.PHONY: engines-trixie engines-sid
 engines-trixie engines-sid: ## the same with the engines of another Debian, in a root of its own
 	$(call need,$(PACKAGES_BUILD) mmdebstrap debian-archive-keyring iproute2)
 	@$(MAKE) --no-print-directory $(VENV)/bin/pip
