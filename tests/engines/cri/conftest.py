@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def cri(workplace: Path, image: Path) -> Iterator[Cri]:
     """containerd for pods, with a handler for each runtime."""
     folder = Path(tempfile.mkdtemp(prefix="cri-", dir=workplace))
+    folder.chmod(0o755)  # for the roots of user namespaces
     pause = archive(folder, PAUSE, "/pause")
     cache = Path("/var/lib/cni")  # the library of the plugins knows no other
     made = not cache.exists()

@@ -202,6 +202,38 @@ def test_processes_of_the_node(make_pod: Callable[..., Pod]) -> None:
     eventually(lambda: not processes(["sleep", "445"]))
 
 
+def _features(cri: Cri, handler: str, name: str) -> bool:
+    """What containerd has read of `runc features`. Skips if it has not for runc either."""
+    found = {one.name: getattr(one.features, name) for one in cri.ask("Status").runtime_handlers}
+    if not found.get("runc"):
+        pytest.skip("this containerd does not ask what a runtime can do: 2.0 does")
+    return bool(found[handler])
+
+
+def test_a_user_namespace(make_pod: Callable[..., Pod], cri: Cri, handler: str) -> None:
+    assert _features(cri, handler, "user_namespaces")
+    ids = [{"host_id": 200000, "container_id": 0, "length": 65536}]
+    pod = make_pod(security={"namespace_options": {"network": POD, "userns_options": {"uids": ids, "gids": ids}}})
+    name = pod.start("sleep", "447")
+    assert (
+        pod.shell(name, "id -u; cat /proc/self/uid_map; stat -c %u /data/file").split() == "0 0 200000 65536 0".split()
+    )
+    assert {Path("/proc", pid).stat().st_uid for pid in processes(["sleep", "447"])} == {200000}
+
+
+def test_readonly_with_all_below(pod: Pod, cri: Cri, handler: str, workplace: Path) -> None:
+    assert _features(cri, handler, "recursive_read_only_mounts")
+    source = workplace / f"below-{handler}"
+    (source / "in").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "x", source / "in"], check=True)
+    mount = {"host_path": str(source), "container_path": "/data", "readonly": True}
+    script = "touch /data/in/new 2>/dev/null || echo no"
+    assert pod.run("sh", "-c", script, mounts=[mount]).out == ""
+    assert pod.run("sh", "-c", script, mounts=[{**mount, "recursive_read_only": True}]).out == "no\n"
+    pod.clear()
+    subprocess.run(["umount", source / "in"], check=True)
+
+
 def test_shared_memory_is_the_pods(make_pod: Callable[..., Pod]) -> None:
     pod = make_pod()
     pod.run("sh", "-c", "echo shared >/dev/shm/file")
