@@ -6,12 +6,10 @@ import posix
 
 from ocirt.errors import Error
 
-_FOLDER = __file__.rpartition("/host/")[0] + "/init"
-
 
 def init_image() -> bytes:
     """The ELF file's bytes. Raises Error if the package was never built."""
-    path = f"{_FOLDER}/ocirt-init"
+    path = __file__.rpartition("/host/")[0] + "/init/ocirt-init"
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:

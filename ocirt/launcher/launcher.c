@@ -1,260 +1,27 @@
-/* The installed executable `ocirt`: finds the package from its own place and becomes Python, isolated
- * (-I: no environment variable, no working directory) and without site (-S: nothing of it is needed).
+/* The installed executable `ocirt` where the interpreter cannot be embedded (embedded.c): finds the package from its
+ * own place and becomes Python, isolated (-I: no environment variable, no working directory) and without site (-S:
+ * nothing of it is needed).
  *
  * A script would do, but pip writes only scripts that start Python with site, which costs 5 ms and
  * more; and a #! line has no place for a path that is relative to the script. Freestanding, like
  * ocirt-init, because a C library's start-up would cost more than all that happens here.
- *
- * PYTHON, VERSION, VERBS and SOURCES are set by the build: the interpreter, "python3.11", the hot verbs, and, in an
- * editable installation, the folder that holds the package.
  */
 #include "../init/freestanding.h"
 
-enum {
-    PATH_SIZE = 4096,
-    MOST_WORDS = 1 << 20,
-    MOST_MOVES = 20,
-    AT_FDCWD_ = -100,
-    O_WRONLY_ = 1,
-    O_RDWR_ = 2,
-    O_CLOEXEC_ = 02000000,
-};
-
-/* Where pip puts a package, seen from the prefix that holds bin/: in a virtual environment or under
- * --prefix and --user; in Debian's /usr/local; under --target. */
-static const char *const places[] = {
-#ifdef SOURCES
-    SOURCES,
-#else
-    "/lib/" VERSION "/site-packages",
-    "/lib/" VERSION "/dist-packages",
-    "",
-#endif
-};
-
-static long length(const char *text)
-{
-    long n = 0;
-    while (text[n])
-        n++;
-    return n;
-}
-
-static int starts(const char *text, const char *with)
-{
-    while (*with)
-        if (*text++ != *with++)
-            return 0;
-    return 1;
-}
-
-static int same(const char *a, const char *b)
-{
-    return starts(a, b) && length(a) == length(b);
-}
-
-/* Append to a path of PATH_SIZE bytes; 0 if it does not fit. */
-static int add(char *path, const char *more)
-{
-    long have = length(path), n = length(more);
-
-    if (have + n >= PATH_SIZE)
-        return 0;
-    memcpy(path + have, more, (unsigned long)n + 1);
-    return 1;
-}
-
-static void say(const char *text)
-{
-    syscall6(NR_write, 2, (long)text, length(text), 0, 0, 0);
-}
-
-_Noreturn static void die(const char *what, const char *path)
-{
-    say("ocirt: ");
-    say(what);
-    say(path);
-    say(" (pip install ocirt anew)\n");
-    for (;;)
-        syscall6(NR_exit_group, 1, 0, 0, 0, 0, 0);
-}
-
-/* Cut the last component off a path. */
-static void parent(char *path)
-{
-    long end = length(path);
-
-    while (end > 0 && path[end - 1] != '/')
-        end--;
-    path[end > 0 ? end - 1 : 0] = 0;
-}
-
-/* The verbs that have a file of their own, as packaging/hot.py lists them; what else there is, has "main". */
-static const char *const verbs[] = { VERBS };
-
-static const char *verb_of(long argc, char **argv)
-{
-    const char *verb = 0;
-
-    for (long i = 1; i < argc; i++) {
-        if (same(argv[i], "--debug")) /* the modules' own files, which have line numbers */
-            return "main";
-        for (unsigned j = 0; j < sizeof verbs / sizeof *verbs && !verb; j++)
-            if (same(argv[i], verbs[j]))
-                verb = verbs[j];
-    }
-    return verb ? verb : "main";
-}
-
-static int find(char *found, const char *prefix, const char *verb)
-{
-    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
-        found[0] = 0;
-#ifdef SOURCES
-        (void)prefix;
-        if (add(found, places[i]) && add(found, "/ocirt/hot/") && add(found, verb) && add(found, ".bin") &&
-#else
-        if (add(found, prefix) && add(found, places[i]) && add(found, "/ocirt/hot/") && add(found, verb) && add(found, ".bin") &&
-#endif
-            syscall6(NR_faccessat, AT_FDCWD_, (long)found, 4, 0, 0, 0) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-/* Of a line "NUMBER:CONTROLLERS:PATH" of /proc/self/cgroup that is of a v1 hierarchy, make the path of its
- * cgroup.procs, at the usual place; 0 if it is of v2 or does not fit. */
-static int procs_of(char *path, char *line)
-{
-    char *controllers = line, *own;
-
-    while (*controllers && *controllers++ != ':')
-        ;
-    for (own = controllers; *own && *own != ':'; own++)
-        ;
-    if (own == controllers || !*own)
-        return 0;
-    *own++ = 0;
-    if (starts(controllers, "name="))
-        controllers += 5;
-    path[0] = 0;
-    return add(path, "/sys/fs/cgroup/") && add(path, controllers) && add(path, own) && add(path, "/cgroup.procs");
-}
-
-/* On cgroup v1 the first process that is moved waits for an RCU grace period, 8 to 14 ms on a host at rest: far
- * longer than all else that `create` and `run` do. So let that period begin now: while Python starts, a child moves
- * itself to where it is already, which changes nothing; and again every 3 ms, because some 10 ms after the last
- * move the kernel forgets. entry() of cli/main.py ends it. Returns its pid, or 0 if there is no v1. */
-static long begin_grace_period(void)
-{
-    char text[PATH_SIZE], path[PATH_SIZE];
-    struct {
-        u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
-    } args = { .exit_signal = 0 }; /* no SIGCHLD: nobody should wonder */
-
-    long fd = syscall6(NR_openat, AT_FDCWD_, (long)"/proc/self/cgroup", O_CLOEXEC_, 0, 0, 0);
-    if (fd < 0)
-        return 0;
-    long size = syscall6(NR_read, fd, (long)text, PATH_SIZE - 1, 0, 0, 0);
-    syscall6(NR_close, fd, 0, 0, 0, 0, 0);
-    if (size <= 0)
-        return 0;
-    text[size] = 0;
-    for (long i = 0; i < size; i++)
-        if (text[i] == '\n')
-            text[i] = 0;
-    if (!procs_of(path, text)) /* hierarchies are listed with the newest first, and v2 last */
-        return 0;
-    long pid = syscall6(NR_clone3, (long)&args, sizeof args, 0, 0, 0, 0);
-    if (pid != 0)
-        return pid > 0 ? pid : 0;
-    /* Hold nothing of the caller's open: it may wait for an end-of-file. */
-    syscall6(NR_close_range, 0, 0xffffffff, 0, 0, 0, 0);
-    fd = syscall6(NR_openat, AT_FDCWD_, (long)path, O_WRONLY_ | O_CLOEXEC_, 0, 0, 0);
-    for (int i = 0; fd >= 0 && i < MOST_MOVES; i++) {
-        const long pause[2] = { 0, 3000000 }; /* struct timespec */
-        syscall6(NR_write, fd, (long)"0", 1, 0, 0, 0);
-        syscall6(NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
-    }
-    for (;;)
-        syscall6(NR_exit_group, 0, 0, 0, 0, 0, 0);
-}
-
-/* Where the caller left stdin, stdout or stderr closed, put /dev/null: else the next descriptors of ours, such as
- * the socket to init, would become the container's. */
-static void fill_stdio(void)
-{
-    long fd;
-
-    do
-        fd = syscall6(NR_openat, AT_FDCWD_, (long)"/dev/null", O_RDWR_, 0, 0, 0);
-    while (fd >= 0 && fd <= 2);
-    if (fd > 2)
-        syscall6(NR_close, fd, 0, 0, 0, 0, 0);
-}
-
-static char *decimal(char *end, long number)
-{
-    *end = 0;
-    do
-        *--end = (char)('0' + number % 10);
-    while (number /= 10);
-    return end;
-}
+#include "starting.h"
 
 _Noreturn void run(long *stack)
 {
-    char own[PATH_SIZE], package[PATH_SIZE], number[24];
-    long argc = stack[0], envc = 0, helper = 0;
+    char package[PATH_SIZE];
+    long argc = stack[0], helper = 0;
     char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
 
-    /* Python takes SIGINT while it starts for a KeyboardInterrupt, in words of its own: it waits until main is there. */
-    const u64 interrupt = 1ULL << (2 - 1);
-    syscall6(NR_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&interrupt, 0, sizeof interrupt, 0, 0);
+    block_interrupt();
     fill_stdio();
-    while (envp[envc])
-        envc++;
-    long size = syscall6(NR_readlinkat, AT_FDCWD_, (long)"/proc/self/exe", (long)own, PATH_SIZE - 1, 0, 0);
-    if (size <= 0 || argc < 1 || argc > MOST_WORDS || envc > MOST_WORDS)
-        die("cannot find out where it is installed: no ", "/proc/self/exe");
-    own[size] = 0;
-    parent(own); /* …/bin */
-    parent(own);
-    const char *verb = verb_of(argc, argv);
-    if (!find(package, own, verb))
-        die("cannot find its Python package below ", own);
-
+    const char *verb = find_all(package, argc, argv, envp);
     if (same(verb, "create") || same(verb, "run"))
         helper = begin_grace_period();
-
-    /* python3.11 -IS -c MAIN FILE HELPER ARGV0 ARGUMENT… (a file instead of -c would first be tried as a zip
-     * archive) */
-    char *args[argc + 7];
-    args[0] = PYTHON;
-    args[1] = "-IS";
-    args[2] = "-c";
-    args[3] = "import marshal,posix,sys\n"
-              "f=posix.open(sys.argv[1],posix.O_CLOEXEC)\n"
-              "main,modules,json=marshal.loads(posix.read(f,1<<24))\n"
-              "posix.close(f)\n"
-              "exec(main)";
-    args[4] = package;
-    args[5] = decimal(number + sizeof number - 1, helper);
-    for (long i = 0; i < argc; i++)
-        args[6 + i] = argv[i];
-    args[6 + argc] = 0;
-
-    /* Under the C locale CPython is in its UTF-8 mode and loads no locale; with TZ set, no time zone
-     * is read. Nothing of this environment reaches a container. */
-    char *env[envc + 3];
-    long n = 0;
-    env[n++] = "LC_ALL=C";
-    env[n++] = "TZ=UTC0";
-    for (long i = 0; i < envc; i++)
-        if (!starts(envp[i], "LC_ALL=") && !starts(envp[i], "TZ="))
-            env[n++] = envp[i];
-    env[n] = 0;
-
-    syscall6(NR_execve, (long)PYTHON, (long)args, (long)env, 0, 0, 0);
-    die("cannot start ", PYTHON);
+    char *env[count(envp) + 3];
+    settle(env, envp);
+    become_python(package, helper, argc, argv, env);
 }

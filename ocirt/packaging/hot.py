@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import marshal
+import sys
 import types
 from pathlib import Path
 
@@ -100,6 +101,19 @@ class Modules:
                 found += [f"{node.module}.{alias.name}" for alias in node.names]
         return [module for module in found if self.path(module)]
 
+    def foreign_imports(self, name: str) -> set[str]:
+        """The first parts of the names of all modules that `name` imports when it is loaded."""
+        found: set[str] = set()
+        body = list(self.tree(name).body)
+        for node in body:
+            if isinstance(node, ast.Try):  # what is there on some hosts only
+                body += node.body
+            elif isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+        return found
+
     def order(self, roots: tuple[str, ...]) -> list[str]:
         """All that the roots need, each module after what it imports itself."""
         ordered: list[str] = []
@@ -167,9 +181,7 @@ def bundle(source: Path, verb: str) -> bytes:
         assert path
         entries.append((name, path.name == "__init__.py", modules.code(name)))
     main = (Path(__file__).parent / "hot_main.py").read_bytes()
-    json = importlib.util.find_spec("_json")
-    origin = json.origin if json and json.origin != "built-in" else None
-    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], origin))
+    return marshal.dumps((compile(main, "ocirt/hot.py", "exec", optimize=2), entries[::-1], extension("_json")))
 
 
 def later(source: Path) -> bytes:
@@ -186,6 +198,49 @@ def later(source: Path) -> bytes:
     head = marshal.dumps(index)
     assert len(head) <= INDEX_SIZE
     return head.ljust(INDEX_SIZE, b"\0") + code
+
+
+def extension(name: str) -> str | None:
+    """Where a module of the standard library's is that is a shared library; None if it is built into Python."""
+    spec = importlib.util.find_spec(name)
+    return spec.origin if spec and spec.origin != "built-in" else None
+
+
+def light(modules: Modules) -> tuple[str, ...]:
+    """All modules of the package that import nothing, when they are loaded, that is not built into Python."""
+    source = modules.source
+    names = []
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source.parent).with_suffix("").parts
+        if "packaging" not in parts and parts[-1] not in ("_build", "__main__"):
+            names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+
+    def is_light(name: str) -> bool:
+        return all(
+            root in ("ocirt", "__future__") or root in sys.builtin_module_names for root in modules.foreign_imports(name)
+        )
+
+    return tuple(name for name in names if all(is_light(one) for one in modules.order((name,))))
+
+
+def write_picture(source: Path, target: Path) -> None:
+    """Write what launcher/embedded.c executes before the picture of its memory is taken: code, and names that it has."""
+    modules = Modules(source)
+    roots = tuple(root for verb in ROOTS.values() for root in verb)
+    entries = []
+    for name in modules.order(("ocirt.cli.main", *roots, *LATER, *light(modules))):
+        path = modules.path(name)
+        assert path
+        code = modules.code(name)
+        entries.append((name, path.name == "__init__.py", code, _asks(code)))
+    places = {name: origin for name in ("_json", "termios") if (origin := extension(name))}
+    main = compile((Path(__file__).parent / "embedded_main.py").read_bytes(), "ocirt/embedded.py", "exec", optimize=2)
+    target.write_bytes(marshal.dumps((main, {"modules": entries[::-1], "places": places})))
+
+
+def _asks(code: types.CodeType) -> bool:
+    """Whether it uses `__file__`."""
+    return "__file__" in code.co_names or any(isinstance(one, types.CodeType) and _asks(one) for one in code.co_consts)
 
 
 def bundles(source: Path, target: Path) -> None:

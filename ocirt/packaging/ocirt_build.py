@@ -1,5 +1,6 @@
-"""The build backend: setuptools, and what that cannot do: ocirt-init, the launcher, the bundle of hot modules.
+"""The build backend: setuptools, and what that cannot do: ocirt-init, the executable, the bundles of hot modules.
 
+OCIRT_EMBED=1 in the environment: fail if Python cannot be embedded in the executable; 0: do not try.
 pyproject.toml names this file as in-tree backend (PEP 517, "backend-path"); nothing of it is installed.
 """
 
@@ -13,6 +14,7 @@ import sysconfig
 from distutils.command.build_scripts import build_scripts
 from pathlib import Path
 
+import embed
 import hot
 import setuptools  # noqa: F401  first: it brings the distutils that Python 3.12 has no more
 from setuptools.build_meta import *  # noqa: F403  the hooks of PEP 517 and PEP 660
@@ -80,13 +82,13 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def write_bundles(target: Path) -> None:
-    """hot.bundles, by a Python that leaves column numbers out: a third less to read at every start."""
-    program = "import sys; sys.path.insert(0, sys.argv[1]); from hot import bundles; from pathlib import Path; " + (
-        "bundles(Path(sys.argv[2]), Path(sys.argv[3]))"
+def write_hot(function: str, target: Path) -> None:
+    """A function of hot.py, by a Python that leaves column numbers out: a third less to read at every start."""
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import hot; from pathlib import Path; " + (
+        "getattr(hot, sys.argv[2])(Path(sys.argv[3]), Path(sys.argv[4]))"
     )
     command = [sys.executable, "-X", "no_debug_ranges", "-c", program]
-    subprocess.run([*command, str(Path(__file__).parent), str(SOURCE), str(target)], check=True)
+    subprocess.run([*command, str(Path(__file__).parent), function, str(SOURCE), str(target)], check=True)
 
 
 class BuildNative(build_ext):
@@ -109,7 +111,7 @@ class BuildNative(build_ext):
         package = SOURCE if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / "ocirt"
         compile_freestanding(SOURCE / "init" / "init.c", package / "init" / "ocirt-init")
         (package / "_build.py").write_text(f'"""Written by the build."""\n\nCOMMIT = "{commit()}"\n')
-        write_bundles(package / "hot")
+        write_hot("bundles", package / "hot")
         schemas = package / "schemas"
         schemas.mkdir(exist_ok=True)
         for schema in (SOURCE.parent / "spec").glob("*.json"):
@@ -124,7 +126,7 @@ class BuildPython(build_py):
 
 
 class BuildLauncher(build_scripts):
-    """The executable `ocirt`, where setuptools would copy a script."""
+    """The executable `ocirt`, where setuptools would copy a script: with Python in it if that can be, else a launcher."""
 
     def run(self) -> None:
         defines = [
@@ -136,4 +138,14 @@ class BuildLauncher(build_scripts):
             self.distribution.get_command_obj("build_ext"), "editable_mode", False
         ):
             defines.append(f'-DSOURCES="{SOURCE.parent}"')
-        compile_freestanding(SOURCE / "launcher" / "launcher.c", Path(self.build_dir) / "ocirt", *defines)
+        output = Path(self.build_dir) / "ocirt"
+        wish = os.environ.get("OCIRT_EMBED", "")
+        try:
+            if wish == "0":
+                raise embed.CannotError("OCIRT_EMBED=0 asks for that")
+            embed.build(compiler(), output, defines, lambda target: write_hot("write_picture", target))
+        except embed.CannotError as error:
+            if wish == "1":
+                raise SystemExit(f"ocirt: Python cannot be embedded: {error}") from error
+            print(f"ocirt: the executable starts {sys.executable}, and embeds no Python: {error}")
+            compile_freestanding(SOURCE / "launcher" / "launcher.c", output, *defines)
