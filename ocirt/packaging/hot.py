@@ -217,14 +217,15 @@ def light(modules: Modules) -> tuple[str, ...]:
 
     def is_light(name: str) -> bool:
         return all(
-            root in ("ocirt", "__future__") or root in sys.builtin_module_names for root in modules.foreign_imports(name)
+            root in ("ocirt", "__future__") or root in sys.builtin_module_names
+            for root in modules.foreign_imports(name)
         )
 
     return tuple(name for name in names if all(is_light(one) for one in modules.order((name,))))
 
 
 def write_picture(source: Path, target: Path) -> None:
-    """Write what launcher/embedded.c executes before the picture of its memory is taken: code, and names that it has."""
+    """Write what launcher/embedded.c executes for the picture of its memory: code, and the names that it finds."""
     modules = Modules(source)
     roots = tuple(root for verb in ROOTS.values() for root in verb)
     entries = []

@@ -126,7 +126,7 @@ class BuildPython(build_py):
 
 
 class BuildLauncher(build_scripts):
-    """The executable `ocirt`, where setuptools would copy a script: with Python in it if that can be, else a launcher."""
+    """The executable `ocirt`, where setuptools would copy a script: with Python in it, or a launcher."""
 
     def run(self) -> None:
         defines = [
@@ -147,5 +147,5 @@ class BuildLauncher(build_scripts):
         except embed.CannotError as error:
             if wish == "1":
                 raise SystemExit(f"ocirt: Python cannot be embedded: {error}") from error
-            print(f"ocirt: the executable starts {sys.executable}, and embeds no Python: {error}")
+            self.warn(f"the executable ocirt starts {defines[0][10:-1]}, and has no Python in it: {error}")
             compile_freestanding(SOURCE / "launcher" / "launcher.c", output, *defines)
