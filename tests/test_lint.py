@@ -53,6 +53,13 @@ def test_the_launcher_compiles_without_a_warning(compiler: str, tmp_path: Path) 
     build("x86_64", tmp_path / "launcher", source, compiler=compiler)
 
 
+def test_the_executable_with_python_in_it_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    warnings = [flag for flag in build_flags()[0] if flag != "-Wpedantic"]
+    defines = ['-DPYTHON="/python"', '-DHOME="/"', '-DVERSION="python3"', '-DVERBS="create"']
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fno-pie", *warnings, "-isystem", sysconfig.get_path("include")]
+    passes(compiler, *flags, *defines, "-c", "-o", tmp_path / "object.o", SOURCES / "launcher" / "embedded.c")
+
+
 def test_the_extension_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
     """All but -Wpedantic, which Python's own headers do not pass."""
     warnings = [flag for flag in build_flags()[0] if flag != "-Wpedantic"]

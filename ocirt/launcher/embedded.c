@@ -210,6 +210,21 @@ static void *realloc_block(void *context, void *block, size_t size)
     return other;
 }
 
+/* Python's stack of frames comes in blocks of 16 KiB. */
+
+static void *take_arena(void *context, size_t size)
+{
+    (void)context;
+    return __wrap_malloc(size);
+}
+
+static void give_arena(void *context, void *area, size_t size)
+{
+    (void)context;
+    (void)size;
+    __wrap_free(area);
+}
+
 /* The build: take the picture. */
 
 extern char __data_start[], _end[];
@@ -235,6 +250,9 @@ static void start_python(char **argv)
     PyPreConfig before;
     PyConfig config;
 
+    PyObjectArenaAllocator arenas = { NULL, take_arena, give_arena };
+
+    PyObject_SetArenaAllocator(&arenas);
     PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &allocator);
     PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &allocator);
     PyPreConfig_InitIsolatedConfig(&before);
@@ -269,20 +287,56 @@ static void load(const char *path)
     Py_DECREF(result);
 }
 
+/* Whether the C library put this word there, which it does again at each start (R_X86_64_COPY). */
+static int is_the_librarys(const u64 *word)
+{
+    const void *own[] = { &stdin, &stdout, &stderr, &environ };
+    for (unsigned i = 0; i < sizeof own / sizeof *own; i++)
+        if (word == own[i])
+            return 1;
+    return 0;
+}
+
+/* Refuse a picture with a word in it that may point to memory that is not in it. */
+static void check_words(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    char line[PATH_SIZE];
+    unsigned long start, end;
+
+    if (!file)
+        fail("/proc/self/maps");
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%lx-%lx", &start, &end) != 2)
+            fail(line);
+        if (start < (uintptr_t)_end)
+            continue; /* the program's own */
+        for (const u64 *word = (const u64 *)__data_start; word + 1 <= (const u64 *)_end; word++)
+            if (*word >= start && *word < end && !is_the_librarys(word)) {
+                fprintf(stderr, "%p has %#lx: %s", (const void *)word, (unsigned long)*word, line);
+                fail("something points to what is not in it");
+            }
+    }
+    fclose(file);
+}
+
 static int take_picture(char **argv)
 {
+    u64 start = (u64)(uintptr_t)__data_start;
+    FILE *file;
+
     start_python(argv);
     load(argv[1]);
     PyThread_tss_delete(&_PyRuntime.gilstate.autoTSSkey);
-
-    FILE *file = fopen(argv[2], "wb");
-    u64 start = (u64)(uintptr_t)__data_start;
-    if (!file)
-        fail(argv[2]);
-    setvbuf(file, NULL, _IONBF, 0); /* a buffer would be in the picture */
+    _PyRuntime.main_thread = PyThreadState_Get()->thread_id = 0;
     memset(spare, 0, sizeof spare); /* a call shall not write here and there */
     behind = heap + used;
     ready = 1;
+    check_words();
+    file = fopen(argv[2], "wb");
+    if (!file)
+        fail(argv[2]);
+    setvbuf(file, NULL, _IONBF, 0);
     if (fwrite(&start, sizeof start, 1, file) != 1 ||
         fwrite(__data_start, (size_t)(_end - __data_start), 1, file) != 1 || fclose(file))
         fail(argv[2]);

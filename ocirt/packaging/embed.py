@@ -48,16 +48,21 @@ def libraries() -> list[str]:
     return ["-Wl,-Bstatic", *foreign, "-Wl,-Bdynamic", *(name for name in names if name in own)]
 
 
+def link(compiler: list[str], program: Path, defines: list[str]) -> None:
+    """The program that takes its picture. Raises CannotError."""
+    static = library()
+    flags = [*COMPILE, *WARNINGS, "-isystem", sysconfig.get_path("include"), *defines, f'-DHOME="{sys.base_prefix}"']
+    sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "_sys.c"]
+    _do(*compiler, *flags, *LINK, "-o", program, *sources, static, *libraries())
+
+
 def build(compiler: list[str], output: Path, defines: list[str], write_modules: Callable[[Path], None]) -> None:
     """`defines`: what starting.h needs; `write_modules`: writes what the program executes for its picture. Raises
     CannotError."""
-    static = library()
-    flags = [*COMPILE, *WARNINGS, "-isystem", sysconfig.get_path("include"), *defines, f'-DHOME="{sys.base_prefix}"']
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         program, modules, picture = work / "program", work / "modules", work / "picture"
-        sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "_sys.c"]
-        _do(*compiler, *flags, *LINK, "-o", program, *sources, static, *libraries())
+        link(compiler, program, defines)
         write_modules(modules)
         _do(program, modules, picture)
         output.parent.mkdir(parents=True, exist_ok=True)
