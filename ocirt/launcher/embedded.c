@@ -71,6 +71,7 @@ enum {
     HEAP_SIZE = 24 << 20,
     UNIT = 16,
     LARGEST = 32, /* of the small blocks, in units */
+    SPARE = 4096, /* larger blocks are not used again while the picture is made */
 };
 
 char heap[HEAP_SIZE] __attribute__((common, aligned(16))); /* common: behind all data, so its end can be left out */
@@ -78,7 +79,7 @@ static size_t used = sizeof(u64);
 static int ready;              /* the picture is taken */
 static char *behind;           /* the picture's end, in heap */
 static PyObject *begin;        /* what FILE has left to be called */
-static void *spare[LARGEST + 1]; /* lists of free blocks, by their units */
+static void *spare[SPARE + 1]; /* lists of free blocks, by their units */
 
 /* A block begins behind a u64: how many units it has with it. */
 static u64 *units_of(void *block)
@@ -93,13 +94,29 @@ static int in_heap(const void *block)
 
 static void *take(size_t size)
 {
-    size_t whole = (size + sizeof(u64) + UNIT - 1) & ~(size_t)(UNIT - 1);
-    if (size > HEAP_SIZE || whole > HEAP_SIZE - sizeof(u64) - used)
+    size_t units = (size + sizeof(u64) + UNIT - 1) / UNIT;
+
+    if (units <= SPARE && spare[units]) {
+        void **free = spare[units];
+        spare[units] = *free;
+        return free;
+    }
+    if (size > HEAP_SIZE || units > (HEAP_SIZE - sizeof(u64) - used) / UNIT)
         return NULL;
     char *block = heap + used + sizeof(u64);
-    used += whole;
-    *units_of(block) = whole / UNIT;
+    used += units * UNIT;
+    *units_of(block) = units;
     return block;
+}
+
+static void give_back(void *block)
+{
+    u64 units = *units_of(block);
+
+    if (units <= SPARE && (char *)block >= behind) {
+        *(void **)block = spare[units];
+        spare[units] = block;
+    }
 }
 
 void *__real_malloc(size_t size);
@@ -124,62 +141,62 @@ void *__wrap_calloc(size_t number, size_t size)
         return __real_calloc(number, size);
     if (size && number > HEAP_SIZE / size)
         return NULL;
-    return take(number * size); /* never used before: 0 */
+    void *block = take(number * size);
+    return block ? memset(block, 0, number * size) : NULL;
 }
 
-static void *larger(void *block, size_t size, void *(*get)(size_t))
+/* In the heap's own way, as realloc() does it otherwise. */
+static void *larger(void *block, size_t size, void *(*get)(size_t), void (*drop)(void *))
 {
     size_t have = *units_of(block) * UNIT - sizeof(u64);
     if (size <= have)
         return block;
     void *other = get(size);
-    return other ? memcpy(other, block, have) : NULL;
+    if (other) {
+        memcpy(other, block, have);
+        drop(block);
+    }
+    return other;
+}
+
+void __wrap_free(void *block)
+{
+    if (!in_heap(block))
+        __real_free(block);
+    else if (!ready)
+        give_back(block);
 }
 
 void *__wrap_realloc(void *block, size_t size)
 {
     if (!block)
         return __wrap_malloc(size);
-    return in_heap(block) ? larger(block, size, __wrap_malloc) : __real_realloc(block, size);
-}
-
-void __wrap_free(void *block) /* what is in the picture stays there */
-{
-    if (!in_heap(block))
-        __real_free(block);
+    return in_heap(block) ? larger(block, size, __wrap_malloc, __wrap_free) : __real_realloc(block, size);
 }
 
 /* Python's allocator for all that it holds its lock for. */
 
 static void *get_block(size_t size)
 {
-    size_t units = (size + sizeof(u64) + UNIT - 1) / UNIT;
+    void *block = NULL;
 
-    if (units <= LARGEST) {
-        void *block = spare[units];
-        if (block) {
-            spare[units] = *(void **)block;
-            return block;
-        }
+    if (!ready || size <= LARGEST * UNIT - sizeof(u64))
         block = take(size);
-        if (block)
-            return block;
-    }
-    return __wrap_malloc(size ? size : 1);
+    return block ? block : __real_malloc(size ? size : 1);
+}
+
+static void drop_block(void *block)
+{
+    if (in_heap(block))
+        give_back(block);
+    else
+        __real_free(block);
 }
 
 static void free_block(void *context, void *block)
 {
     (void)context;
-    if (!in_heap(block)) {
-        __real_free(block);
-        return;
-    }
-    u64 units = *units_of(block);
-    if (units <= LARGEST && (char *)block >= behind) {
-        *(void **)block = spare[units];
-        spare[units] = block;
-    }
+    drop_block(block);
 }
 
 static void *malloc_block(void *context, size_t size)
@@ -202,12 +219,7 @@ static void *realloc_block(void *context, void *block, size_t size)
     (void)context;
     if (!block)
         return get_block(size);
-    if (!in_heap(block))
-        return __real_realloc(block, size ? size : 1);
-    void *other = larger(block, size, get_block);
-    if (other && other != block)
-        free_block(NULL, block);
-    return other;
+    return in_heap(block) ? larger(block, size, get_block, drop_block) : __real_realloc(block, size ? size : 1);
 }
 
 /* Python's stack of frames comes in blocks of 16 KiB. */

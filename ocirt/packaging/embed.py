@@ -22,6 +22,9 @@ LINK = (
 VERSION = (3, 11)
 """The one whose inside embedded.c knows."""
 
+ATTEMPTS = 4
+"""A number in the picture may look like a pointer out of it; the kernel puts that at another place each time."""
+
 
 class CannotError(Exception):
     """Why Python cannot be embedded here."""
@@ -64,7 +67,13 @@ def build(compiler: list[str], output: Path, defines: list[str], write_modules: 
         program, modules, picture = work / "program", work / "modules", work / "picture"
         link(compiler, program, defines)
         write_modules(modules)
-        _do(program, modules, picture)
+        for attempt in range(ATTEMPTS):
+            try:
+                _do(program, modules, picture)
+                break
+            except CannotError:
+                if attempt == ATTEMPTS - 1:
+                    raise
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(with_picture(program.read_bytes(), picture.read_bytes()))
     output.chmod(0o755)

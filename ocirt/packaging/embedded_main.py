@@ -1,5 +1,6 @@
-"""Executed once, when the build takes the picture of the executable's memory (launcher/embedded.c), with `modules` and
-`places` as hot.py packs them. Loads all modules of the hot verbs, and leaves begin(), which each call begins with.
+"""Executed once, when the build takes the picture of the executable's memory (launcher/embedded.c), with `modules`,
+`places` and `warm` as hot.py packs them. Loads all modules of the hot verbs, and leaves begin(), which is where each
+call begins.
 """
 
 import _imp
@@ -77,6 +78,8 @@ def begin(argv, environment):
 loaded["ocirt._sys"] = _imp.create_builtin(Place("ocirt._sys", None))
 _imp.exec_builtin(loaded["ocirt._sys"])
 load_all()
+exec(warm, {"__name__": "warm"})  # noqa: F821
+del warm  # noqa: F821
 enter = loaded["ocirt.cli.main"].entry
 sys.meta_path.insert(0, Known)
 sys.path_importer_cache.clear()

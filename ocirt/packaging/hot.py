@@ -235,8 +235,11 @@ def write_picture(source: Path, target: Path) -> None:
         code = modules.code(name)
         entries.append((name, path.name == "__init__.py", code, _asks(code)))
     places = {name: origin for name in ("_json", "termios") if (origin := extension(name))}
-    main = compile((Path(__file__).parent / "embedded_main.py").read_bytes(), "ocirt/embedded.py", "exec", optimize=2)
-    target.write_bytes(marshal.dumps((main, {"modules": entries[::-1], "places": places})))
+    main, warm = (
+        compile((Path(__file__).parent / name).read_bytes(), name, "exec")
+        for name in ("embedded_main.py", "embedded_warm.py")
+    )
+    target.write_bytes(marshal.dumps((main, {"modules": entries[::-1], "places": places, "warm": warm})))
 
 
 def _asks(code: types.CodeType) -> bool:
