@@ -22,7 +22,7 @@ LINK = (
 VERSION = (3, 11)
 """The one whose inside embedded.c knows."""
 
-ATTEMPTS = 4
+ATTEMPTS = 10
 """A number in the picture may look like a pointer out of it; the kernel puts that at another place each time."""
 
 
