@@ -210,6 +210,17 @@ def take_picture(program: Path, folder: Path, code: str) -> subprocess.Completed
     return subprocess.run(words, env={}, capture_output=True, text=True, check=False)
 
 
+def finished(program: Path, folder: Path) -> Path:
+    """The executable of that picture, beside the package."""
+    (folder / "bin").mkdir()
+    made = folder / "bin" / "made"
+    made.write_bytes(with_picture(program.read_bytes(), (folder / "picture").read_bytes()))
+    made.chmod(0o755)
+    (folder / "lib" / VERSION).mkdir(parents=True)
+    (folder / "lib" / VERSION / "site-packages").symlink_to(PACKAGES)
+    return made
+
+
 @embeds
 def test_a_picture_that_depends_on_a_shared_library_is_refused(program: Path, tmp_path: Path) -> None:
     done = take_picture(program, tmp_path, "import _json\ndef begin(argv, environment): pass")
@@ -257,18 +268,45 @@ def begin(argv, environment):
 """
     done = take_picture(program, tmp_path, code)
     assert done.returncode == 0, done.stderr
-    (tmp_path / "bin").mkdir()
-    made = tmp_path / "bin" / "made"
-    made.write_bytes(with_picture(program.read_bytes(), (tmp_path / "picture").read_bytes()))
-    made.chmod(0o755)
-    (tmp_path / "lib" / VERSION).mkdir(parents=True)
-    (tmp_path / "lib" / VERSION / "site-packages").symlink_to(PACKAGES)
+    made = finished(program, tmp_path)
     for word in ("first", "second"):
         run = command(made, "state", word, env={"A": word})
         expected = (
             f"['{made}', 'state', '{word}'] [b'A={word}', b'LC_ALL=C', b'TZ=UTC0'] 4999950001 -5999 1000001 True 7\n"
         )
         assert (run.code, run.out, run.err) == (0, expected, "")
+
+
+@embeds
+def test_memory_is_used_again(program: Path, tmp_path: Path) -> None:
+    """`events` and a `run` in the foreground last for days."""
+    code = """
+import posix, sys
+
+def pages():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+def work():
+    for number in range(2000):
+        made = [bytes(size) for size in range(0, 1500, 11)]
+        made += [{str(size): [size] * size} for size in range(0, 200, 7)]
+        made[0] = bytearray(made[5])
+        for _ in range(9):
+            made[0] += made[0] + b"x"
+
+def begin(argv, environment):
+    work()
+    before = pages()
+    work()
+    print(pages() - before)
+    sys.stdout.flush()
+    posix._exit(0)
+"""
+    assert take_picture(program, tmp_path, code).returncode == 0
+    run = command(finished(program, tmp_path), "state")
+    assert run.err == ""
+    assert int(run.out) < 50
 
 
 def test_a_picture_replaces_the_data_of_a_program(tmp_path: Path) -> None:
