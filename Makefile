@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 export CI
 
-# What Debian has to bring, for each purpose.
+# What Debian has to bring, for each purpose. python3-dev brings the static library that the executable embeds.
 PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev libseccomp2
 PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 procps git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \

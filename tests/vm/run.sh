@@ -19,7 +19,7 @@ ocirt=$(realpath "${1:-$repository/.venv/bin/ocirt}")
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 
-# What the tests need, and nothing that is large: the launcher finds its package from its own place.
+# What the tests need, and nothing that is large: the executable finds its package from its own place.
 prefix=$(dirname "$(dirname "$ocirt")")
 packages=$(cd "$prefix" && echo lib/python3*/site-packages)
 mkdir -p "$share/bin" "$share/$packages"
