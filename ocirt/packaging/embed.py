@@ -22,7 +22,7 @@ LINK = (
 VERSION = (3, 11)
 """The one whose inside embedded.c knows."""
 
-ATTEMPTS = 10
+ATTEMPTS = 3
 """A number in the picture may look like a pointer out of it; the kernel puts that at another place each time."""
 
 
