@@ -21,12 +21,32 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("runc", "ocirt")
 """Each scenario runs with both, against one expectation: what runc does is what ocirt has to do."""
+PLACES = {"ocirt": OCIRT}
+"""Runtimes that are elsewhere than Debian has them. bench/engines.py puts others here."""
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Debian's engines, whatever else this machine has."""
 IMAGE = "localhost/box:latest"
 APPLETS_MORE = (
     "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"
 )
+
+
+FIXED = ("/run", "/dev/shm", "/var/lib/containers", "/var/lib/cni", "/var/lib/containerd", "/var/lib/docker")
+"""Folders that engines use whatever one tells them: sockets of shims, locks, names of network namespaces."""
+
+
+def cover_fixed_places() -> Path:
+    """An empty tmpfs over each of FIXED, and in one a folder for the rest, with a short path, for sockets.
+
+    All of it is in the mount namespace that tests/isolate made and ends with that, not before: an engine's last
+    process (`podman container cleanup`) may still write when a test has ended, and must not do so on the host.
+    """
+    for place in FIXED:
+        if Path(place).is_dir():
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place], check=True)
+    path = Path("/run/engines")
+    path.mkdir()
+    return path
 
 
 def require(program: str, package: str) -> str:
@@ -41,7 +61,7 @@ def require(program: str, package: str) -> str:
 
 
 def executable(runtime: str) -> str:
-    return OCIRT if runtime == "ocirt" else require(runtime, runtime)
+    return PLACES.get(runtime) or require(runtime, runtime)
 
 
 def has_all_capabilities() -> bool:

@@ -21,7 +21,7 @@ conmon_path = ["/usr/bin/conmon"]
 events_logger = "file"
 infra_image = "localhost/pause:latest"
 runtime = "{runtime}"
-runtime_supports_json = ["ocirt", "runc"]
+runtime_supports_json = ["crun", "ocirt", "runc"]
 runtime_supports_nocgroup = ["ocirt"]
 [engine.runtimes]
 {runtime} = ["{executable}"]
@@ -56,6 +56,9 @@ class Podman(Engine):
         return found
 
     def end(self) -> None:
+        """There is no daemon."""
+
+    def clear(self) -> None:
         """Remove what a scenario has left."""
         if self.ok("ps", "--all", "--quiet", "--pod"):
             self.ok("pod", "rm", "--all", "--force", "--time", "0")

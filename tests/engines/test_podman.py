@@ -27,7 +27,7 @@ def engine(request: pytest.FixtureRequest, workplace: Path, image: Path) -> Podm
 @pytest.fixture
 def podman(engine: Podman) -> Iterator[Podman]:
     yield engine
-    engine.end()
+    engine.clear()
 
 
 @pytest.fixture
