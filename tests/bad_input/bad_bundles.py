@@ -109,7 +109,7 @@ PROGRAMS = [
     BadBundle("a program in no folder", config((ARGS, ["nope", "-x"])), ARG0,
               ('exec "nope"', NOT_FOUND, "/usr/local/sbin:", ":/bin")),
     BadBundle("a program with a path", config((ARGS, ["/opt/nope"])), ARG0,
-              ('exec "/opt/nope"', "executable file not found", "no such file in the container")),
+              ('exec "/opt/nope"', "no such file or directory in the container")),
     BadBundle("a program below a file", config((ARGS, ["/etc/passwd/x"])), ARG0, ("executable file not found",)),
     BadBundle("a program that is a link to itself", link("bin/loop", "loop", config((ARGS, ["/bin/loop"]))), ARG0,
               ('exec "/bin/loop"', "Too many levels of symbolic links")),

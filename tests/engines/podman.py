@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engines.engine import Engine, executable, require
+from engines.engine import DockerLike, executable, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,13 @@ runtime_supports_nocgroup = ["ocirt"]
 """The limits, because the usual ones of Debian take CAP_SYS_RESOURCE. The rest is docs/engines.md's stanza."""
 
 
-class Podman(Engine):
+class Podman(DockerLike):
     """`podman`, and what scenarios ask it again and again."""
+
+    not_found_by_exec = 127
+    paused_for_exec = 255
+    sees_out_of_memory = False
+    needs_all_capabilities = False
 
     def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
         folder.mkdir()
@@ -50,13 +55,6 @@ class Podman(Engine):
         self.ok("load", "--signature-policy", folder / "policy.json", "--input", archive)
         pause = 'ENTRYPOINT ["/pause"]'
         self.ok("import", "--change", pause, archive.parent / "layer.tar", "localhost/pause:latest")
-
-    def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ok("inspect", "--type", kind, name))[0]
-        return found
-
-    def end(self) -> None:
-        """There is no daemon."""
 
     def clear(self) -> None:
         """Remove what a scenario has left."""
