@@ -110,7 +110,7 @@ PROGRAMS = [
               ('exec "nope"', NOT_FOUND, "/usr/local/sbin:", ":/bin")),
     BadBundle("a program with a path", config((ARGS, ["/opt/nope"])), ARG0,
               ('exec "/opt/nope"', "no such file or directory in the container")),
-    BadBundle("a program below a file", config((ARGS, ["/etc/passwd/x"])), ARG0, ("executable file not found",)),
+    BadBundle("a program below a file", config((ARGS, ["/etc/passwd/x"])), ARG0, ("no such file or directory",)),
     BadBundle("a program that is a link to itself", link("bin/loop", "loop", config((ARGS, ["/bin/loop"]))), ARG0,
               ('exec "/bin/loop"', "Too many levels of symbolic links")),
     BadBundle("a program name too long", config((ARGS, ["/bin/" + "x" * 256])), ARG0, ("File name too long",)),

@@ -93,7 +93,7 @@ INSIDE = {
     "unconfined": (["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
     "no new privileges": (["--security-opt", "no-new-privileges"], "grep NoNew /proc/self/status", "NoNewPrivs:\t1"),
     "limits": (
-        ["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "fsize=1048576:2097152"],
+        "--ulimit nofile=100:200 --ulimit nproc=9:9 --ulimit core=0 --ulimit fsize=1048576:2097152".split(),
         "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -Sf; ulimit -Hf",
         "100\n200\n0\n2048\n4096",
     ),
