@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -306,6 +307,16 @@ def test_exec_with_everything(running: DockerLike) -> None:
 def test_exec_with_a_terminal(running: DockerLike) -> None:
     done = running("exec", "-t", "box", "sh", "-c", "tty; echo err >&2; exit 3")
     assert (done.code, done.out.replace("\r", "")) == (3, "/dev/pts/0\nerr\n"), done
+
+
+@pytest.mark.parametrize("verb", ["exec", "run"])
+def test_size_of_the_users_terminal(engine: DockerLike, verb: str) -> None:
+    engine.run()
+    where = ["exec", "-it", "box"] if verb == "exec" else ["run", "-it", "--rm", "--net", "none", IMAGE]
+    wait = 'until [ "$(stty size)" = "30 100" ]; do sleep 0.05; done; echo sized; exit 3'  # it comes a little later
+    words = shlex.join([*engine.client, *where, "sh", "-c", wait])
+    done = engine.command("/usr/bin/script", "-qec", f"stty rows 30 cols 100; {words}", "/dev/null")
+    assert (done.code, "sized" in done.out) == (3, True), done
 
 
 def test_exec_detached(running: DockerLike) -> None:
