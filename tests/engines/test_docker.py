@@ -81,6 +81,7 @@ def _leftovers(docker: Docker) -> dict[str, Any]:
         "processes in it": docker.in_box("ls -d /proc/[0-9]* | wc -l"),
         "zombies": docker.in_box("grep -l 'State:.*Z' /proc/[0-9]*/status | wc -l"),
         "children of the shim": len(Path(f"/proc/{shim}/task/{shim}/children").read_text().split()),
+        "files of the shim": len(os.listdir(f"/proc/{shim}/fd")),
         "files of its first process": len(os.listdir(f"/proc/{first}/fd")),
         "files of the runtime": sorted(p.name for p in Path(docker.folder, "exec", "runtime-other").rglob("*")),
         "mounts": len(Path(f"/proc/{first}/mounts").read_text().splitlines()),
@@ -88,7 +89,7 @@ def _leftovers(docker: Docker) -> dict[str, Any]:
 
 
 def test_two_hundred_checks_in_a_row_leave_nothing(docker: Docker) -> None:
-    """One after another, as fast as dockerd makes them. The container's memory counts too, but for the page cache."""
+    """One after another, as fast as dockerd makes them."""
     docker.run("--health-cmd", "test -e /tmp/go || exit 0; echo >>/tmp/checks", "--health-interval", "2ms")
     before = _leftovers(docker)
     docker.in_box("touch /tmp/go")
