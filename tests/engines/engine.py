@@ -132,7 +132,7 @@ class DockerLike(Engine):
     paused_for_exec: int
     """The exit code of `exec` in a container that is paused."""
     sees_out_of_memory: bool
-    """Does it tell a kill for want of memory from others, on cgroup v1?"""
+    """Does it tell a kill for want of memory from others in all releases, on cgroup v1?"""
     needs_all_capabilities: bool
     """Does --privileged ask for those too that the engine itself has not?"""
 

@@ -73,6 +73,10 @@ def test_healthcheck(docker: Docker) -> None:
     eventually(lambda: docker.state()["Health"]["Status"] == "healthy")
 
 
+SLACK = 10
+"""What is there once and for all, such as descriptors that a shim keeps in stock, and not for each check."""
+
+
 def _least(docker: Docker) -> dict[str, int]:
     """What would grow if a check left something, in the container and at its shim. The least of some looks, because
     checks go on meanwhile."""
@@ -104,7 +108,7 @@ def test_two_hundred_checks_in_a_row_leave_nothing(docker: Docker) -> None:
     eventually(lambda: int(docker.in_box("cat /tmp/checks 2>/dev/null | wc -l")) >= count, patience=120)
     assert docker.state()["Health"]["Status"] == "healthy"
     after = _least(docker)
-    assert {name: number for name, number in after.items() if number > before[name]} == {}
+    assert {name: number for name, number in after.items() if number > before[name] + SLACK} == {}
 
 
 # Images

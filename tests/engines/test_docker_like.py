@@ -186,7 +186,8 @@ def test_out_of_memory(engine: DockerLike) -> None:
     done = engine("run", "--name", "box", "--net", "none", "-m", "16m", IMAGE, "sh", "-c", "exec tail /dev/zero")
     assert done.code == 137, done
     state = engine.state()
-    assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 137, engine.sees_out_of_memory)
+    assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+    assert state["OOMKilled"] or not engine.sees_out_of_memory
 
 
 # The life of a container
