@@ -2,6 +2,7 @@
 
 PYTHON ?= /usr/bin/python3
 VENV ?= .venv
+EXTRAS := test
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 export CI
@@ -24,7 +25,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 .PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines vm-test bare bare-test clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
 demo: ## install what is missing, build, and run a container, shown step by step
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_DEMO))
@@ -43,7 +44,7 @@ build: $(VENV)/bin/pip ## compile and install into .venv
 
 venv: $(VENV)/bin/pip ## the same, with what the tests need
 	@rm -rf build *.egg-info
-	@$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -m venv $(VENV)
@@ -57,10 +58,16 @@ fuzz: venv ## a minute of fuzzing in all
 conformance: venv ## our own tests of the specification
 	tests/isolate $(BIN)/pytest conformance
 
-engines: ## podman, buildah, containerd and dockerd on runc and on ocirt: some ten minutes
-	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
-	@$(MAKE) --no-print-directory venv
+engines: ## podman, buildah, containerd, CRI and dockerd on runc and on ocirt: some ten minutes
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) containernetworking-plugins)
+	@$(MAKE) --no-print-directory venv EXTRAS=test,engines
 	tests/isolate $(BIN)/pytest tests/engines $(PYTEST_ARGS)
+
+.PHONY: engines-trixie engines-sid
+engines-trixie engines-sid: ## the same with the engines of another Debian, in a root of its own
+	$(call need,$(PACKAGES_BUILD) mmdebstrap debian-archive-keyring iproute2)
+	@$(MAKE) --no-print-directory $(VENV)/bin/pip
+	tests/engines/suite.sh $(@:engines-%=%) $(PYTEST_ARGS)
 
 runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder
 	tests/isolate conformance/run-runtime-tools $(BIN)/ocirt "$(DIR)"

@@ -119,7 +119,7 @@ class Creation(Preparation):
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
-        self._cgroups_made = not self.facts.attached_late or self._maps_ids
+        self._cgroups_made = not self.facts.attached_late or self._maps_ids or "user" in self.facts.joined
         if self._cgroups_made:
             self._make_cgroups()
 

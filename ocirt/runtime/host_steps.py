@@ -45,6 +45,7 @@ class _HostSteps:
         listed_kinds = {one["type"] for one in self.linux.get("namespaces") or ()}
         self.own = listed_kinds.difference(facts.joined, facts.shared)
         self.maps_ids = "user" in self.own
+        self.cgroups_made = not facts.attached_late or self.maps_ids or "user" in facts.joined
         self._before_init()
         self._while_it_goes_on()
         self._where_it_waits()
@@ -71,7 +72,7 @@ class _HostSteps:
         if self.facts.seccomp:
             self._filter()
         self._add(0, "", "note what is about to be made, so that delete --force can undo it at any instant")
-        if not self.facts.attached_late or self.maps_ids:
+        if self.cgroups_made:
             self._make_cgroups(0)
         uid = owner(self.spec, self.own, self.facts.joined) if self.facts.pure_v2 else 0
         if uid and self.cgroups.places:
@@ -128,7 +129,7 @@ class _HostSteps:
         if score is not None:
             self._add(at, "/process/oomScoreAdj", "set the OOM score", [f"/proc/PID/oom_score_adj ← {score}"])
         if self.facts.attached_late:
-            if not self.maps_ids:
+            if not self.cgroups_made:
                 self._make_cgroups(at)
             self._manager(at, "attach")
             joined = [f"{path}/cgroup.procs ← PID" for _, _, _, _, path in self.cgroups.places]

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from engines.engine import PATH, Engine, end, eventually, executable, require
@@ -29,10 +30,13 @@ CGROUPS = "/sys/fs/cgroup"
 class Containerd(Engine):
     """`ctr`, with the daemon that it talks to. `end` ends it."""
 
+    configuration = CONFIGURATION
+    namespace = "default"
+
     def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
-        folder.mkdir()
-        (folder / "config.toml").write_text(CONFIGURATION.format(folder=folder))
-        client = [require("ctr", "containerd"), "--address", f"{folder}/socket"]
+        folder.mkdir(exist_ok=True)
+        (folder / "config.toml").write_text(self.configuration.format(folder=folder))
+        client = [require("ctr", "containerd"), "--address", f"{folder}/socket", "--namespace", self.namespace]
         super().__init__(client, folder, runtime, {})
         self.run_flags = ["--runc-binary", executable(runtime)]
         self.start()
@@ -49,10 +53,12 @@ class Containerd(Engine):
 
     def status(self, name: str) -> str:
         """What `ctr task ls` says: RUNNING, PAUSED, STOPPED; "" if there is no such task."""
-        for line in self.ok("task", "ls").splitlines():
-            if line.split()[0] == name:
-                return line.split()[2]
-        return ""
+        return self.statuses().get(name, "")
+
+    def statuses(self) -> dict[str, str]:
+        """The same of all tasks, by name."""
+        lines = map(str.split, self.ok("task", "ls").splitlines()[1:])
+        return {line[0]: line[2] for line in lines}
 
     def at_terminal(self, *args: str | Path) -> Done:
         """Run ctr at a terminal; it insists on one for --tty. `out` is what the terminal shows."""
@@ -73,7 +79,12 @@ class Containerd(Engine):
 
     def clear(self) -> None:
         """Remove what a scenario has left."""
-        for name in self.ok("container", "ls", "-q").split():
-            if self.status(name):
+        tasks = self.ok("task", "ls", "-q").split()
+
+        def remove(name: str) -> None:
+            if name in tasks:
                 self("task", "delete", "--force", name)
             self.ok("container", "rm", name)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(remove, self.ok("container", "ls", "-q").split()))

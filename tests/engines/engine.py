@@ -179,8 +179,8 @@ def rootfs(folder: Path) -> Path:
     return path
 
 
-def archive(folder: Path) -> Path:
-    """IMAGE as a tar that is an OCI image layout and a docker archive at once: every engine loads one of the two.
+def archive(folder: Path, name: str = IMAGE, command: str = "sh") -> Path:
+    """An image as a tar that is an OCI image layout and a docker archive at once: every engine loads one of the two.
 
     Its one layer, the plain root file system, is left as layer.tar beside it.
     """
@@ -200,16 +200,16 @@ def archive(folder: Path) -> Path:
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": [f"PATH={PATH}", "OF_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/"},
+        "config": {"Env": [f"PATH={PATH}", "OF_IMAGE=yes"], "Cmd": [command], "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [tarball["digest"]]},
         "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "tests"}],
     }
     configuration = blob(f"{vendor}.config.v1+json", json.dumps(config).encode())
     manifest = {"schemaVersion": 2, "config": configuration, "layers": [tarball]}
     entry = blob(f"{vendor}.manifest.v1+json", json.dumps(manifest).encode())
-    entry["annotations"] = {"org.opencontainers.image.ref.name": "latest", "io.containerd.image.name": IMAGE}
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "latest", "io.containerd.image.name": name}
     names = {side["digest"]: f"blobs/sha256/{side['digest'][7:]}" for side in (configuration, tarball)}
-    docker = [{"Config": names[configuration["digest"]], "RepoTags": [IMAGE], "Layers": [names[tarball["digest"]]]}]
+    docker = [{"Config": names[configuration["digest"]], "RepoTags": [name], "Layers": [names[tarball["digest"]]]}]
     files = {
         "oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode(),
         "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION = """\
 [containers]
+default_capabilities = [{capabilities}]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [network]
 network_backend = "netavark"
@@ -27,6 +28,11 @@ runtime_supports_nocgroup = ["ocirt"]
 {runtime} = ["{executable}"]
 """
 """The limits, because the usual ones of Debian take CAP_SYS_RESOURCE. The rest is docs/engines.md's stanza."""
+CAPABILITIES = (
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID"
+    " SYS_CHROOT"
+)
+"""What podman 4 gives to containers. podman 5 has fewer."""
 
 
 class Podman(DockerLike):
@@ -43,11 +49,14 @@ class Podman(DockerLike):
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
         )
-        (folder / "containers.conf").write_text(CONFIGURATION.format(runtime=runtime, executable=executable(runtime)))
+        capabilities = ", ".join(f'"{name}"' for name in CAPABILITIES.split())
+        text = CONFIGURATION.format(runtime=runtime, executable=executable(runtime), capabilities=capabilities)
+        (folder / "containers.conf").write_text(text)
         own = {
             "CONTAINERS_CONF": f"{folder}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
             "CONTAINERS_REGISTRIES_CONF": "/dev/null",
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
             "TMPDIR": str(folder),
         }
         client = [require("podman", "podman"), "--tmpdir", f"{folder}/tmp", "--network-config-dir", f"{folder}/net"]

@@ -14,12 +14,24 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 
+LIMITS = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+"""
+"""The usual ones of newer releases take CAP_SYS_RESOURCE."""
+
+
 class Buildah(Engine):
     """`buildah` with a store of its own."""
 
     def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
         folder.mkdir()
-        own = {"CONTAINERS_CONF": "/dev/null", "CONTAINERS_REGISTRIES_CONF": "/dev/null", "TMPDIR": str(folder)}
+        (folder / "containers.conf").write_text(LIMITS)
+        own = {
+            "CONTAINERS_CONF": f"{folder}/containers.conf",
+            "CONTAINERS_REGISTRIES_CONF": "/dev/null",
+            "TMPDIR": str(folder),
+        }
         places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "overlay"]
         own["BUILDAH_ISOLATION"] = "oci"
         super().__init__([require("buildah", "buildah"), *places], folder, runtime, own)

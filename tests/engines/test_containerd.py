@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +44,9 @@ def running(containerd: Containerd) -> Containerd:
 ENDS = {
     "true": (["true"], 0, ""),
     "7": (["sh", "-c", "exit 7"], 7, ""),
-    "not-found": (["nothing"], 1, '"nothing": executable file not found in $PATH'),
+    "not-found": (["nothing"], 1, r'"nothing": executable file not found in \$PATH'),
     "no-program": (["/etc/passwd"], 1, "permission denied"),
-    "directory": (["/etc"], 1, "permission denied"),
+    "directory": (["/etc"], 1, "permission denied|is a directory"),  # the latter since runc 1.1.6
 }
 
 
@@ -52,7 +54,7 @@ ENDS = {
 def test_exit_code_of_run(containerd: Containerd, args: list[str], code: int, error: str) -> None:
     done = containerd("run", "--rm", *containerd.run_flags, IMAGE, "a", *args)
     assert done.code == code, done
-    assert error in done.err
+    assert re.search(error, done.err)
     assert bool(error) == bool(done.err)
     assert containerd.ok("task", "ls", "-q") == ""
 
@@ -165,7 +167,7 @@ def test_metrics_and_processes(running: Containerd) -> None:
     assert int(metrics["memory.usage_in_bytes"]) > 0
     assert int(metrics["pids.current"]) >= 1
     running.ok("task", "exec", "-d", "--exec-id", "e", "a", "sleep", "1000")
-    assert "ExecID:e" in running.ok("task", "ps", "a")
+    assert re.search('ExecID:e|exec_id:"e"', running.ok("task", "ps", "a"))  # the latter since containerd 1.7
 
 
 EXECS = {
@@ -201,7 +203,9 @@ def test_exec_with_a_terminal(running: Containerd) -> None:
 def test_execs_leave_no_zombie(running: Containerd) -> None:
     for number in range(10):
         assert running.ok("task", "exec", "--exec-id", f"e{number}", "a", "echo", "hi") == "hi"
-    states = running.ok("task", "exec", "--exec-id", "e", "a", "sh", "-c", "grep State: /proc/[0-9]*/status")
+    states = running.ok(
+        "task", "exec", "--exec-id", "e", "a", "sh", "-c", "cat /proc/[0-9]*/status 2>/dev/null | grep State:"
+    )
     assert "Z (zombie)" not in states
 
 
@@ -214,9 +218,11 @@ def test_the_daemon_begins_again(running: Containerd) -> None:
     eventually(lambda: running.status("a") == "STOPPED")
 
 
-def test_twenty_at_once(containerd: Containerd) -> None:
-    names = [f"n{number}" for number in range(20)]
-    for name in names:
-        containerd.ok("run", "-d", *containerd.run_flags, IMAGE, name, "sleep", "1000")
-    assert sorted(containerd.ok("task", "ls", "-q").split()) == sorted(names)
-    assert {containerd.status(name) for name in names} == {"RUNNING"}
+def test_fifty_at_once(containerd: Containerd) -> None:
+    """All are started at the same time, and all run."""
+    names = [f"n{number}" for number in range(50)]
+    with ThreadPoolExecutor(50) as threads:
+        run = ["run", "-d", *containerd.run_flags, IMAGE]
+        done = list(threads.map(lambda name: containerd(*run, name, "sleep", "1000"), names))
+    assert [one for one in done if one.code or one.err] == []
+    assert containerd.statuses() == dict.fromkeys(names, "RUNNING")

@@ -349,6 +349,22 @@ def test_a_joined_user_namespace_beside_namespaces_of_the_hosts(
     assert done.out.split() == ["0", os.readlink("/proc/self/ns/pid"), "/sys/class/net/lo"], done.err
 
 
+def test_a_joined_user_namespace_and_a_cgroup_mount_without_a_cgroup_namespace(
+    runtime: Runtime, bundle: Bundle, neighbour: Callable[..., int]
+) -> None:
+    """As containerd has it on cgroup v1. The mount is a copy of the host's folder, which has to be there by then."""
+    pid = neighbour("--fork", "--user", "--net", "--ipc", "--uts")
+    for name in ("gid_map", "uid_map"):
+        Path(f"/proc/{pid}/{name}").write_text(f"0 {FIRST} 65536")
+    in_user_namespace(bundle)
+    join(bundle, pid, "user", "network", "ipc", "uts")
+    linux = bundle.config["linux"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "cgroup"]
+    procs = "/sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs"
+    done = runtime.sh(bundle, f"cat {procs} 2>/dev/null | grep -c ^1$")
+    assert int(done.out) > 0, done.err
+
+
 def test_a_user_namespace_that_forbids_setgroups_leaves_no_group_of_the_callers(
     runtime: Runtime, bundle: Bundle, neighbour: Callable[..., int]
 ) -> None:
