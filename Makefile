@@ -13,7 +13,7 @@ PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static iproute2 procps git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
 	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
-PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark tini buildah containerd docker.io
+PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark aardvark-dns tini buildah containerd docker.io
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
@@ -22,7 +22,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups vm-test bare bare-test clean
+.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -81,6 +81,11 @@ bench-cgroups: ## the same for limits, update, events, and a thousand containers
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
 	@$(MAKE) --no-print-directory build
 	@tests/isolate $(BIN)/python bench/cgroups.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) crun)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/engines.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
 vm-test: ## cgroup v2 and systemd: the tests in a virtual machine
 	$(call need,$(PACKAGES_VM))

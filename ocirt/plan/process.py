@@ -156,7 +156,9 @@ def find_program(scope: Scope) -> Reg:
     """
     plan = scope.plan
     name = scope.process["args"][0]
-    plan.at("/process/args/0", f'exec "{name}": executable file not found in $PATH')
+    # Engines end with 127 for these words, and for no others.
+    absent = f'exec "{name}": ' + ("no such file or directory" if "/" in name else "executable file not found in $PATH")
+    plan.at("/process/args/0", absent)
     candidates = [name] if "/" in name else [f"{folder.rstrip('/')}/{name}" for folder in search_path(scope)]
     if not candidates:
         raise ConfigError(f"{plan.doing}; PATH has no absolute folder", pointer=plan.pointer)
@@ -177,8 +179,8 @@ def find_program(scope: Scope) -> Reg:
             plan.call("faccessat2", AT_FDCWD, f"{candidate}/.", F_OK, 0, fail=following)
             plan.expect(program, 0, errno=EISDIR)
             plan.place(following)
-    where = f"folders searched: {':'.join(search_path(scope))}" if "/" not in name else "no such file in the container"
-    plan.at("/process/args/0", f'exec "{name}": executable file not found in $PATH; {where}')
+    where = f"; folders searched: {':'.join(search_path(scope))}" if "/" not in name else " in the container"
+    plan.at("/process/args/0", absent + where)
     plan.expect(program, 0, errno=ENOENT)
     plan.place(found)
     return program

@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
-from engines.engine import archive
+from engines.docker import Docker
+from engines.engine import RUNTIMES, archive, cover_fixed_places
+from engines.podman import Podman
 from support import require_isolation
 
-FIXED = ("/run", "/dev/shm", "/var/lib/containers", "/var/lib/cni", "/var/lib/containerd", "/var/lib/docker")
-"""Folders that engines use whatever one tells them: sockets of shims, locks, names of network namespaces."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from engines.engine import DockerLike
+
+KINDS: dict[str, type[Docker | Podman]] = {"docker": Docker, "podman": Podman}
 
 
 @pytest.fixture(scope="session")
 def workplace() -> Path:
-    """A folder for the engines' data, with a short path, for sockets; and an empty tmpfs over each fixed place.
-
-    All of it is in the mount namespace that tests/isolate made and ends with that, not before: an engine's last
-    process (`podman container cleanup`) may still write when a test has ended, and must not do so on the host.
-    """
+    """A folder for the engines' data, on a tmpfs of its own."""
     require_isolation("make engines")
-    for place in FIXED:
-        if Path(place).is_dir():
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place], check=True)
-    path = Path("/run/engines")
-    path.mkdir()
-    return path
+    return cover_fixed_places()
 
 
 @pytest.fixture(scope="session")
 def image(workplace: Path) -> Path:
     """The archive to load."""
     return archive(workplace)
+
+
+@pytest.fixture(scope="session")
+def engines(workplace: Path, image: Path) -> Iterator[Callable[[str], DockerLike]]:
+    """Gives the engine of a name such as "docker-runc": one for all tests, because daemons are slow to start."""
+    made: dict[str, DockerLike] = {}
+
+    def engine(name: str) -> DockerLike:
+        if name not in made:
+            kind, runtime = name.split("-")
+            made[name] = KINDS[kind](workplace / name, runtime, image)
+        return made[name]
+
+    yield engine
+    for one in made.values():
+        one.end()
+
+
+@pytest.fixture(params=[f"{kind}-{runtime}" for kind in KINDS for runtime in RUNTIMES])
+def engine(request: pytest.FixtureRequest, engines: Callable[[str], DockerLike]) -> Iterator[DockerLike]:
+    """docker and podman, each on each runtime."""
+    one = engines(request.param)
+    yield one
+    one.clear()
+
+
+@pytest.fixture(params=RUNTIMES)
+def docker(request: pytest.FixtureRequest, engines: Callable[[str], DockerLike]) -> Iterator[Docker]:
+    one = cast("Docker", engines(f"docker-{request.param}"))
+    yield one
+    one.clear()
+
+
+@pytest.fixture(params=RUNTIMES)
+def podman(request: pytest.FixtureRequest, engines: Callable[[str], DockerLike]) -> Iterator[Podman]:
+    one = cast("Podman", engines(f"podman-{request.param}"))
+    yield one
+    one.clear()

@@ -1,45 +1,58 @@
-"""dockerd with its own folders and its own containerd."""
+"""dockerd with its own folders, its own containerd and its own network namespace."""
 
 from __future__ import annotations
 
-import json
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engines.engine import PATH, Engine, end, eventually, executable, require
+from engines.engine import PATH, DockerLike, end, eventually, executable, require
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLAGS = "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --storage-driver=vfs"
+IN_A_NETWORK_OF_ITS_OWN = ["/usr/bin/unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+"""A daemon takes docker0 and the packet filter for itself."""
 
 
-class Docker(Engine):
+class Docker(DockerLike):
     """`docker`, with the daemon that it talks to. `end` ends it, and the containerd that it has started."""
 
-    def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
+    not_found_by_exec = 126
+    paused_for_exec = 1
+    sees_out_of_memory = True
+    needs_all_capabilities = True
+
+    def __init__(self, folder: Path, runtime: str, archive: Path, *flags: str) -> None:
         folder.mkdir()
-        socket = f"unix://{folder}/socket"
-        super().__init__([require("docker", "docker.io"), "--host", socket], folder, runtime, {"DOCKER_BUILDKIT": "0"})
+        self.socket = f"unix://{folder}/socket"
+        client = [require("docker", "docker.io"), "--host", self.socket]
+        super().__init__(client, folder, runtime, {"DOCKER_BUILDKIT": "0"})
+        self.flags = flags
         (folder / "bin").mkdir()
         # BuildKit takes whatever is called runc.
         (folder / "bin" / "runc").symlink_to(executable(runtime))
+        self.start()
+        self.ok("load", "--input", archive)
+
+    def start(self) -> None:
+        folder = self.folder
         places = ["--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"]
-        runtimes = ["--add-runtime", f"other={executable(runtime)}", "--default-runtime", "other"]
+        runtimes = ["--add-runtime", f"other={executable(self.runtime)}", "--default-runtime", "other"]
+        dockerd = [require("dockerd", "docker.io"), "--host", self.socket, "--storage-driver", "vfs"]
+        require("iptables", "iptables")
         with (folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen(
-                [require("dockerd", "docker.io"), "--host", socket, *places, *runtimes, *FLAGS.split()],
+                [*IN_A_NETWORK_OF_ITS_OWN, *dockerd, *places, *runtimes, *self.flags],
                 env={"PATH": f"{folder}/bin:{PATH}"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         eventually(lambda: self("version").code == 0)
-        self.ok("load", "--input", archive)
 
-    def inspect(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ok("container", "inspect", name))[0]
-        return found
+    def in_network(self, *args: str | Path) -> str:
+        """Run a program of this machine where the daemon's ports are published. Returns what it prints."""
+        return self.output("/usr/bin/nsenter", f"--net=/proc/{self.daemon.pid}/ns/net", *args)
 
     def clear(self) -> None:
         """Remove what a scenario has left."""

@@ -17,16 +17,36 @@ import pytest
 from support import APPLETS, OCIRT, Done, command, make_rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 RUNTIMES = ("runc", "ocirt")
 """Each scenario runs with both, against one expectation: what runc does is what ocirt has to do."""
+PLACES = {"ocirt": OCIRT}
+"""Runtimes that are elsewhere than Debian has them. bench/engines.py puts others here."""
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Debian's engines, whatever else this machine has."""
 IMAGE = "localhost/box:latest"
 APPLETS_MORE = (
     "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"
 )
+
+
+FIXED = ("/run", "/dev/shm", "/var/lib/containers", "/var/lib/cni", "/var/lib/containerd", "/var/lib/docker")
+"""Folders that engines use whatever one tells them: sockets of shims, locks, names of network namespaces."""
+
+
+def cover_fixed_places() -> Path:
+    """An empty tmpfs over each of FIXED, and in one a folder for the rest, with a short path, for sockets.
+
+    All of it is in the mount namespace that tests/isolate made and ends with that, not before: an engine's last
+    process (`podman container cleanup`) may still write when a test has ended, and must not do so on the host.
+    """
+    for place in FIXED:
+        if Path(place).is_dir():
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place], check=True)
+    path = Path("/run/engines")
+    path.mkdir()
+    return path
 
 
 def require(program: str, package: str) -> str:
@@ -41,7 +61,7 @@ def require(program: str, package: str) -> str:
 
 
 def executable(runtime: str) -> str:
-    return OCIRT if runtime == "ocirt" else require(runtime, runtime)
+    return PLACES.get(runtime) or require(runtime, runtime)
 
 
 def has_all_capabilities() -> bool:
@@ -51,7 +71,7 @@ def has_all_capabilities() -> bool:
     return int(status.split("CapBnd:")[1].split()[0], 16) == (2 << last) - 1
 
 
-def eventually(what: Callable[[], Any], patience: float = 30) -> Any:
+def eventually(what: Callable[[], Any], patience: float = 60) -> Any:
     """The first truthy answer. The patience only bounds a failure."""
     until = time.monotonic() + patience
     while not (answer := what()):
@@ -81,13 +101,65 @@ class Engine:
 
     def __call__(self, *args: str | Path, **options: Any) -> Done:
         """Run one command; a failure is an answer like others."""
-        return command(*self.client, *args, env=self.environment, timeout=120, **options)
+        return self.command(*self.client, *args, **options)
 
     def ok(self, *args: str | Path, **options: Any) -> str:
         """Run a command that has to succeed. Returns what it prints, without blanks at the end."""
-        done = self(*args, **options)
-        assert done.code == 0, f"{' '.join(map(str, args))}: {done}"
+        return self.output(*self.client, *args, **options)
+
+    def command(self, *argv: str | Path, **options: Any) -> Done:
+        """Run another program with the client's environment."""
+        return command(*argv, env=self.environment, timeout=120, **options)
+
+    def output(self, *argv: str | Path, **options: Any) -> str:
+        """The same, and it has to succeed."""
+        done = self.command(*argv, **options)
+        assert done.code == 0, f"{' '.join(map(str, argv))}: {done}"
         return done.out.rstrip()
+
+    def end(self) -> None:
+        """End the daemon, if it has one."""
+
+    def clear(self) -> None:
+        """Remove what a scenario has left."""
+
+
+class DockerLike(Engine):
+    """What docker's command line and podman's have in common, and what scenarios ask again and again."""
+
+    not_found_by_exec: int
+    """The exit code of `exec` of a program that is not there."""
+    paused_for_exec: int
+    """The exit code of `exec` in a container that is paused."""
+    sees_out_of_memory: bool
+    """Does it tell a kill for want of memory from others in all releases, on cgroup v1?"""
+    needs_all_capabilities: bool
+    """Does --privileged ask for those too that the engine itself has not?"""
+
+    def inspect(self, name: str = "box") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("container", "inspect", name))[0]
+        return found
+
+    def state(self, name: str = "box") -> dict[str, Any]:
+        """What `inspect` says under State."""
+        found: dict[str, Any] = self.inspect(name)["State"]
+        return found
+
+    def run(self, *flags: str | Path, args: Sequence[str] = ("sleep", "1000"), network: str = "none") -> None:
+        """Start a container named `box`."""
+        self.ok("run", "-d", "--name", "box", "--net", network, *flags, IMAGE, *args)
+
+    def shell(self, script: str, *flags: str | Path, network: str = "none") -> str:
+        """What a script prints in a container of its own."""
+        return self.ok("run", "--rm", "--net", network, *flags, IMAGE, "sh", "-c", script)
+
+    def in_box(self, script: str) -> str:
+        """What a script prints that `exec` runs in `box`."""
+        return self.ok("exec", "box", "sh", "-c", script)
+
+    def gone(self) -> bool:
+        """Is there no container any more?"""
+        return self.ok("ps", "--all", "--quiet") == ""
 
 
 def rootfs(folder: Path) -> Path:
@@ -102,7 +174,7 @@ def rootfs(folder: Path) -> Path:
     os.chown(path / "home/user", 1000, 1000)
     (path / "data").mkdir()
     (path / "data/file").write_text("of the image\n")
-    (path / "pause").write_text("#!/bin/sh\nexec sleep 100000\n")
+    (path / "pause").write_text("#!/bin/sh\ntrap exit TERM\nsleep 100000 &\nwait\n")
     (path / "pause").chmod(0o755)
     return path
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engines.engine import Engine, executable, require
+from engines.engine import DockerLike, executable, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ conmon_path = ["/usr/bin/conmon"]
 events_logger = "file"
 infra_image = "localhost/pause:latest"
 runtime = "{runtime}"
-runtime_supports_json = ["ocirt", "runc"]
+runtime_supports_json = ["crun", "ocirt", "runc"]
 runtime_supports_nocgroup = ["ocirt"]
 [engine.runtimes]
 {runtime} = ["{executable}"]
@@ -35,8 +35,13 @@ CAPABILITIES = (
 """What podman 4 gives to containers. podman 5 has fewer."""
 
 
-class Podman(Engine):
+class Podman(DockerLike):
     """`podman`, and what scenarios ask it again and again."""
+
+    not_found_by_exec = 127
+    paused_for_exec = 255
+    sees_out_of_memory = False
+    needs_all_capabilities = False
 
     def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
         folder.mkdir()
@@ -60,11 +65,7 @@ class Podman(Engine):
         pause = 'ENTRYPOINT ["/pause"]'
         self.ok("import", "--change", pause, archive.parent / "layer.tar", "localhost/pause:latest")
 
-    def inspect(self, name: str, kind: str = "container") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ok("inspect", "--type", kind, name))[0]
-        return found
-
-    def end(self) -> None:
+    def clear(self) -> None:
         """Remove what a scenario has left."""
         if self.ok("ps", "--all", "--quiet", "--pod"):
             self.ok("pod", "rm", "--all", "--force", "--time", "0")

@@ -334,7 +334,7 @@ def test_a_container_that_has_divided_its_cgroup_is_entered_where_its_first_proc
 
 REFUSED = [
     (("c", "nothing"), 'exec "nothing": executable file not found in $PATH'),
-    (("c", "/nothing"), 'exec "/nothing": executable file not found in $PATH; no such file in the container'),
+    (("c", "/nothing"), 'exec "/nothing": no such file or directory in the container'),
     (("c", "/etc/passwd"), 'exec "/etc/passwd": permission denied'),
     (("c", "/etc"), 'exec "/etc": permission denied: Is a directory'),  # engines look for the first two words
     (("--cwd", "/nowhere", "c", "true"), "--cwd: enter /nowhere: No such file or directory"),
