@@ -70,6 +70,7 @@ engines: ## podman, buildah, containerd, CRI and dockerd on runc and on ocirt: s
 engines-trixie engines-sid: ## the same with the engines of another Debian, in a root of its own
 	$(call need,$(PACKAGES_BUILD) mmdebstrap debian-archive-keyring iproute2)
 	@$(MAKE) --no-print-directory $(VENV)/bin/pip
+	tests/criu/fetch
 	tests/engines/suite.sh $(@:engines-%=%) $(PYTEST_ARGS)
 
 runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder

@@ -11,7 +11,8 @@ from engines.engine import PATH, Engine, end, eventually, executable, require
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLAGS = "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --storage-driver=vfs"
+FLAGS = "--experimental --bridge=none --iptables=false --ip6tables=false --ip-forward=false --storage-driver=vfs"
+"""Checkpoints are an experiment of docker's."""
 
 
 class Docker(Engine):
