@@ -10,10 +10,11 @@ export CI
 # What Debian has to bring, for each purpose. python3-dev brings the static library that the executable embeds.
 PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev libseccomp2
 PACKAGES_DEMO := busybox-static
-PACKAGES_TEST := busybox-static iproute2 procps git strace clang libclang-rt-14-dev gcc-aarch64-linux-gnu \
-	libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
+PACKAGES_TEST := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring procps git strace clang libclang-rt-14-dev \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
-PACKAGES_ENGINES := busybox-static iproute2 iptables runc podman conmon netavark aardvark-dns tini buildah containerd docker.io
+PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
+	aardvark-dns tini buildah containerd docker.io
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
@@ -35,6 +36,7 @@ demo: ## install what is missing, build, and run a container, shown step by step
 test: ## install what is missing, build, and pass all tests
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_TEST))
 	@$(MAKE) --no-print-directory venv
+	tests/criu/fetch
 	tests/isolate $(BIN)/pytest $(PYTEST_ARGS)
 	KEEP_UNIFIED=1 tests/isolate $(BIN)/pytest tests/runtime conformance $(PYTEST_ARGS)
 
@@ -61,12 +63,14 @@ conformance: venv ## our own tests of the specification
 engines: ## podman, buildah, containerd, CRI and dockerd on runc and on ocirt: some ten minutes
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) containernetworking-plugins)
 	@$(MAKE) --no-print-directory venv EXTRAS=test,engines
+	tests/criu/fetch
 	tests/isolate $(BIN)/pytest tests/engines $(PYTEST_ARGS)
 
 .PHONY: engines-trixie engines-sid
 engines-trixie engines-sid: ## the same with the engines of another Debian, in a root of its own
 	$(call need,$(PACKAGES_BUILD) mmdebstrap debian-archive-keyring iproute2)
 	@$(MAKE) --no-print-directory $(VENV)/bin/pip
+	tests/criu/fetch
 	tests/engines/suite.sh $(@:engines-%=%) $(PYTEST_ARGS)
 
 runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder

@@ -4,10 +4,13 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/openat2.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -163,7 +166,102 @@ static PyObject *pidfd_getfd(PyObject *self, PyObject *args)
     return fd < 0 ? failed("pidfd_getfd") : PyLong_FromLong(fd);
 }
 
+PyDoc_STRVAR(unshare_doc,
+             "unshare(flags)\n\n"
+             "unshare(2). Python has it since 3.12.");
+
+static PyObject *sys_unshare(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int flags;
+
+    if (!PyArg_ParseTuple(args, "i", &flags))
+        return NULL;
+    if (syscall(SYS_unshare, flags) < 0)
+        return failed("unshare");
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(setns_doc,
+             "setns(descriptor, flags)\n\n"
+             "setns(2). Python has it since 3.12.");
+
+static PyObject *sys_setns(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int fd, flags;
+
+    if (!PyArg_ParseTuple(args, "ii", &fd, &flags))
+        return NULL;
+    if (syscall(SYS_setns, fd, flags) < 0)
+        return failed("setns");
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mount_doc,
+             "mount(source, target, flags)\n\n"
+             "mount(2) without type and data: to bind, or to change propagation.");
+
+static PyObject *sys_mount(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *source = NULL, *target = NULL;
+    unsigned long flags;
+
+    if (!PyArg_ParseTuple(args, "O&O&k", PyUnicode_FSConverter, &source, PyUnicode_FSConverter, &target, &flags)) {
+        Py_XDECREF(source);
+        return NULL;
+    }
+    int done = mount(PyBytes_AS_STRING(source), PyBytes_AS_STRING(target), NULL, flags, NULL);
+    Py_DECREF(source);
+    Py_DECREF(target);
+    if (done < 0)
+        return failed("mount");
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(umount2_doc, "umount2(target, flags)");
+
+static PyObject *sys_umount2(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *target = NULL;
+    int flags;
+
+    if (!PyArg_ParseTuple(args, "O&i", PyUnicode_FSConverter, &target, &flags))
+        return NULL;
+    int done = umount2(PyBytes_AS_STRING(target), flags);
+    Py_DECREF(target);
+    if (done < 0)
+        return failed("umount2");
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(openat2_doc,
+             "openat2(folder, path, flags, resolve) -> descriptor\n\n"
+             "openat2(2), close-on-exec, of something that exists.");
+
+static PyObject *sys_openat2(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *path = NULL;
+    int folder;
+    unsigned long long flags, resolve;
+
+    if (!PyArg_ParseTuple(args, "iO&KK", &folder, PyUnicode_FSConverter, &path, &flags, &resolve))
+        return NULL;
+    struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
+    long fd = syscall(SYS_openat2, folder, PyBytes_AS_STRING(path), &how, sizeof how);
+    Py_DECREF(path);
+    return fd < 0 ? failed("openat2") : PyLong_FromLong(fd);
+}
+
 static PyMethodDef methods[] = {
+    { "openat2", sys_openat2, METH_VARARGS, openat2_doc },
+    { "unshare", sys_unshare, METH_VARARGS, unshare_doc },
+    { "setns", sys_setns, METH_VARARGS, setns_doc },
+    { "mount", sys_mount, METH_VARARGS, mount_doc },
+    { "umount2", sys_umount2, METH_VARARGS, umount2_doc },
     { "pidfd_getfd", pidfd_getfd, METH_VARARGS, pidfd_getfd_doc },
     { "bpf_prog_load", bpf_prog_load, METH_VARARGS, bpf_prog_load_doc },
     { "bpf_prog_attach", bpf_prog_attach, METH_VARARGS, bpf_prog_attach_doc },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ocirt.cli.actions import manager_of
+from ocirt.cli.actions import ignore_endings, manager_of
 from ocirt.errors import Error, UsageError
 from ocirt.state.document import dumps
 
@@ -61,6 +61,32 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     return 0 if report.ok else 1
 
 
+def checkpoint(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.criu import dump_of
+    from ocirt.runtime.checkpoint import checkpoint
+
+    out.warn(checkpoint(out.root, args[0], dump_of(options), committed=ignore_endings))
+    return 0
+
+
+def restore(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.criu import restore_of
+    from ocirt.runtime.restore import restore
+
+    return restore(
+        out.root,
+        args[0],
+        options["bundle"] or ".",
+        restore_of(options),
+        detach=options["detach"],
+        console_socket=options["console_socket"],
+        pid_file=options["pid_file"],
+        manager=manager_of(options),
+        committed=ignore_endings if options["detach"] else None,
+        warn=out.warn,
+    )
+
+
 def features(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.features import features
 
@@ -96,5 +122,13 @@ def has_colour() -> bool:
         return False
 
 
-ACTIONS: dict[str, Action] = {"spec": spec, "explain": explain, "check": check, "features": features, "mounts": mounts}
+ACTIONS: dict[str, Action] = {
+    "checkpoint": checkpoint,
+    "restore": restore,
+    "spec": spec,
+    "explain": explain,
+    "check": check,
+    "features": features,
+    "mounts": mounts,
+}
 """cold verb → its action."""

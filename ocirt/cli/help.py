@@ -101,6 +101,22 @@ DETAILS = {
     "list": """
         A container whose state cannot be read is a warning, and hides no other.
         """,
+    "checkpoint": """
+        CRIU 4.1 or newer does it, as root. Afterwards the container is gone, as with runc: its root file system stays,
+        and restore makes it anew. If it fails, the container runs as before, and CRIU's log, dump.log, says more.
+
+        What the network namespace holds is not saved. docs/checkpoint.md says what else is not.
+
+        \b
+        ocirt checkpoint --image-path /tmp/images mine
+        ocirt restore -d --image-path /tmp/images -b bundle mine
+        """,
+    "restore": """
+        ID may be another one than it was saved from, and the bundle, too: its bind mounts, cgroups, limits, device
+        rules and joined namespaces are used. A container with a terminal needs --console-socket with --detach.
+
+        Without --detach the exit status is the program's, as with run.
+        """,
     "spec": """
         What is there already is never overwritten. With --rootless the caller becomes root in a user namespace; the
         network is the host's.

@@ -86,7 +86,7 @@ GLOBAL_FLAGS = (
     ),
     Flag("systemd-cgroup", "The same as --cgroup-manager systemd."),
     Flag("rootless", "Ignored: what the caller may is found out.", metavar="WHEN", values=("true", "false", "auto")),
-    Flag("criu", "Ignored, as runc has it: criu is found in PATH.", metavar="PATH"),
+    Flag("criu", "The criu to use. Default: the one in PATH.", metavar="PATH"),
     Flag("strict", "Follow the specification where engines do not: delete refuses a created container."),
 )
 
@@ -103,6 +103,21 @@ _DETACH = Flag("detach", "Do not wait for it.", letters="d")
 _KEYRING = Flag("no-new-keyring", "Leave it the caller's session keyring.")
 _NO_PIVOT = Flag("no-pivot", "For a host whose root is its initramfs. Less safe: the host stays below.")
 _MAKING = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _PRESERVE, _KEYRING, _NO_PIVOT, _SUBREAPER)
+_ROOT_BY_CRIU = Flag("no-pivot", "Ignored: CRIU sees to the root.")
+_IMAGES = (
+    Flag("image-path", "The folder of the image files. Default: ./checkpoint.", metavar="DIR"),
+    Flag("work-path", "The folder of CRIU's log and statistics. Default: that of the images.", metavar="DIR"),
+    Flag("tcp-established", "Also TCP connections."),
+    Flag("tcp-close", "TCP connections are closed when it is restored."),
+    Flag("ext-unix-sk", "Also unix sockets whose other end is outside."),
+    Flag("shell-job", "Also what belongs to a session, or a terminal, outside."),
+    Flag("file-locks", "Also file locks: be sure that nobody else has them."),
+    Flag("manage-cgroups-mode", "soft, full, strict, ignore … (CRIU's). Default: soft.", metavar="MODE"),
+    Flag("network-lock", "How packets are kept away meanwhile: iptables, nftables or skip.", metavar="HOW"),
+    Flag("empty-ns", "network: what is in that namespace is not saved. It never is.", metavar="KIND", many=True),
+    Flag("auto-dedup", "Drop pages of memory from the images that were saved or restored again."),
+    Flag("lazy-pages", "Memory is fetched when it is used, from `criu lazy-pages`."),
+)
 _FORMAT = Flag("format", "Table or JSON.", metavar="FORMAT", letters="f", default="table", values=("table", "json"))
 _UPDATE = (
     Flag("resources", "A linux.resources object to take over; -: from stdin.", metavar="FILE", letters="r"),
@@ -193,6 +208,33 @@ VERBS = {
             _FORMAT,
             Flag("quiet", "Only the ids.", letters="q"),
             hot=True,
+        ),
+        Verb(
+            "checkpoint",
+            "Save a running container to files, with CRIU, and end it.",
+            ("ID",),
+            *_IMAGES,
+            Flag("leave-running", "It goes on afterwards."),
+            Flag("pre-dump", "Only its memory, and it goes on: the next dump needs --parent-path alone."),
+            Flag("parent-path", "The folder of a pre-dump, counted from --image-path.", metavar="DIR"),
+            Flag("page-server", "Send the memory to `criu page-server` there.", metavar="ADDRESS:PORT"),
+            Flag("status-fd", "A zero byte is written there when lazy pages can be fetched.", metavar="N"),
+            Flag("tcp-skip-in-flight", "Not TCP connections that are not yet accepted."),
+            Flag("link-remap", "Files that are open and unlinked get a name again."),
+        ),
+        Verb(
+            "restore",
+            "Make a container of what checkpoint saved.",
+            ("ID",),
+            *_IMAGES,
+            _BUNDLE,
+            _DETACH,
+            _CONSOLE,
+            _PID_FILE,
+            Flag("lsm-profile", "Another AppArmor profile or SELinux label.", metavar="TYPE:NAME"),
+            Flag("lsm-mount-context", "Another SELinux context of mounts.", metavar="CONTEXT"),
+            _SUBREAPER,
+            _ROOT_BY_CRIU,
         ),
         Verb(
             "spec",

@@ -77,10 +77,14 @@ class Creation(Preparation):
         finally:
             pthread_sigmask(SIG_SETMASK, before)
         self._prepare()
-        self._spawn()
-        self.init.follow(self, until=SYNC_READY)
+        self._begin()
         self._poststop_due = True
         self._finish()
+
+    def _begin(self) -> None:
+        """The container's first process comes to be."""
+        self._spawn()
+        self.init.follow(self, until=SYNC_READY)
 
     def _prepare(self) -> None:
         """The intent goes first: whatever happens then, `delete --force` knows what to undo."""

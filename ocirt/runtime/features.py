@@ -20,6 +20,8 @@ from ocirt.host.hooks import STDERR, STDOUT
 from ocirt.host.offers import offers, seccomp_flags
 from ocirt.plan.compile import KEEP_GROUPS
 from ocirt.plan.options import recognized
+from ocirt.runtime.criu import CRIU_CONFIG
+from ocirt.runtime.handing import RECEIVER
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.runtime.version import commit, libseccomp_version
 
@@ -61,7 +63,9 @@ def features(*, host: bool = False) -> dict[str, Any]:
         "mountOptions": sorted(recognized()),
         "linux": _linux(),
         "annotations": _annotations(),
-        "potentiallyUnsafeConfigAnnotations": [STDOUT, STDERR, KEEP_GROUPS, CONTEXT_TYPE, STRICT, ANNOTATION],
+        "potentiallyUnsafeConfigAnnotations": [
+            *(STDOUT, STDERR, KEEP_GROUPS, CONTEXT_TYPE, STRICT, ANNOTATION, CRIU_CONFIG, RECEIVER)
+        ],
     }
     if host:
         document[HOST] = offers()
@@ -101,11 +105,11 @@ def _linux() -> dict[str, Any]:
 
 
 def _annotations() -> dict[str, str]:
-    """runc's key for checkpoints is the one that engines look for."""
+    """runc's key for checkpoints is the one that engines look for. It is about this build: criu may be missing."""
     found = {
         "org.ocirt.version": __version__,
         "org.ocirt.commit": commit(),
-        "org.opencontainers.runc.checkpoint.enabled": "false",
+        "org.opencontainers.runc.checkpoint.enabled": "true",
     }
     libseccomp = libseccomp_version()
     if libseccomp:

@@ -74,8 +74,14 @@ def run(
     creation.done()
     if warn:
         warn(warnings)
-    if detach:
-        return 0
+    return 0 if detach else finish(creation, keep=keep, warn=warn)
+
+
+def finish(creation: Creation, *, keep: bool = False, warn: Callable[[Sequence[str]], object] | None = None) -> int:
+    """Wait for the end of a container in the foreground, whose signals are blocked, and remove it.
+
+    Returns its exit code. keep, warn: as `run` has it.
+    """
     if creation.has_terminal:
         from ocirt.host.relay import relay
 

@@ -249,3 +249,25 @@ def test_the_completion_script_names_its_variable() -> None:
     done = command(OCIRT, env={"_OCIRT_COMPLETE": "zsh_source"})
     assert done.code == 0
     assert "_OCIRT_COMPLETE=zsh_complete" in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        (["restore", "--detach", "-no-subreaper", "--bundle", "b", "one"], "no_subreaper"),
+        (["create", "-no-new-keyring", "one"], "no_new_keyring"),
+    ],
+)
+def test_a_long_flag_may_have_one_dash(monkeypatch: pytest.MonkeyPatch, args: list[str], key: str) -> None:
+    """containerd's shim writes -no-subreaper: Go's flags make no difference."""
+    found = by_click(monkeypatch, args)
+    assert found
+    assert found[1][key] is True
+    assert found[2] == ["one"]
+
+
+def test_a_long_flag_with_one_dash_may_have_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for args in (["-image-path", "x"], ["-image-path=x"]):
+        found = by_click(monkeypatch, ["restore", *args, "one"])
+        assert found
+        assert (found[1]["image_path"], found[2]) == ("x", ["one"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from runtime.criu_host import CRIU
 from support import APPLETS, OCIRT, Done, command, make_rootfs
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ RUNTIMES = ("runc", "ocirt")
 """Each scenario runs with both, against one expectation: what runc does is what ocirt has to do."""
 PLACES = {"ocirt": OCIRT}
 """Runtimes that are elsewhere than Debian has them. bench/engines.py puts others here."""
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Debian's engines, whatever else this machine has."""
+PATH = f"/usr/sbin:/usr/bin:/sbin:/bin:{CRIU.parent}"
+"""Debian's engines, whatever else this machine has; and a CRIU that works on its kernel."""
 IMAGE = "localhost/box:latest"
 APPLETS_MORE = (
     "cmp cut dd df find getopt grep head ip ln mkfifo mknod nc printf readlink rm seq sort tar timeout tr unshare"

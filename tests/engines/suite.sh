@@ -49,6 +49,8 @@ build() { # the root of suite $1 in $2, unless it is there; leaves it locked
     flock --shared 9
 }
 
+criu=${OCIRT_CRIU:-$HOME/.cache/ocirt-criu}/trixie # where tests/criu/fetch puts it
+
 inside() { # isolated: enter a copy of the root $1 that keeps nothing, and run the rest
     local root=$1 work=$2
     shift 2
@@ -58,6 +60,10 @@ inside() { # isolated: enter a copy of the root $1 that keeps nothing, and run t
     cd "$work/root"
     mkdir old checkout
     (cd "$repository" && tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude='*.egg-info' .) | tar -x -C checkout
+    if [ -d "$criu" ]; then
+        mkdir -p root/.cache/ocirt-criu
+        cp -r "$criu" root/.cache/ocirt-criu/
+    fi
     for folder in proc sys dev; do mount --rbind "/$folder" $folder; done
     mount -t tmpfs -o mode=755 tmpfs run
     mount -t tmpfs -o mode=1777 tmpfs tmp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from runtime.criu_host import Counter, require_criu
 from runtime.life import Life
 from runtime.systemd_host import unchanged
 from support import Bundle, Runtime, cgroup_folders, inits
@@ -43,3 +44,12 @@ def scoped(runtime: Runtime, bundle: Bundle) -> Iterator[Bundle]:
     bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
     yield bundle
     assert runtime("delete", "--force", "c").code == 0
+
+
+@pytest.fixture
+def counter(runtime: Runtime, bundle: Bundle) -> Iterator[Counter]:
+    """A container that CRIU can save and restore; gone at the end, also as `d`."""
+    require_criu()
+    yield Counter(runtime, bundle)
+    for container_id in ("c", "d"):
+        runtime("delete", "--force", container_id)

@@ -161,7 +161,7 @@ def test_the_annotations_say_which_build_this_is() -> None:
     lines = dict(line.split(": ") for line in command(OCIRT, "--version").out.splitlines()[1:])
     assert annotations["org.ocirt.commit"] == lines["commit"]
     assert annotations.get("io.github.seccomp.libseccomp.version", "not installed") == lines["libseccomp"]
-    assert annotations["org.opencontainers.runc.checkpoint.enabled"] == "false"
+    assert annotations["org.opencontainers.runc.checkpoint.enabled"] == "true"
 
 
 def test_every_annotation_that_the_code_looks_at_is_listed() -> None:
