@@ -19,6 +19,7 @@ beside="test_podman.py::test_exit_code_of_run[runc-directory] test_podman.py::te
     test_docker_like.py::test_exit_code_of_run[podman-runc-directory]
     test_docker_like.py::test_exit_code_of_exec[podman-runc-directory]"
 wheels="setuptools>=74 wheel pytest>=8 grpcio pyyaml click>=8.1 jsonschema>=4.18 jeepney>=0.8 pyroute2>=0.7"
+clean=(env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb) # nothing of how this host finds its packages
 
 build() { # the root of suite $1 in $2, unless it is there; leaves it locked
     local folder=$2 key version tmp
@@ -42,7 +43,7 @@ build() { # the root of suite $1 in $2, unless it is there; leaves it locked
             --python-version "$version" --dest "$tmp/wheels" $wheels
         chroot "$tmp" python3 -m venv /venv
         # shellcheck disable=SC2086
-        chroot "$tmp" /venv/bin/pip install --quiet --disable-pip-version-check --no-index --find-links /wheels $wheels
+        chroot "$tmp" "${clean[@]}" /venv/bin/pip install --quiet --disable-pip-version-check --no-index --find-links /wheels $wheels
         mv "$tmp" "$folder/root"
         echo "$key" >"$folder/key"
     fi
@@ -74,9 +75,9 @@ inside() { # isolated: enter a copy of the root $1 that keeps nothing, and run t
     umount -l /old
     mount --make-rshared / # as tests/isolate leaves it
     cd /checkout
-    /venv/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation .
+    "${clean[@]}" /venv/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation .
     # shellcheck disable=SC2086
-    exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb CI="${CI:-}" OCIRT_ISOLATED=1 \
+    exec "${clean[@]}" CI="${CI:-}" OCIRT_ISOLATED=1 \
         /venv/bin/pytest -p no:cacheprovider tests/engines $(printf -- '--deselect tests/engines/%s ' $beside) "$@"
 }
 

@@ -26,6 +26,7 @@ def engine(request: pytest.FixtureRequest, workplace: Path, image: Path) -> Iter
     one = Containerd(workplace / f"containerd-{request.param}", request.param, image)
     yield one
     one.end()
+    one.end_shims()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_its_errors_name_it(runtime: Runtime, bundle: Bundle, tmp_path: Path, fl
     bundle.config["process"].update(cwd="/", args=["/nowhere"])
     (tmp_path / "other.json").write_text(json.dumps(bundle.config, indent=1))
     done = runtime("create", flag, tmp_path / "other.json", "-b", bundle.path, "c")
-    assert f"{tmp_path}/other.json:" in done.err and "executable file not found" in done.err
+    assert f"{tmp_path}/other.json:" in done.err and "no such file or directory" in done.err
 
 
 def test_a_configuration_that_is_not_there(runtime: Runtime, bundle: Bundle) -> None:

@@ -28,6 +28,7 @@ def cri(workplace: Path, image: Path) -> Iterator[Cri]:
     one = Cri(folder, [image, pause])
     yield one
     one.end()
+    one.end_shims()
     subprocess.run(["umount", cache], check=True)
     if made:
         cache.rmdir()
