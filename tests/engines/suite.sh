@@ -15,8 +15,7 @@ packages="podman conmon netavark aardvark-dns passt tini buildah containerd dock
     containernetworking-plugins runc crun iptables nftables ca-certificates python3 python3-venv python3-dev gcc libc6-dev
     libseccomp2 busybox-static iproute2 procps"
 # runc since 1.1.6 says of a directory no more than that it is one, and podman then knows no better than exit code 255.
-beside="test_podman.py::test_exit_code_of_run[runc-directory] test_podman.py::test_exit_code_of_exec[runc-directory]
-    test_docker_like.py::test_exit_code_of_run[podman-runc-directory]
+beside="test_docker_like.py::test_exit_code_of_run[podman-runc-directory]
     test_docker_like.py::test_exit_code_of_exec[podman-runc-directory]"
 wheels="setuptools>=74 wheel pytest>=8 grpcio pyyaml click>=8.1 jsonschema>=4.18 jeepney>=0.8 pyroute2>=0.7"
 clean=(env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb) # nothing of how this host finds its packages
