@@ -14,7 +14,7 @@ PACKAGES_TEST := busybox-static iproute2 iptables mmdebstrap debian-archive-keyr
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io
+	aardvark-dns tini buildah containerd docker.io docker-registry
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.

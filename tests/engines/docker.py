@@ -17,7 +17,6 @@ IN_A_NETWORK_OF_ITS_OWN = ["/usr/bin/unshare", "--net", "sh", "-c", 'ip link set
 class Docker(DockerLike):
     """`docker`, with the daemon that it talks to. `end` ends it, and the containerd that it has started."""
 
-    not_found_by_exec = 126
     paused_for_exec = 1
     sees_out_of_memory = True
     needs_all_capabilities = True
@@ -33,6 +32,8 @@ class Docker(DockerLike):
         (folder / "bin" / "runc").symlink_to(executable(runtime))
         self.start()
         self.ok("load", "--input", archive)
+        release = int(self.ok("version", "--format", "{{.Server.Version}}").split(".")[0])
+        self.not_found_by_exec = 127 if release >= 28 else 126  # with runc as well
 
     def start(self) -> None:
         folder = self.folder

@@ -12,7 +12,7 @@ repository=$(cd "$(dirname "$self")/../.." && pwd)
 
 # What the engines take, what ocirt is built with, and what the tests call.
 packages="podman conmon netavark aardvark-dns passt tini buildah containerd docker.io docker-cli docker-buildx
-    containernetworking-plugins runc crun iptables nftables ca-certificates python3 python3-venv python3-dev gcc libc6-dev
+    containernetworking-plugins docker-registry runc crun iptables nftables ca-certificates python3 python3-venv python3-dev gcc libc6-dev
     libseccomp2 busybox-static iproute2 procps"
 # runc since 1.1.6 says of a directory no more than that it is one, and podman then knows no better than exit code 255.
 beside="test_docker_like.py::test_exit_code_of_run[podman-runc-directory]
