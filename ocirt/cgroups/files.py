@@ -63,7 +63,7 @@ def check_there(path: str) -> None:
         raise ContainerError(f"the cgroup {path} is gone", hint="only kill and delete work without it") from None
 
 
-def remove(path: str, *, patience: float = 2.0) -> None:
+def remove(path: str, *, patience: float = 10.0) -> None:
     """rmdir(2) a cgroup and those below it. A cgroup stays busy for a moment after its last process has gone.
 
     Raises OSError if it is still busy after `patience` seconds.
