@@ -61,6 +61,15 @@ class EnterWalk(Walk):
             raise broken("host-met", index, last, "the host has not attached the process")
         if self.whose == CALLER:
             return
+        self.check_entered(index, last)
+        if self.whose in (PROGRAM, EXEC):
+            self.check_rights(index, last, "enter-rights")
+            if not self.checked:
+                raise broken("pivot-before-code", index, last, "the working directory was not checked")
+        if self.whose == EXEC and not self.ready:
+            raise broken("host-met", index, last, "the host was not asked whether all is ready")
+
+    def check_entered(self, index: int, last: Step) -> None:
         self.check_namespaces(index, last)
         if not self.hidden:
             raise broken("enter-hidden", index, last, "processes of the container may trace it")
@@ -68,12 +77,6 @@ class EnterWalk(Walk):
             raise broken("enter-order", index, last, "it has not entered, or still holds what it entered by")
         if self.entered & CLONE_NEWUSER and len(self.roots) < 3:
             raise broken("credentials-order", index, last, "it has an id of the host's")
-        if self.whose in (PROGRAM, EXEC):
-            self.check_rights(index, last, "enter-rights")
-            if not self.checked:
-                raise broken("pivot-before-code", index, last, "the working directory was not checked")
-        if self.whose == EXEC and not self.ready:
-            raise broken("host-met", index, last, "the host was not asked whether all is ready")
 
 
 def _clone(walk: Walk, index: int, step: Step) -> None:

@@ -7,7 +7,7 @@ opened below the container's root. No program is executed.
 from __future__ import annotations
 
 from ocirt.plan.enter import ROOT
-from ocirt.plan.kernel import CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, UMOUNT_NOFOLLOW
+from ocirt.plan.kernel import CLONE_NEWNS, MNT_DETACH, UMOUNT_NOFOLLOW
 from ocirt.plan.step import Reg
 from ocirt.plan.verify import calls_of, prove
 from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root
@@ -39,13 +39,7 @@ class MountsWalk(EnterWalk):
             raise broken("mounts-only", index, last, "it has to end")
         if not self.ready or self.steps[index - 1].call != "sync":
             raise broken("host-met", index, last, "the host was not told")
-        self.check_namespaces(index, last)
-        if not self.hidden:
-            raise broken("enter-hidden", index, last, "processes of the container may trace it")
-        if not self.rooted or self.held:
-            raise broken("enter-order", index, last, "it has not entered, or still holds what it entered by")
-        if self.entered & CLONE_NEWUSER and len(self.roots) < 3:
-            raise broken("credentials-order", index, last, "it has an id of the host's")
+        self.check_entered(index, last)
 
 
 def _inside(walk: Walk, fd: object) -> bool:
