@@ -96,15 +96,15 @@ def encode(message: Mapping[str, Any], fields: Fields = REQUEST) -> bytes:
             if one is None:
                 continue
             if kind in (NUMBER, BOOL):
-                parts.append(_varint(number << 3 | _VARINT) + _varint(int(one)))
+                parts.append(varint(number << 3 | _VARINT) + varint(int(one)))
             else:
                 # A path may hold any bytes but 0.
                 content = one.encode("utf-8", "surrogateescape") if kind == TEXT else encode(one, kind)
-                parts.append(_varint(number << 3 | _BYTES) + _varint(len(content)) + content)
+                parts.append(varint(number << 3 | _BYTES) + varint(len(content)) + content)
     return b"".join(parts)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """A negative int32 is sent as 64 bits (protobuf's "Encoding")."""
     value &= 2**64 - 1
     parts = bytearray()
@@ -122,13 +122,13 @@ def decode(content: bytes, fields: Fields = RESPONSE) -> dict[str, Any]:
     at = 0
     try:
         while at < len(content):
-            key, at = _read_varint(content, at)
+            key, at = read_varint(content, at)
             wire = key & 7
             value: int | bytes
             if wire == _VARINT:
-                value, at = _read_varint(content, at)
+                value, at = read_varint(content, at)
             elif wire == _BYTES:
-                size, at = _read_varint(content, at)
+                size, at = read_varint(content, at)
                 value, at = content[at : at + size], at + size
             elif wire in (_FIXED32, _FIXED64):
                 size = 4 if wire == _FIXED32 else 8
@@ -145,7 +145,8 @@ def decode(content: bytes, fields: Fields = RESPONSE) -> dict[str, Any]:
     return message
 
 
-def _read_varint(content: bytes, at: int) -> tuple[int, int]:
+def read_varint(content: bytes, at: int) -> tuple[int, int]:
+    """(the number at `at`, where it ends). Raises IndexError if there is no end."""
     value = shift = 0
     while True:
         byte = content[at]

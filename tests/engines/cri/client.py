@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from ocirt.host.criu_wire import read_varint, varint
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -103,15 +105,6 @@ def _field(text: str) -> tuple[str, Field]:
 MESSAGES = {words[0]: dict(map(_field, words[1:])) for words in map(str.split, FIELDS.splitlines())}
 
 
-def _varint(number: int) -> bytes:
-    number &= (1 << 64) - 1  # negative ones take ten bytes
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
 def encode(message: str, values: dict[str, Any]) -> bytes:
     """A message of MESSAGES. `values`: by field; messages are dicts as well, what repeats is a list."""
     out = b""
@@ -119,36 +112,26 @@ def encode(message: str, values: dict[str, Any]) -> bytes:
         number, kind, repeated = MESSAGES[message][name]
         for one in value if repeated else [value]:
             if kind in ("int", "bool"):
-                out += _varint(number << 3) + _varint(one)
+                out += varint(number << 3) + varint(one)
                 continue
             content = one if kind == "bytes" else one.encode() if kind == "string" else encode(kind, one)
-            out += _varint(number << 3 | 2) + _varint(len(content)) + content
+            out += varint(number << 3 | 2) + varint(len(content)) + content
     return out
 
 
 def _parts(data: bytes) -> list[tuple[int, int | bytes]]:
     """(field number, a number or bytes) in the order in which they stand there."""
     at = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
     found: list[tuple[int, int | bytes]] = []
     while at < len(data):
-        key = number()
+        key, at = read_varint(data, at)
         if key & 7 == 0:
-            value = number()
+            value, at = read_varint(data, at)
             found.append((key >> 3, value - (1 << 64) if value >> 63 else value))
             continue
-        size = {1: 8, 5: 4}[key & 7] if key & 7 != 2 else number()
+        size = {1: 8, 5: 4}.get(key & 7, 0)
+        if key & 7 == 2:
+            size, at = read_varint(data, at)
         found.append((key >> 3, data[at : at + size]))
         at += size
     return found
