@@ -32,7 +32,7 @@ if [ $# -eq 0 ]; then
     names="$names systemd systemd_limits systemd_ways systemd_update cgroup_manager"
     # What does not depend on the cgroups is run on one of the two, for the sake of the older kernel; the tests of
     # seccomp need a compiler.
-    others="run process hygiene terminal namespaces mounts mounts_changed idmap propagation copyup hooks exec"
+    others="run process hygiene terminal namespaces mounts mounts_changed idmap exec"
     [ "$layout" = hybrid ] || names="$names $others"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
