@@ -28,11 +28,11 @@ export OCIRT=$PWD/bin/ocirt RUNTIME=$PWD/bin/ocirt OCIRT_ISOLATED=1 CI=true
 export LEAKS=${LEAKS:-30} # containers of test_leaks.py: an emulated machine is slow
 "$OCIRT" --version || fail "ocirt does not start"
 if [ $# -eq 0 ]; then
-    names="lifecycle devices cgroups v2 resources events update pause kill_all ps leaks"
+    names="devices cgroups v2 resources update pause kill_all ps leaks"
     names="$names systemd systemd_limits systemd_ways systemd_update cgroup_manager"
     # What does not depend on the cgroups is run on one of the two, for the sake of the older kernel; the tests of
     # seccomp need a compiler.
-    others="run process hygiene terminal namespaces mounts mounts_changed idmap exec"
+    others="lifecycle events run process hygiene terminal namespaces mounts mounts_changed idmap exec"
     [ "$layout" = hybrid ] || names="$names $others"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
