@@ -87,13 +87,14 @@ class Bench:
         table("run true, peak RSS", memory, "KiB")
 
     def verbs(self) -> None:
-        times = {step: self.nothing() for step in ("create", "start", "state", "kill", "delete")}
+        times = {step: self.nothing() for step in ("create", "start", "state", "exec", "kill", "delete")}
         for index, name in shuffled(self.runtimes.paths, max(self.rounds // 2, 10)):
             container = f"{name}-{index}"
             commands = {
                 "create": ("create", "--bundle", str(self.sleep), container),
                 "start": ("start", container),
                 "state": ("state", container),
+                "exec": ("exec", container, "/bin/true"),
                 "kill": ("kill", container, "KILL"),
                 "delete": ("delete", container),
             }
