@@ -14,6 +14,7 @@ from __future__ import annotations
 from ocirt.plan import namespaces, process
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import (
+    AT_FDCWD,
     CLONE_INTO_CGROUP,
     CLONE_NEWPID,
     CLONE_NEWTIME,
@@ -21,9 +22,12 @@ from ocirt.plan.kernel import (
     CLONE_PARENT,
     EACCES,
     EPERM,
+    O_CLOEXEC,
+    O_PATH,
+    OPEN_HOW,
     PR_SET_DUMPABLE,
 )
-from ocirt.plan.paths import parts_of
+from ocirt.plan.paths import HOW_SIZE, parts_of
 from ocirt.plan.procfs import open_proc
 from ocirt.plan.scope import Scope, drop_rights, reset
 from ocirt.plan.step import Label, Plan, Vector
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from ocirt.plan.facts import Facts
 
 CALLER, ROOT, PROGRAM, EXEC = "caller", "root", "program", "exec"
+_ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)
 OF_CHILDREN = CLONE_NEWPID | CLONE_NEWTIME
 """Joining these acts on children alone (setns(2)), so it comes before the clone; all others come after it, because a
 process is put into a cgroup from outside the container's cgroup namespace."""
@@ -152,6 +157,12 @@ def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> 
             plan.call("close", numbers[name])
     if rest & CLONE_NEWUSER:
         namespaces.be_root(scope, pointer)
+
+
+def open_root(scope: Scope) -> None:
+    """The container's root as scope.root, by its path: we are in it."""
+    scope.plan.at("/root/path", "open the container's root")
+    scope.root = scope.plan.open("root", "openat2", AT_FDCWD, "/", _ROOT, HOW_SIZE)
 
 
 def _label(scope: Scope) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.plan import process, terminal
-from ocirt.plan.enter import enter, enter_directory, inherited_to_enter
+from ocirt.plan.enter import enter, enter_directory, inherited_to_enter, open_root
 from ocirt.plan.inherited import CONTROL
-from ocirt.plan.kernel import AT_FDCWD, LAST_DESCRIPTOR, O_CLOEXEC, O_PATH, OPEN_HOW
-from ocirt.plan.paths import HOW_SIZE
+from ocirt.plan.kernel import LAST_DESCRIPTOR
 from ocirt.plan.scope import Compiled, Scope, drop_rights, reset
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_READY
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ocirt.config.read import Config
     from ocirt.plan.enter import Entrance
     from ocirt.plan.facts import Facts
-
-_ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)
 
 
 def compile_exec(config: Config, facts: Facts, entrance: Entrance) -> Compiled:
@@ -37,8 +34,7 @@ def compile_exec(config: Config, facts: Facts, entrance: Entrance) -> Compiled:
     enter(scope, entrance, "/process", labelled=True)
     _run_on(scope, "final")
     if scope.process.get("terminal") or "HOME" not in _names(scope):
-        plan.at("/root/path", "open the container's root")
-        scope.root = plan.open("root", "openat2", AT_FDCWD, "/", _ROOT, HOW_SIZE)
+        open_root(scope)
     if scope.process.get("terminal"):
         terminal.make_terminal(scope)
     environment = process.environment(scope)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ocirt.errors import ConfigError, UnsupportedError
 from ocirt.plan import mounts
-from ocirt.plan.enter import enter, inherited_to_enter
+from ocirt.plan.enter import enter, inherited_to_enter, open_root
 from ocirt.plan.inherited import CONTROL
-from ocirt.plan.kernel import AT_FDCWD, MNT_DETACH, O_CLOEXEC, O_PATH, OPEN_HOW, UMOUNT_NOFOLLOW
+from ocirt.plan.kernel import MNT_DETACH, UMOUNT_NOFOLLOW
 from ocirt.plan.options import parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT_NO_SYMLINKS, parts_of
 from ocirt.plan.scope import Scope, reset
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ocirt.config.read import Config
     from ocirt.plan.enter import Entrance
     from ocirt.plan.facts import Facts
-
-_ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)
 
 
 def compile_addition(config: Config, facts: Facts, entrance: Entrance) -> tuple[Plan, list[str]]:
@@ -94,8 +92,7 @@ def _begin(config: Config, facts: Facts, entrance: Entrance) -> Scope:
 
 def _enter(scope: Scope, entrance: Entrance) -> None:
     enter(scope, entrance, "/mounts", labelled=False)
-    scope.plan.at("/root/path", "open the container's root")
-    scope.root = scope.plan.open("root", "openat2", AT_FDCWD, "/", _ROOT, HOW_SIZE)
+    open_root(scope)
 
 
 def _end(scope: Scope) -> None:

@@ -11,7 +11,7 @@ from ocirt.plan.kernel import CLONE_NEWNS, MNT_DETACH, UMOUNT_NOFOLLOW
 from ocirt.plan.step import Reg
 from ocirt.plan.verify import calls_of, prove
 from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root
-from ocirt.plan.verify_mounts import MOUNT_CHECKS
+from ocirt.plan.verify_mounts import MOUNT_CHECKS, is_name
 from ocirt.plan.verify_order import ORDER_CHECKS
 from ocirt.plan.verify_walk import broken
 
@@ -73,7 +73,7 @@ def _umount2(walk: Walk, index: int, step: Step) -> None:
     name, flags = step.args
     if before.call != "fchdir" or not _inside(walk, before.args[0]):
         raise broken("mounts-inside", index, step, "the folder was not opened inside the root")
-    if type(name) is not str or "/" in name or name in ("", ".", "..") or flags != MNT_DETACH | UMOUNT_NOFOLLOW:
+    if not is_name(name) or flags != MNT_DETACH | UMOUNT_NOFOLLOW:
         raise broken("mounts-inside", index, step, "a path of several parts, or a link, could lead to another mount")
 
 

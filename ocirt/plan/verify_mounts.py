@@ -124,7 +124,7 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
 def _is_itself(walk: Walk, step: Step) -> bool:
     """One name in a directory inside the root, not followed if it is a symlink, and not copied."""
     start, name, flags = step.args
-    return type(start) is Reg and start.number in walk.inside and _is_name(name) and flags == _ITSELF
+    return type(start) is Reg and start.number in walk.inside and is_name(name) and flags == _ITSELF
 
 
 def _mount(walk: Walk, index: int, step: Step) -> None:
@@ -262,11 +262,11 @@ def _write(walk: Walk, index: int, step: Step, place: int = 0) -> None:
         return
     if type(start) is not Reg or start.number not in walk.inside:
         raise broken("writes-inside", index, step, "it could write to the host")
-    if not _is_name(name):
+    if not is_name(name):
         raise broken("writes-inside", index, step, "a path of several parts could lead out")
 
 
-def _is_name(name: object) -> bool:
+def is_name(name: object) -> bool:
     return type(name) is str and "/" not in name and name not in ("", ".", "..")
 
 

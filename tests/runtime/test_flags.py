@@ -56,8 +56,6 @@ def test_a_configuration_that_is_not_there(runtime: Runtime, bundle: Bundle) -> 
 
 # --no-new-keyring
 
-KEYRING = "head -1 /proc/keys 2>/dev/null; grep -c . /proc/keys; cat /proc/keys"
-
 
 @pytest.mark.parametrize(("flags", "own"), [((), True), (("--no-new-keyring",), False)])
 def test_the_session_keyring_is_its_own_unless_it_is_not_wanted(
