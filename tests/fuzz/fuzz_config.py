@@ -149,13 +149,20 @@ def mutate_text(random_: random.Random, text: str) -> str:
 
 
 def facts_for(random_: random.Random, spec: Any) -> Facts:
-    """A made-up host; every source that the configuration has exists on it."""
+    """A made-up host; every source that the configuration has exists on it, and every namespace that it has a path for is
+    there to be joined, or the caller's own: what `host.namespaces.open_joined` finds, or refuses before there is a plan."""
     sources = {
         mount["source"]: random_.random() < 0.5
         for mount in spec.get("mounts") or ()
         if {"bind", "rbind"} & set(mount.get("options") or ())
     }
+    joined, shared = [], []
+    for namespace in (spec.get("linux") or {}).get("namespaces") or ():
+        if namespace.get("path"):
+            random_.choice((joined, shared)).append(namespace["type"])
     return Facts(
+        joined=tuple(joined),
+        shared=tuple(shared),
         machine=random_.choice(list(MACHINES)),
         directories=sources,
         permitted=random_.choice([(1 << 41) - 1, 0, 0x5555]),
