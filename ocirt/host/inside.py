@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import ocirt
@@ -23,7 +24,7 @@ _MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from ocirt.host.inside imp
 
 def help_inside(pid: int, descriptors: list[int], work: dict[str, Any]) -> None:
     """work: mount, pointer, and directory if a destination is to be made. Raises KernelError."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(ocirt.__file__)))
+    package = str(Path(ocirt.__file__).resolve().parents[1])
     try:
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
