@@ -187,7 +187,7 @@ class Creation(Preparation):
         if score is not None:  # 0 is a value
             from ocirt.host.oom import set_oom_score
 
-            self.late_warnings += set_oom_score(pid, score, unprivileged=self.facts.unprivileged)
+            self.late_warnings += set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
                 self._make_cgroups()

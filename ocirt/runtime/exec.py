@@ -183,7 +183,7 @@ class Execution:
         if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, score, unprivileged=False)
+            set_oom_score(pid, score)
         if limits and self.container.entrance.namespaces & CLONE_NEWUSER:
             from ocirt.host.limits import raise_limits
 
