@@ -60,7 +60,7 @@ def folder(engine: RootlessPodman) -> Iterator[Path]:
 
 ENDS = {
     "7": (["sh", "-c", "exit 7"], 7, ""),
-    "signal": (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, ""),
+    "signal": (["sh", "-c", "sh -c 'kill -9 $$' 2>/dev/null; exit $?"], 137, ""),
     "not-found": (["nothing"], 127, "not found in $PATH"),
     "no-program": (["/etc/passwd"], 126, "permission denied"),
 }
@@ -77,8 +77,8 @@ def test_code_of_run(podman: RootlessPodman, args: list[str], code: int, error: 
 INSIDE = {
     "root is the user, and there is a range": (
         [],
-        f"{MAPS}; id; hostname >/dev/null; stat -c %u:%g /data /home/user; pwd; ls /sys/class/net",
-        f" 0 {USER} 1\n 1 {RANGE[0]} {RANGE[1]}\nuid=0(root) gid=0(root) groups=0(root)\n0:0\n1000:1000\n/\nlo",
+        f"{MAPS}; id -u; id -g; stat -c %u:%g /data /home/user; pwd; ls /sys/class/net",
+        f" 0 {USER} 1\n 1 {RANGE[0]} {RANGE[1]}\n0\n0\n0:0\n1000:1000\n/\nlo",
     ),
     "what is in /dev, /proc and /sys": (
         [],
@@ -153,15 +153,13 @@ def test_inside(podman: RootlessPodman, flags: list[str], script: str, out: str)
     assert podman.shell(script, *flags) == out
 
 
-HOSTS = {"pid": "--pid", "ipc": "--ipc", "uts": "--uts", "net": "--net"}
-
-
 def test_namespaces_of_the_host(podman: RootlessPodman) -> None:
-    flags = [part for flag in HOSTS.values() for part in (flag, "host")]
-    look = f"for kind in {' '.join(HOSTS)}; do readlink /proc/self/ns/$kind; done; ls /sys/class/net; touch /sys/x"
+    kinds = ["pid", "uts", "net", *(["ipc"] if os.path.isdir("/dev/mqueue") else [])]  # podman binds the latter
+    flags = [part for kind in kinds for part in (f"--{kind}", "host")]
+    look = f"for kind in {' '.join(kinds)}; do readlink /proc/self/ns/$kind; done; ls /sys/class/net; touch /sys/x"
     done = podman("run", "--rm", *flags, IMAGE, "sh", "-c", look)
-    links = [os.readlink(f"/proc/self/ns/{kind}") for kind in HOSTS]
-    assert done.out.splitlines()[: len(links)] == links
+    links = [os.readlink(f"/proc/self/ns/{kind}") for kind in kinds]
+    assert done.out.splitlines()[: len(links)] == links, done
     assert "touch: /sys/x" in done.err
 
 
@@ -340,7 +338,7 @@ def test_buildah(buildah: RootlessBuildah, isolation: str) -> None:
         seen = buildah.ok("bud", *flags, "--tag", "localhost/built", context)
         assert f"1000\nbuilt\n1000\n 0 {USER} 1\n 1 {RANGE[0]} {RANGE[1]}\n" in seen
         name = buildah.ok("from", "localhost/built")
-        done = buildah("run", *buildah.run_flags, "--isolation", isolation, name, "--", "sh", "-c", "id -u; exit 7")
+        done = buildah("run", *flags, name, "--", "sh", "-c", "id -u; exit 7")
         assert (done.code, done.out) == (7, "1000\n"), done
         buildah.ok("rm", name)
         buildah.ok("rmi", "--force", "localhost/built")
