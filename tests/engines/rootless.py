@@ -27,7 +27,7 @@ ENTRIES = {
 }
 
 
-def make_user(workplace: Path) -> None:
+def make_user(workplace: Path, ocirt: str = OCIRT) -> None:
     """Make the user, who ends with tests/isolate's mount namespace: nothing is written to the host's files.
     ocirt is bound to where the user finds it: a checkout may lie in a folder that is root's alone.
     """
@@ -45,8 +45,8 @@ def make_user(workplace: Path) -> None:
         cover(workplace / "tun", tunnel)
     installed = workplace / "installed"
     installed.mkdir()
-    cover(Path(OCIRT).parents[1], installed)
-    PLACES["ocirt"] = str(installed / Path(OCIRT).relative_to(Path(OCIRT).parents[1]))
+    cover(Path(ocirt).parents[1], installed)
+    PLACES["ocirt"] = str(installed / Path(ocirt).relative_to(Path(ocirt).parents[1]))
 
 
 def cover(source: Path, target: Path) -> None:
