@@ -119,7 +119,7 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
-        if self.cgroups.manager != "cgroupfs":
+        if not self.cgroups.follow:
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         self.entry.write(CONFIG, self.config.text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
@@ -135,7 +135,7 @@ class Creation(Preparation):
 
             uid, folder = owner(spec, self.new_namespaces(), self.facts.joined), self.cgroups.unified()
             if uid and folder:
-                give(folder, uid)
+                give(folder, uid, delegated=self.cgroups.delegated)
 
     def _spawn(self) -> None:
         assert self.entry
