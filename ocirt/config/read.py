@@ -24,15 +24,17 @@ class Config:
     text     what was read, to keep a copy and to find line numbers
     bundle   absolute path of the bundle
     path     of the file: its config.json, unless another was named
+    added    does spec say more than text, because the host had to add something?
     """
 
-    __slots__ = ("bundle", "path", "spec", "text", "warnings")
+    __slots__ = ("added", "bundle", "path", "spec", "text", "warnings")
 
     def __init__(self, spec: dict[str, Any], text: str, bundle: str, path: str = "") -> None:
         self.spec = spec
         self.text = text
         self.bundle = bundle
         self.path = path or f"{bundle}/config.json"
+        self.added = False
         self.warnings: list[str] = []
 
 

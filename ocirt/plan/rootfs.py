@@ -56,13 +56,16 @@ def take(scope: Scope) -> None:
     plan, facts = scope.plan, scope.facts
     plan.at("/root/path", f"take {facts.rootfs}")
     scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
-    cut_off(plan, scope.root)
+    cut_off(scope, scope.root)
 
 
-def cut_off(plan: Plan, tree: Reg) -> None:
-    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7))."""
+def cut_off(scope: Scope, tree: Reg) -> None:
+    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7)).
+    What the namespace has that is cut off already is nobody's."""
+    if scope.enters_first:
+        return
     attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
-    plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
+    scope.plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
 def attach(scope: Scope) -> None:

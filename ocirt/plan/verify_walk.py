@@ -67,7 +67,9 @@ class Walk:
         self.raised = self.filtered = False
         self.words = -1
         self.seen: set[str] = set(self.roots)
-        self.no_groups = self.own_mounts = self.maps_due = self.in_user = self.hidden = False
+        # Who has no right to drop them keeps them where the kernel denies it for good, and may use no others.
+        self.no_groups = self.unprivileged = plan.unprivileged
+        self.own_mounts = self.maps_due = self.in_user = self.hidden = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
 

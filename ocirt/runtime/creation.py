@@ -19,6 +19,7 @@ from ocirt.plan.tags import (
     FD_TERMINAL,
     SYNC_COPY,
     SYNC_HOOKS,
+    SYNC_MAPPED,
     SYNC_READY,
 )
 from ocirt.plan.wire import OP_CHANNEL
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.host.hooks import Hooks
+    from ocirt.host.idmap import IdMaps
     from ocirt.plan.step import Slot, Step
     from ocirt.state.store import Entry
 
@@ -61,6 +63,7 @@ class Creation(Preparation):
     pid = 0
     entry: Entry | None = None
     _home: bytes | None = None
+    _maps: IdMaps | None = None
     _limits_set = False
     _poststop_due = False
 
@@ -121,7 +124,8 @@ class Creation(Preparation):
         self.entry.write_state(self.state)
         if not self.cgroups.follow:
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
-        self.entry.write(CONFIG, self.config.text.encode())
+        text = dumps(spec) if self.config.added else self.config.text
+        self.entry.write(CONFIG, text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids or "user" in self.facts.joined
         if self._cgroups_made:
@@ -169,9 +173,10 @@ class Creation(Preparation):
         self.state["pid"], self.state["pidStart"] = pid, start_time(pid)
         self.entry.write_state(self.state)
         if self._maps_ids:
-            from ocirt.host.namespaces import write_maps
+            from ocirt.host.idmap import IdMaps
 
-            write_maps(pid, self.config.spec["linux"])
+            self._maps = IdMaps()
+            self._maps.begin(pid, self.config.spec["linux"], unprivileged=self.facts.unprivileged)
         limits = self.config.spec["process"].get("rlimits")
         if limits and (self._maps_ids or "user" in self.facts.joined):
             from ocirt.host.limits import raise_limits
@@ -209,7 +214,9 @@ class Creation(Preparation):
             self._filling.append(fd)
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
-        """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
+        """SYNC_ATTACHED: that is done, for init's first message was its pid."""
+        if tag == SYNC_MAPPED and self._maps:
+            self._maps.finish()
         if tag == SYNC_HOOKS:
             self._poststop_due = True
             for kind in self.hook_kinds["create"]:
@@ -323,6 +330,8 @@ class Creation(Preparation):
     def _undo_rest(self) -> list[str]:
         if self.net_devices:
             self.net_devices.close()
+        if self._maps:
+            self._maps.close()
         self.init.kill()
         self.handing.undo()
         if self.entry:
