@@ -148,8 +148,8 @@ def _take(scope: Scope) -> None:
 
 
 def _enter_procfs(scope: Scope) -> Reg | None:
-    """As an ordinary user: a procfs of the new pid namespace. Of another one none can be mounted, and the caller's own is
-    used, through which init has no more rights than the caller."""
+    """As an ordinary user: a procfs of the new pid namespace. Of another one none can be mounted, and the caller's own
+    is used, through which init has no more rights than the caller."""
     plan = scope.plan
     wanted = scope.facts.wait_for_start or scope.is_labelled
     if "pid" in scope.new:

@@ -6,6 +6,7 @@ from _struct import pack
 
 from ocirt.config.names import CAPABILITIES
 from ocirt.errors import ConfigError
+from ocirt.plan import namespaces
 from ocirt.plan.kernel import (
     CAP_DATA,
     CAP_HEADER,
@@ -61,6 +62,7 @@ def change_user(scope: Scope) -> None:
     plan.call("setresgid", gid, gid, gid)
     plan.at("/process/user/uid", f"become user {uid}")
     plan.call("setresuid", uid, uid, uid)
+    namespaces.stay_visible(scope, "/process/user/uid")
 
 
 def _set_groups(scope: Scope, groups: Sequence[int]) -> None:

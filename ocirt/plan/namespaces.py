@@ -139,6 +139,15 @@ def be_root(scope: Scope, pointer: str) -> None:
         plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined or plan.unprivileged else ())
     plan.call("setresgid", 0, 0, 0)
     plan.call("setresuid", 0, 0, 0)
+    stay_visible(scope, pointer)
+
+
+def stay_visible(scope: Scope, pointer: str) -> None:
+    """A change of ids makes a process root's in /proc, where its own user could not look at it any more: not for its
+    status, nor to enter its namespaces. In a user namespace that this plan makes there is nobody else who could."""
+    if scope.enters_first and "user" not in scope.joined:
+        scope.plan.at(pointer, "stay visible for the user")
+        scope.plan.call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def enter_session(scope: Scope) -> None:

@@ -73,6 +73,7 @@ class Creation(Preparation):
         Whatever it raises, and whatever is raised before the container is handed over: `undone` is next.
         """
         self._filling: list[int] = []
+        self.late_warnings: list[str] = []
         # A signal that asks us to end must not come between the folder and the knowledge of it.
         before = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
@@ -186,7 +187,7 @@ class Creation(Preparation):
         if score is not None:  # 0 is a value
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, score)
+            self.late_warnings += set_oom_score(pid, score, unprivileged=self.facts.unprivileged)
         if self.facts.attached_late:
             if not self._cgroups_made:
                 self._make_cgroups()
@@ -243,10 +244,10 @@ class Creation(Preparation):
     def after_program(self) -> list[str]:
         """The hooks that run when the program has been executed; returns warnings."""
         if not self.hook_kinds.get("start"):
-            return []
+            return self.late_warnings
         from ocirt.runtime.hooks import after_program
 
-        return after_program(self.hooks())
+        return self.late_warnings + after_program(self.hooks())
 
     def after_removal(self) -> list[str]:
         """The hooks that run when all but the container's state is gone; returns warnings."""

@@ -155,7 +155,13 @@ class Execution:
         assert self.container
         numbers = inherited_to_enter(self.container.entrance, self.facts)
         try:
-            self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+            if self.facts.unprivileged and self.process.get("oomScoreAdj") is not None:
+                from ocirt.host.oom import Lent
+
+                with Lent(self.process["oomScoreAdj"]):
+                    self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+            else:
+                self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
         except OSError as error:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the process's init") from None
@@ -179,10 +185,10 @@ class Execution:
         if not self.container.entrance.into_cgroup:
             self.join_warnings = self.container.cgroups.join(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
-        if score is not None:
+        if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, score)
+            set_oom_score(pid, score, unprivileged=False)
         if limits and self.container.entrance.namespaces & CLONE_NEWUSER:
             from ocirt.host.limits import raise_limits
 
