@@ -122,14 +122,23 @@ def compile_hook(
     return plan
 
 
-def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
-    """Up to the container's root. labelled: with the label of the process, not with that of whoever called us."""
+def hide(scope: Scope, pointer: str) -> None:
+    """As long as it has the host's rights."""
+    scope.plan.unprivileged = scope.facts.unprivileged
+    scope.plan.at(pointer, "keep what is in the container from looking into this process")
+    scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool, there: int = 0) -> None:
+    """Up to the container's root. labelled: with the label of the process, not with that of whoever called us.
+
+    there: the namespaces that the process has joined already, as `hide` has to come before.
+    """
     plan, numbers = scope.plan, scope.inherited
-    plan.at(pointer, "keep what is in the container from looking into this process")
-    plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # as long as it has the host's rights
-    plan.unprivileged = scope.facts.unprivileged
+    if not there:
+        hide(scope, pointer)
     early = OF_CHILDREN | CLONE_NEWUSER if plan.unprivileged else OF_CHILDREN
-    first, rest = entrance.namespaces & early, entrance.namespaces & ~early
+    first, rest = entrance.namespaces & early & ~there, entrance.namespaces & ~early & ~there
     if entrance.namespaces & CLONE_NEWUSER:
         # It is one to join, whatever it was to the container; in it, setgroups(2) may be denied.
         scope.joined = {"user": pointer}

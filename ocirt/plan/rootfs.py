@@ -44,9 +44,11 @@ def isolate(scope: Scope) -> None:
     """Nothing that is mounted from here on may reach the host; before the first mount, therefore."""
     if "mount" not in scope.new:
         return
-    plan = scope.plan
-    plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
-    from_host = MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE
+    scope.plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
+    cut_namespace_off(scope.plan, MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE)
+
+
+def cut_namespace_off(plan: Plan, from_host: int) -> None:
     attributes = MOUNT_ATTR.pack(0, 0, from_host, 0)
     plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 

@@ -123,7 +123,7 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
-        if self.cgroups.manager != "cgroupfs":
+        if not self.cgroups.follow:
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         text = dumps(spec) if self.config.added else self.config.text
         self.entry.write(CONFIG, text.encode())
@@ -140,7 +140,7 @@ class Creation(Preparation):
 
             uid, folder = owner(spec, self.new_namespaces(), self.facts.joined), self.cgroups.unified()
             if uid and folder:
-                give(folder, uid)
+                give(folder, uid, delegated=self.cgroups.delegated)
 
     def _spawn(self) -> None:
         assert self.entry

@@ -7,7 +7,7 @@ import select
 
 from ocirt.cgroups.manager import Cgroups
 from ocirt.errors import ContainerError, Error, NotFoundError
-from ocirt.runtime.kill import SIGKILL, signal_process
+from ocirt.runtime.kill import SIGKILL, kill_members, signal_process
 from ocirt.state.process import is_alive, open_process
 from ocirt.state.status import CREATED, STOPPED, status_of
 from ocirt.state.store import CONFIG, MANAGED, Store, are_cgroups, unfinished
@@ -133,6 +133,8 @@ def end(known: dict[str, Any]) -> None:
     if fd < 0:
         return
     try:
+        if not known["privatePids"] and not known["cgroups"]["places"]:
+            kill_members(known, SIGKILL)  # afterwards nobody would know them
         if signal_process(known, SIGKILL):
             poller = select.poll()
             poller.register(fd, select.POLLIN)

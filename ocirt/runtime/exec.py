@@ -83,6 +83,8 @@ def exec_process(
         if warn:
             warn(execution.warnings)
         execution.launch(wait=not detach)
+        if warn:
+            warn(execution.join_warnings)
         if committed:
             committed()
     except BaseException as error:
@@ -114,11 +116,14 @@ class Execution:
         self.home: bytes | None = None
         self.agent: Agent | None = None
         self.container: Container | None = None
+        self.join_warnings: list[str] = []
         handing.check(bool(self.process.get("terminal")), terminal_is_ours=terminal_is_ours)
         check_open(CONTROL, preserve_fds)
         cgroups = Cgroups.from_state(known["cgroups"])
         if cgroups_below:
-            cgroups = cgroups.below(cgroups_below)
+            from ocirt.cgroups.below import below
+
+            cgroups = below(cgroups, cgroups_below)
         window = window_of_ours() if terminal_is_ours and self.process.get("terminal") else None
         self.facts = facts_to_enter(config, known["id"], as_program=True, preserved=preserve_fds, window=window)
         try:
@@ -179,7 +184,7 @@ class Execution:
     def started(self, pid: int) -> None:
         assert self.container
         if not self.container.entrance.into_cgroup:
-            self.container.cgroups.attach(pid)
+            self.join_warnings = self.container.cgroups.join(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
         if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score

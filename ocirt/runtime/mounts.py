@@ -101,6 +101,10 @@ class _Work:
             with _Entered(self.known, descriptors) as entered:
                 facts = facts_to_enter(self.config, self.known["id"], as_program=False)
                 facts.directories, facts.symlinks, facts.user_maps = directories, symlinks, maps
+                if facts.unprivileged:
+                    from ocirt.host.locked import kept_flags
+
+                    facts.kept = kept_flags(self.config, directories)
                 plan, warnings = compile_addition(self.config, facts, entered.container.entrance)
                 agent = _Agent(self.config, plan, directories)
                 try:

@@ -10,7 +10,6 @@ import posix
 from ocirt.cgroups.files import check_there
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.merge import POINTER, Merged
-from ocirt.cgroups.resources import Resources
 from ocirt.cgroups.setting import Change
 from ocirt.config.check_resources import check_resources
 from ocirt.config.read import MAX_SIZE, parse, placed, read_json
@@ -144,8 +143,8 @@ def _update(
     devices = wanted.resources.get("devices") or ()
     if not any(rule["allow"] or "major" in rule or "minor" in rule for rule in devices):
         devices = ()  # no rules but "deny all": CRI sends that with every update, and does not mean it
-    after = Resources(cgroups.places, merged.resources)
-    change = Change(after.changed_from(Resources(cgroups.places, old), merged.touched, cgroups.made))
+    after = cgroups.compiled(merged.resources)
+    change = Change(after.changed_from(cgroups.compiled(old), merged.touched, cgroups.made))
     schemata = _schemata(entry, known, wanted.schemata) if wanted.schemata else None
     before = {**old, "devices": old.get("devices") or []}
     new = {**merged.resources, "devices": devices or before["devices"]}
