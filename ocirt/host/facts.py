@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ocirt.config.read import Config
 
 
+CAP_SYS_ADMIN = 1 << 21
+_INITIAL = "user:[4026531837]"
+"""The inode of the initial user namespace is a constant (include/linux/proc_ns.h, PROC_USER_INIT_INO)."""
+
+
 def root_path(config: Config) -> str:
     """The root file system's absolute path, symlinks resolved. Raises ConfigError unless it is a directory."""
     path = config.spec["root"]["path"]
@@ -131,6 +136,7 @@ def gather(
     layout: Layout,
     cgroups: Cgroups,
     *,
+    permitted: int,
     wait_for_start: bool,
     window: tuple[int, int] | None = None,
     descriptors: dict[str, int],
@@ -143,7 +149,7 @@ def gather(
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
-    preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
+    permitted: our capabilities, a bit set. preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
     Facts has it. pivot: by pivot_root(2)?
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
@@ -167,6 +173,15 @@ def gather(
     rootfs = root_path(config)
     directories, symlinks = bind_sources(config)
     into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
+    unprivileged = not permitted & CAP_SYS_ADMIN
+    groups_denied = False
+    kept: dict[str, int] = {}
+    if unprivileged:
+        from ocirt.host.idmap import denies_groups
+        from ocirt.host.locked import kept_flags
+
+        groups_denied = "user" not in joined and denies_groups(linux)
+        kept = kept_flags(config, directories)
     return Facts(
         machine=machine,
         container_id=container_id,
@@ -174,7 +189,11 @@ def gather(
         directories=directories,
         symlinks=symlinks,
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
-        permitted=permitted_capabilities(),
+        permitted=permitted,
+        unprivileged=unprivileged,
+        nested=posix.readlink("/proc/self/ns/user") != _INITIAL,
+        groups_denied=groups_denied,
+        kept=kept,
         hierarchies=hierarchies(layout, cgroups),
         pure_v2=layout.pure_v2,
         into_cgroup=into_cgroup,

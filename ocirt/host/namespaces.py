@@ -1,4 +1,4 @@
-"""The namespaces that a container joins, and the maps of its user namespace: what only the host can look at or write.
+"""The namespaces that a container joins, and those that only carry an id map: what only the host can look at or make.
 
 Imported only for a configuration that has one of these.
 """
@@ -11,6 +11,7 @@ from fcntl import ioctl
 from ocirt._sys import clone_paused
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import ConfigError, UnsupportedError, from_os_error
+from ocirt.host.idmap import map_text, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,33 +83,6 @@ def check_mounts(own: Container[str], pointer: str) -> None:
         )
 
 
-def write_maps(pid: int, linux: dict[str, Any]) -> None:
-    """The id maps of the user namespace that process `pid` has made (user_namespaces(7)): each in one write."""
-    for name, file in (("gidMappings", "gid_map"), ("uidMappings", "uid_map")):
-        _write(f"/proc/{pid}/{file}", map_text(linux[name]), f"/linux/{name}")
-
-
-def map_text(mappings: Sequence[dict[str, int]]) -> str:
-    return "".join(f"{one['containerID']} {one['hostID']} {one['size']}\n" for one in mappings)
-
-
-def _write(path: str, content: str, pointer: str) -> None:
-    try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-        try:
-            posix.write(fd, content.encode())
-        finally:
-            posix.close(fd)
-    except OSError as error:
-        error.filename = None  # the pid in it tells nothing
-        hint = "are these host ids mapped in our own user namespace? see /proc/self/uid_map" if error.errno == 1 else ""
-        if error.errno == 22 and len(content) >= (page := posix.sysconf("SC_PAGE_SIZE")):
-            hint = f"the kernel takes a map of less than {page} bytes, these are {len(content)}: fewer, larger ranges"
-        raised = from_os_error(error, "write the id map", hint=hint)
-        raised.pointer = pointer
-        raise raised from None
-
-
 def open_user_namespace(uids: Sequence[dict[str, int]], gids: Sequence[dict[str, int]], pointer: str) -> int:
     """A descriptor of a user namespace with these maps and no process in it: what mount_setattr(2) wants for an
     idmapped mount. `pointer` is what an error names."""
@@ -119,8 +93,8 @@ def open_user_namespace(uids: Sequence[dict[str, int]], gids: Sequence[dict[str,
         raised.pointer = pointer
         raise raised from None
     try:
-        _write(f"/proc/{pid}/gid_map", map_text(gids), pointer)
-        _write(f"/proc/{pid}/uid_map", map_text(uids), pointer)
+        write(f"/proc/{pid}/gid_map", map_text(gids), pointer)
+        write(f"/proc/{pid}/uid_map", map_text(uids), pointer)
         return posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
     finally:
         posix.kill(pid, 9)

@@ -60,6 +60,10 @@ class Facts:
     symlinks           for each bind source that is a symlink and meant as such: what it says
     last_capability    the kernel's highest capability (/proc/sys/kernel/cap_last_cap)
     permitted          bit set of the caller's permitted capabilities
+    unprivileged       has the caller no CAP_SYS_ADMIN? Then the user namespace, which gives it, comes before all else
+    nested             is the caller in a user namespace itself? Then its root may make no device nodes
+    groups_denied      is setgroups(2) denied in the container's user namespace?
+    kept               for each bind source whose mount has flags that may not be cleared: these (MOUNT_ATTR_*)
     hierarchies        the cgroup hierarchies that the container joins
     pure_v2            is /sys/fs/cgroup itself the unified hierarchy?
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
@@ -81,12 +85,15 @@ class Facts:
         "attached_late",
         "container_id",
         "directories",
+        "groups_denied",
         "hierarchies",
         "into_cgroup",
         "joined",
+        "kept",
         "last_capability",
         "listened",
         "machine",
+        "nested",
         "new_keyring",
         "permitted",
         "preserved",
@@ -97,6 +104,7 @@ class Facts:
         "shared",
         "symlinks",
         "unpivoted",
+        "unprivileged",
         "user_maps",
         "wait_for_start",
         "window",
@@ -112,6 +120,10 @@ class Facts:
         symlinks: Mapping[str, str] | None = None,
         last_capability: int = 40,
         permitted: int = (1 << 41) - 1,
+        unprivileged: bool = False,
+        nested: bool = False,
+        groups_denied: bool = False,
+        kept: Mapping[str, int] | None = None,
         hierarchies: tuple[Hierarchy, ...] = (),
         pure_v2: bool = False,
         into_cgroup: bool = False,
@@ -135,6 +147,10 @@ class Facts:
         self.symlinks = symlinks or {}
         self.last_capability = last_capability
         self.permitted = permitted
+        self.unprivileged = unprivileged
+        self.nested = nested
+        self.groups_denied = groups_denied
+        self.kept = kept or {}
         self.hierarchies = hierarchies
         self.pure_v2 = pure_v2
         self.into_cgroup = into_cgroup

@@ -209,12 +209,12 @@ def take_all(scope: Scope) -> None:
         if options.bind:
             plan.at(pointer, f"take {mount['source']} from the host")
             _take(scope, mount, options, pointer)
-            cut_off(plan, scope.taken[pointer])
+            cut_off(scope, scope.taken[pointer])
         elif kind == "cgroup" and "cgroup" not in scope.namespaces:
             for hierarchy in scope.facts.hierarchies:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
                 taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
-                cut_off(plan, taken)
+                cut_off(scope, taken)
         elif kind in ("proc", "sysfs") and not owns(scope, _OWNERS[kind]):
             from ocirt.plan.rare_mounts import take_hosts
 
@@ -233,6 +233,10 @@ def owns(scope: Scope, kind: str) -> bool:
 
 
 def _take(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
+    if mount["source"] in scope.facts.kept:
+        from ocirt.plan.rare_mounts import keep_locked
+
+        keep_locked(scope, mount["source"], options, pointer)
     taken = scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
     _map_ids(scope, taken, options, pointer)
 

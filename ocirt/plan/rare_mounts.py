@@ -19,6 +19,11 @@ from ocirt.plan.kernel import (
     FSPICK_CLOEXEC,
     FSPICK_EMPTY_PATH,
     MNT_DETACH,
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_RDONLY,
     OPEN_TREE_CLOEXEC,
@@ -201,9 +206,38 @@ def take_hosts(scope: Scope, kind: str, options: Options, pointer: str) -> None:
     if kind == "sysfs":
         options.below_set |= MOUNT_ATTR_RDONLY
     scope.taken[pointer] = copy(scope, path, options)
-    cut_off(scope.plan, scope.taken[pointer])
+    cut_off(scope, scope.taken[pointer])
     owner = "pid" if kind == "proc" else "network"
     scope.warnings.append(
         f"{pointer}: {kind} in a user namespace needs a new {owner} namespace: the host's {path} instead"
         + (", readonly" if kind == "sysfs" else "")
     )
+
+
+_LOCKED = {
+    "ro": MOUNT_ATTR_RDONLY,
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+}
+
+
+def keep_locked(scope: Scope, source: str, options: Options, pointer: str) -> None:
+    """What the source's mount has and fewer rights cannot take from its copy stays; nor does the way of access times
+    change (mount_namespaces(7))."""
+    kept = scope.facts.kept[source]
+    names = [name for name, flag in _LOCKED.items() if (options.clear | options.below_clear) & kept & flag]
+    both = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
+    wanted = kept & both & ~(options.clear | options.below_clear) | (options.set | options.below_set) & both
+    if wanted != kept & both:
+        names.append("the way of access times")
+        options.set &= ~both
+        options.below_set &= ~both
+        options.clear &= ~both
+        options.below_clear &= ~both
+    for name in names:
+        options.clear &= ~_LOCKED.get(name, 0)
+        options.below_clear &= ~_LOCKED.get(name, 0)
+    if names:
+        stays = "stays" if len(names) == 1 else "stay"
+        scope.warnings.append(f"{pointer}/options: {', '.join(names)} {stays} as {source} has it: locked for a user")

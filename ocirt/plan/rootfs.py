@@ -44,9 +44,11 @@ def isolate(scope: Scope) -> None:
     """Nothing that is mounted from here on may reach the host; before the first mount, therefore."""
     if "mount" not in scope.new:
         return
-    plan = scope.plan
-    plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
-    from_host = MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE
+    scope.plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
+    cut_namespace_off(scope.plan, MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE)
+
+
+def cut_namespace_off(plan: Plan, from_host: int) -> None:
     attributes = MOUNT_ATTR.pack(0, 0, from_host, 0)
     plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
@@ -56,13 +58,16 @@ def take(scope: Scope) -> None:
     plan, facts = scope.plan, scope.facts
     plan.at("/root/path", f"take {facts.rootfs}")
     scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
-    cut_off(plan, scope.root)
+    cut_off(scope, scope.root)
 
 
-def cut_off(plan: Plan, tree: Reg) -> None:
-    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7))."""
+def cut_off(scope: Scope, tree: Reg) -> None:
+    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7)).
+    What the namespace has that is cut off already is nobody's."""
+    if scope.enters_first:
+        return
     attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
-    plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
+    scope.plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
 def attach(scope: Scope) -> None:
