@@ -53,7 +53,7 @@ def steps(linux: dict[str, Any], *, unprivileged: bool) -> list[tuple[str, str]]
     """(property, what `IdMaps.begin` does for it), for `explain`."""
     own = _own_ids() if unprivileged else {}
     found = []
-    for name, file, tool in KINDS:
+    for name, file, tool in KINDS[::-1]:
         words = map_text(linux[name]).splitlines()
         if name in own and not is_own(linux[name], own[name]):
             found.append((name, f"{find_tool(tool) or tool} PID {' '.join(words)}"))

@@ -48,7 +48,7 @@ def help_inside(pid: int, descriptors: list[int], work: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Of the other Python. Prints {} or the error's fields."""
+    """Of the other Python. Writes {} or the error's fields."""
     work = json.loads(sys.argv[2])
     namespace, *descriptors = map(int, sys.argv[3:])
     answer: dict[str, Any] = {}
@@ -73,4 +73,4 @@ def main() -> None:
         answer["message"] = error.message
     except OSError as error:
         answer = {"message": f"become root in the user namespace: {error.strerror}", "errno": error.errno}
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer))

@@ -33,7 +33,7 @@ def help_with(
         if unprivileged and not (tag < SYNC_MAKE and _set_mode(mount, pointer, descriptors)):
             from ocirt.host.inside import help_inside
 
-            work = {"mount": mount, "pointer": pointer}
+            work: dict[str, Any] = {"mount": mount, "pointer": pointer}
             if tag >= SYNC_MAKE:
                 work["directory"] = directories.get(mount["source"], False)
             help_inside(pid, descriptors, work)
