@@ -39,6 +39,11 @@ class Container:
             self.descriptors["first"] = open_process(pid)
             self.descriptors["root"] = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_CLOEXEC)
             unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and _joinable(cgroups, pid)
+            if unified and cgroups.delegated:
+                from ocirt.cgroups.delegation import may_join
+
+                if not may_join(unified, cgroups.places[0][3]):
+                    unified = ""
             if unified:
                 flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 self.descriptors["cgroup"] = posix.open(unified, flags)
