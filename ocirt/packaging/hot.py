@@ -66,6 +66,9 @@ LATER = (
     "ocirt.config.check_mounts",
     "ocirt.plan.device_nodes",
     "ocirt.cgroups.oom",
+    "ocirt.cgroups.delegation",
+    "ocirt.cgroups.disabled",
+    "ocirt.state.members",
     "ocirt.state.entry",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""

@@ -10,7 +10,7 @@ import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.read import Config, parse, read_json
+from ocirt.config.read import Config, parse
 from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
@@ -23,9 +23,10 @@ from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import CLONE_NEWUSER
 from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
 from ocirt.plan.verify_enter import verify_enter
+from ocirt.runtime.copied import config_text
 from ocirt.runtime.handing import Handing, check_open, window_of_ours
 from ocirt.state.status import CREATING, PAUSED, RUNNING, STOPPED, status_of
-from ocirt.state.store import CONFIG, Store
+from ocirt.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def exec_process(
         raise ContainerError(
             f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
         )
-    text = read_json(f"{folder}/{CONFIG}")
+    text = config_text(store, container_id)
     config = Config(parse(text), text, known["bundle"], known.get("config") or "")
     execution = None
     try:
@@ -82,6 +83,8 @@ def exec_process(
         if warn:
             warn(execution.warnings)
         execution.launch(wait=not detach)
+        if warn:
+            warn(execution.join_warnings)
         if committed:
             committed()
     except BaseException as error:
@@ -113,11 +116,14 @@ class Execution:
         self.home: bytes | None = None
         self.agent: Agent | None = None
         self.container: Container | None = None
+        self.join_warnings: list[str] = []
         handing.check(bool(self.process.get("terminal")), terminal_is_ours=terminal_is_ours)
         check_open(CONTROL, preserve_fds)
         cgroups = Cgroups.from_state(known["cgroups"])
         if cgroups_below:
-            cgroups = cgroups.below(cgroups_below)
+            from ocirt.cgroups.below import below
+
+            cgroups = below(cgroups, cgroups_below)
         window = window_of_ours() if terminal_is_ours and self.process.get("terminal") else None
         self.facts = facts_to_enter(config, known["id"], as_program=True, preserved=preserve_fds, window=window)
         try:
@@ -150,7 +156,13 @@ class Execution:
         assert self.container
         numbers = inherited_to_enter(self.container.entrance, self.facts)
         try:
-            self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+            if self.facts.unprivileged and self.process.get("oomScoreAdj") is not None:
+                from ocirt.host.oom import Lent
+
+                with Lent(self.process["oomScoreAdj"]):
+                    self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+            else:
+                self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
         except OSError as error:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the process's init") from None
@@ -172,9 +184,9 @@ class Execution:
     def started(self, pid: int) -> None:
         assert self.container
         if not self.container.entrance.into_cgroup:
-            self.container.cgroups.attach(pid)
+            self.join_warnings = self.container.cgroups.join(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
-        if score is not None:
+        if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score
 
             set_oom_score(pid, score)

@@ -9,7 +9,7 @@ from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load
 from ocirt.config.read import placed
 from ocirt.errors import ConfigError, Error
-from ocirt.host.facts import gather
+from ocirt.host.facts import CAP_SYS_ADMIN, gather, permitted_capabilities
 from ocirt.host.launch import Init
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
@@ -74,6 +74,11 @@ class Preparation:
             if preserve_fds:
                 check_open(CONTROL + listened, preserve_fds)
             layout = detect()
+            permitted = permitted_capabilities()
+            if not permitted & CAP_SYS_ADMIN:
+                from ocirt.host.rootless import give_user_namespace
+
+                give_user_namespace(self.config)
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
@@ -82,6 +87,7 @@ class Preparation:
                 container_id,
                 layout,
                 self.cgroups,
+                permitted=permitted,
                 wait_for_start=wait_for_start,
                 window=window,
                 descriptors=self.descriptors,
