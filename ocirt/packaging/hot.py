@@ -120,13 +120,14 @@ class Modules:
     def order(self, roots: tuple[str, ...]) -> list[str]:
         """All that the roots need, each module after what it imports itself."""
         ordered: list[str] = []
+        begun: set[str] = set()
 
         def visit(name: str) -> None:
-            if name not in ordered:
+            if name not in begun:  # a package's own modules import the package
+                begun.add(name)
                 for module in self.imports(name):
                     visit(module)
-                if name not in ordered:
-                    ordered.append(name)
+                ordered.append(name)
 
         for root in roots:
             visit(root)
