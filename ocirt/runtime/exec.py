@@ -58,28 +58,17 @@ def exec_process(
     cgroups_below: "CONTROLLERS:PATH" or "PATH", existing cgroups below the container's to run in.
     committed, warn: as `run` has them.
     """
-    store = Store(root)
-    known = store.read(container_id)
-    folder = store.folder(container_id)
-    status = status_of(known, folder)
-    if status in (STOPPED, CREATING):
-        raise ContainerError(f'container not running: "{container_id}" is {status}')
-    if status == PAUSED and not ignore_paused:
-        raise ContainerError(
-            f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
-        )
-    text = config_text(store, container_id)
-    config = Config(parse(text), text, known["bundle"], known.get("config") or "")
-    execution = None
+    execution = execution_of(
+        root,
+        container_id,
+        request,
+        Handing(console_socket, pidfd_socket, pid_file),
+        terminal_is_ours=not detach,
+        preserve_fds=preserve_fds,
+        cgroups_below=cgroups_below,
+        ignore_paused=ignore_paused,
+    )
     try:
-        execution = Execution(
-            known,
-            request.applied_to(config),
-            Handing(console_socket, pidfd_socket, pid_file),
-            terminal_is_ours=not detach,
-            preserve_fds=preserve_fds,
-            cgroups_below=cgroups_below,
-        )
         if warn:
             warn(execution.warnings)
         execution.launch(wait=not detach)
@@ -88,21 +77,60 @@ def exec_process(
         if committed:
             committed()
     except BaseException as error:
-        if execution:
-            execution.undo()
-        if isinstance(error, Error):
-            raise request.named(error, config) from None
-        raise
+        raise execution.undone(error) from None
     return 0 if detach else execution.wait()
 
 
+def execution_of(
+    root: str,
+    container_id: str,
+    request: Request,
+    handing: Handing,
+    *,
+    terminal_is_ours: bool = False,
+    preserve_fds: int = 0,
+    cgroups_below: Sequence[str] = (),
+    ignore_paused: bool = False,
+) -> Execution:
+    """A process that could be made. Raises Error."""
+    store = Store(root)
+    known = store.read(container_id)
+    status = status_of(known, store.folder(container_id))
+    if status in (STOPPED, CREATING):
+        raise ContainerError(f'container not running: "{container_id}" is {status}')
+    if status == PAUSED and not ignore_paused:
+        raise ContainerError(
+            f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
+        )
+    text = config_text(store, container_id)
+    config = Config(parse(text), text, known["bundle"], known.get("config") or "")
+    try:
+        return Execution(
+            known,
+            config,
+            request,
+            handing,
+            terminal_is_ours=terminal_is_ours,
+            preserve_fds=preserve_fds,
+            cgroups_below=cgroups_below,
+        )
+    except Error as error:
+        raise request.named(error, config) from None
+
+
 class Execution:
-    """A process being made in a container: `launch` makes it, `undo` ends it."""
+    """A process being made in a container: `launch` makes it, `undo` ends it.
+
+    stdio: which of our descriptors become its stdin, stdout and stderr.
+    """
+
+    stdio = (0, 1, 2)
 
     def __init__(
         self,
         known: dict[str, Any],
         config: Config,
+        request: Request,
         handing: Handing,
         *,
         terminal_is_ours: bool,
@@ -110,7 +138,9 @@ class Execution:
         cgroups_below: Sequence[str],
     ) -> None:
         self.known = known
-        self.config = config
+        self.request = request
+        self.containers = config
+        self.config = config = request.applied_to(config)
         self.process: dict[str, Any] = config.spec["process"]
         self.handing = handing
         self.home: bytes | None = None
@@ -160,9 +190,9 @@ class Execution:
                 from ocirt.host.oom import Lent
 
                 with Lent(self.process["oomScoreAdj"]):
-                    self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+                    self.init.spawn(init_image(), numbers, self.container.descriptors, self.stdio)
             else:
-                self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+                self.init.spawn(init_image(), numbers, self.container.descriptors, self.stdio)
         except OSError as error:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the process's init") from None
@@ -214,6 +244,11 @@ class Execution:
 
             status = wait(self.init.pid)
         return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
+
+    def undone(self, error: BaseException) -> BaseException:
+        """Undo everything after `error`; returns what to raise: the same, with the place of what it is about."""
+        self.undo()
+        return self.request.named(error, self.containers) if isinstance(error, Error) else error
 
     def undo(self) -> None:
         """End the process, if there is one, and take back what was handed out."""

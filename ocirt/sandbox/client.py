@@ -188,7 +188,20 @@ async def _exactly(loop: asyncio.AbstractEventLoop, ours: socket.socket, length:
     return bytes(content)
 
 
-_KEYWORDS = ("rootfs", "overlay", "timeout", "memory", "pids", "cpus", "network", "env", "cwd", "user", "binds", "max_output")
+_KEYWORDS = (
+    "rootfs",
+    "overlay",
+    "timeout",
+    "memory",
+    "pids",
+    "cpus",
+    "network",
+    "env",
+    "cwd",
+    "user",
+    "binds",
+    "max_output",
+)
 
 
 def _request(argv: Sequence[str], stdin: bytes | str | int | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
