@@ -149,8 +149,8 @@ def mutate_text(random_: random.Random, text: str) -> str:
 
 
 def facts_for(random_: random.Random, spec: Any) -> Facts:
-    """A made-up host; every source that the configuration has exists on it, and every namespace that it has a path for is
-    there to be joined, or the caller's own: what `host.namespaces.open_joined` finds, or refuses before there is a plan."""
+    """A made-up host; every source that the configuration has exists on it, and every namespace that it has a path for
+    is there to be joined, or the caller's own: `host.namespaces.open_joined` refuses others before there is a plan."""
     sources = {
         mount["source"]: random_.random() < 0.5
         for mount in spec.get("mounts") or ()
