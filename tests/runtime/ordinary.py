@@ -24,7 +24,7 @@ def as_user(
 ) -> Done:
     """A command as the user. cgroups: folders that root puts it into first."""
     move = "".join(f"echo $$ > '{folder}/cgroup.procs' || exit 125; " for folder in cgroups)
-    drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all"]
     path = "/usr/sbin:/usr/bin:/sbin:/bin"
     clean = ["env", "-i", f"PATH={path}", *(f"{key}={value}" for key, value in (env or {}).items())]
     return command("sh", "-c", f'{move}exec "$@"', "sh", *drop, *clean, *args, env={"PATH": path}, **options)
