@@ -143,7 +143,7 @@ def test_without_ranges_there_is_one_id_and_a_warning_names_the_fix(user: Ordina
     assert done.code == 0, done.err
     assert words(done.out) == f"0 {UID} 1\n0 {UID} 1\ndeny\n0\n"
     assert f"/linux/uidMappings: the container has only one id, {UID} of the host: lisa has no range in" in done.err
-    assert f"`usermod --add-subgids 100000-165535 lisa` as root grants one" in done.err
+    assert "`usermod --add-subgids 100000-165535 lisa` as root grants one" in done.err
     assert "/process/user/additionalGids: ignored: setgroups(2) is denied" in done.err
 
 
@@ -245,8 +245,8 @@ def test_what_only_the_user_may_reach_can_be_bound_even_if_the_root_is_somebody_
 def test_nodes_are_binds_and_options_that_do_not_fit_are_left_out(user: Ordinary) -> None:
     mount(user.bundle.config, "/tmp", "tmpfs", "uid=1000", "mode=700", kind="tmpfs")
     done = user.run(
-        "echo x > /dev/null && head -c 4 /dev/zero | wc -c; stat -c %t:%T /dev/full /dev/tty; grep -c devpts /proc/mounts;"
-        " stat -c '%a %u' /tmp",
+        "echo x > /dev/null && head -c 4 /dev/zero | wc -c; stat -c %t:%T /dev/full /dev/tty;"
+        " grep -c devpts /proc/mounts; stat -c '%a %u' /tmp",
         "--debug",
     )
     assert done.out == "4\n1:7\n5:0\n1\n700 0\n", done.err
