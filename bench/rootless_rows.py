@@ -129,7 +129,7 @@ def _(c: Case) -> None:
     program = f"/program/{os.path.basename(os.path.dirname(os.path.realpath(c.path)))}/{os.path.basename(c.path)}"
     c.config["root"]["path"] = str(c.own_folder("outer"))
     c.config["process"]["capabilities"] = {
-        kind: ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_NET_ADMIN", "CAP_SYS_CHROOT"]
+        kind: ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP"]
         for kind in ("bounding", "effective", "permitted")
     }
     c.says(f"cd /inner && {program} --root /tmp/state run box", " 0 0 1\nfile")
