@@ -2,10 +2,10 @@
 
 usage: tests/isolate python bench/rootless.py --ocirt PATH [--rounds N] [--pause SECONDS]
 
-Root makes the user, who is gone with tests/isolate, and becomes them once: the measuring itself is done as that user, by
-this script without root. Each round runs every runtime once, in a random order; "at rest" and "back to back" as in
-bench.py. "one id": a user namespace with the user's own id alone, so without newuidmap; "a range": with it and newgidmap.
-A ratio is the median of the rounds' ratios. Machines are noisy: read ratios, not milliseconds.
+Root makes the user, who is gone with tests/isolate, and becomes them once: what measures is this script without root.
+Each round runs every runtime once, in a random order; "at rest" and "back to back" as in bench.py. "one id": a user
+namespace with the user's own id alone, so without newuidmap; "a range": with it and newgidmap. A ratio is the median of
+the rounds' ratios. Machines are noisy: read ratios, not milliseconds.
 """
 
 from __future__ import annotations
