@@ -1,4 +1,4 @@
-"""Runs ocirt as an ordinary user, in a cgroup of choice. One without a name has neither capabilities nor a range of ids.
+"""Runs ocirt as an ordinary user, in a cgroup of choice. One without a name has no capability and no range of ids.
 
 In mounts of our own (tests/isolate), or on a machine that is thrown away.
 """
