@@ -48,7 +48,9 @@ KERNELS_OWN = {
 
 
 def fill(mount: dict[str, Any], pointer: str, pid: int, directory: int, tmpfs: int) -> None:
-    """`directory` and `tmpfs` are O_PATH descriptors, `pid` is init's. Raises KernelError with `pointer`."""
+    """`directory` and `tmpfs` are O_PATH descriptors, `pid` is init's, or 0: we are in its user namespace.
+
+    Raises KernelError with `pointer`."""
     if posix.fstat(directory).st_mode & S_IFMT != S_IFDIR:
         return  # the kernel refuses to mount on it, in a moment
     options = mount.get("options") or ()
@@ -80,8 +82,13 @@ class Owners:
     """The container's user namespace: whom a file may belong to (user_namespaces(7))."""
 
     def __init__(self, pid: int) -> None:
-        self.uids = _read_map(f"/proc/{pid}/uid_map")
-        self.gids = _read_map(f"/proc/{pid}/gid_map")
+        """pid: a process in it. 0: ourselves, so that we see the ids that it has inside."""
+        process = pid or "self"
+        self.uids = _read_map(f"/proc/{process}/uid_map")
+        self.gids = _read_map(f"/proc/{process}/gid_map")
+        if not pid:
+            self.uids = [(first, first, size) for first, _, size in self.uids]
+            self.gids = [(first, first, size) for first, _, size in self.gids]
 
     def of(self, status: posix.stat_result) -> tuple[int, int]:
         """The copy's owner: the same, or who the container takes for the owner if it does not know it."""

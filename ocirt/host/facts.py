@@ -149,7 +149,8 @@ def gather(
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
-    permitted: our capabilities, a bit set. preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
+    permitted: our capabilities, a bit set.
+    preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
     Facts has it. pivot: by pivot_root(2)?
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
@@ -170,6 +171,12 @@ def gather(
 
         modules = security_modules()
     joined, shared = namespaces(config, descriptors)
+    nested = posix.readlink("/proc/self/ns/user") != _INITIAL
+    foreign: tuple[str, ...] = ()
+    if nested:
+        from ocirt.host.namespaces import not_owned
+
+        foreign = not_owned()
     rootfs = root_path(config)
     directories, symlinks = bind_sources(config)
     into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
@@ -191,7 +198,8 @@ def gather(
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
         permitted=permitted,
         unprivileged=unprivileged,
-        nested=posix.readlink("/proc/self/ns/user") != _INITIAL,
+        nested=nested,
+        foreign=foreign,
         groups_denied=groups_denied,
         kept=kept,
         hierarchies=hierarchies(layout, cgroups),

@@ -49,6 +49,25 @@ def find_tool(name: str) -> str:
     return ""
 
 
+def steps(linux: dict[str, Any], *, unprivileged: bool) -> list[tuple[str, str]]:
+    """(property, what `IdMaps.begin` does for it), for `explain`."""
+    own = _own_ids() if unprivileged else {}
+    found = []
+    for name, file, tool in KINDS[::-1]:
+        words = map_text(linux[name]).splitlines()
+        if name in own and not is_own(linux[name], own[name]):
+            found.append((name, f"{find_tool(tool) or tool} PID {' '.join(words)}"))
+            continue
+        if name == "gidMappings" and own:
+            found.append((name, "/proc/PID/setgroups ← deny"))
+        found.append((name, f"/proc/PID/{file} ← {'; '.join(words)}"))
+    return found
+
+
+def _own_ids() -> dict[str, int]:
+    return {"gidMappings": posix.getegid(), "uidMappings": posix.geteuid()}
+
+
 class IdMaps:
     """The maps being written: `finish` before init needs them, `close` whatever happened."""
 
@@ -57,7 +76,7 @@ class IdMaps:
 
     def begin(self, pid: int, linux: dict[str, Any], *, unprivileged: bool) -> None:
         """Of the user namespace that process `pid` has made. Raises KernelError, or Error if a program is missing."""
-        own = {"gidMappings": posix.getegid(), "uidMappings": posix.geteuid()} if unprivileged else {}
+        own = _own_ids() if unprivileged else {}
         for name, file, tool in KINDS:
             mappings = linux[name]
             if name not in own or is_own(mappings, own[name]):

@@ -1,6 +1,6 @@
 """Flags of bind mounts that stay as they are: those of the source's mount, in a mount namespace of fewer rights.
 
-What an ordinary user copies keeps ro, nosuid, nodev, noexec and the way of access times (mount_namespaces(7), "locked").
+What an ordinary user copies keeps ro, nosuid, nodev, noexec and the way of access times (mount_namespaces(7)).
 Imported only for a caller without CAP_SYS_ADMIN.
 """
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2), Linux 4.11: the CLONE_NEW* flag of the namespace that a descriptor is open on."""
+NS_GET_USERNS = 0xB701
+"""ioctl_ns(2), Linux 4.9: a descriptor of the user namespace that owns it."""
 _NAMES = {"network": "net", "mount": "mnt"}
 DETACHED_MOUNTS = (6, 15)
 """Linux 6.15 mounts on trees that are mounted nowhere, which is what a container without a mount namespace gets."""
@@ -62,6 +64,25 @@ def _open(path: str, kind: str, pointer: str) -> int:
         got = next((f"a {name} namespace" for name, flag in NAMESPACES.items() if flag == found), "something else")
         raise ConfigError(f"expected a {kind} namespace, {path} is {got}", pointer=pointer)
     return fd
+
+
+def not_owned() -> tuple[str, ...]:
+    """Of our own namespaces those that belong to an outer user namespace: what shows them cannot be mounted anew."""
+    own = posix.stat("/proc/self/ns/user")
+    return tuple(kind for kind in ("pid", "network", "ipc") if not _is_owned(kind, (own.st_dev, own.st_ino)))
+
+
+def _is_owned(kind: str, own: tuple[int, int]) -> bool:
+    fd = posix.open(f"/proc/self/ns/{_NAMES.get(kind, kind)}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        owner = ioctl(fd, NS_GET_USERNS)
+    except PermissionError:  # an outer one, which we may not even look at
+        return False
+    finally:
+        posix.close(fd)
+    status = posix.fstat(owner)
+    posix.close(owner)
+    return (status.st_dev, status.st_ino) == own
 
 
 def check_mounts(own: Container[str], pointer: str) -> None:

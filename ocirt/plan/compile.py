@@ -84,6 +84,9 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         mounts.take_shared(scope)
     if not scope.enters_first:
         rootfs.isolate(scope)
+    if facts.nested and not scope.takes_first:
+        mounts.take_hosts(scope)
+        devices.take_all(scope)
     masks.open_null(scope)
     rootfs.attach(scope)
     # Only now, because the path to the root file system may be open to the host's root alone.

@@ -103,6 +103,7 @@ def _copy_mounts(scope: Scope) -> int:
     plan.at("/mounts", "make a mount namespace to copy from")
     plan.call("unshare", CLONE_NEWNS)
     rootfs.cut_namespace_off(plan, MS_SLAVE)
+    scope.isolated = True
     return CLONE_NEWUSER
 
 

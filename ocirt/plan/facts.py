@@ -62,6 +62,7 @@ class Facts:
     permitted          bit set of the caller's permitted capabilities
     unprivileged       has the caller no CAP_SYS_ADMIN? Then the user namespace, which gives it, comes before all else
     nested             is the caller in a user namespace itself? Then its root may make no device nodes
+    foreign            of its namespaces that it would share those that its user namespace does not own
     groups_denied      is setgroups(2) denied in the container's user namespace?
     kept               for each bind source whose mount has flags that may not be cleared: these (MOUNT_ATTR_*)
     hierarchies        the cgroup hierarchies that the container joins
@@ -85,6 +86,7 @@ class Facts:
         "attached_late",
         "container_id",
         "directories",
+        "foreign",
         "groups_denied",
         "hierarchies",
         "into_cgroup",
@@ -122,6 +124,7 @@ class Facts:
         permitted: int = (1 << 41) - 1,
         unprivileged: bool = False,
         nested: bool = False,
+        foreign: tuple[str, ...] = (),
         groups_denied: bool = False,
         kept: Mapping[str, int] | None = None,
         hierarchies: tuple[Hierarchy, ...] = (),
@@ -149,6 +152,7 @@ class Facts:
         self.permitted = permitted
         self.unprivileged = unprivileged
         self.nested = nested
+        self.foreign = foreign
         self.groups_denied = groups_denied
         self.kept = kept or {}
         self.hierarchies = hierarchies

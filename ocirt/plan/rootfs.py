@@ -45,6 +45,7 @@ def isolate(scope: Scope) -> None:
     if "mount" not in scope.new:
         return
     scope.plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
+    scope.isolated = True
     cut_namespace_off(scope.plan, MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE)
 
 
@@ -64,7 +65,7 @@ def take(scope: Scope) -> None:
 def cut_off(scope: Scope, tree: Reg) -> None:
     """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7)).
     What the namespace has that is cut off already is nobody's."""
-    if scope.enters_first:
+    if scope.isolated:
         return
     attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
     scope.plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)

@@ -66,6 +66,7 @@ class Scope:
         self.home: Slot | None = None
         self.listen_pid: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str, bool]] = []
+        self.isolated = False  # is our mount namespace cut off from the host's?
         self._has_met_cgroups = False
 
     def meet_cgroups(self) -> None:

@@ -225,7 +225,14 @@ class Creation(Preparation):
         if tag >= SYNC_COPY:
             from ocirt.host.mounting import help_with
 
-            help_with(self.config.spec["mounts"], tag, self.pid, self._filling, self.facts.directories)
+            help_with(
+                self.config.spec["mounts"],
+                tag,
+                self.pid,
+                self._filling,
+                self.facts.directories,
+                unprivileged=self.facts.unprivileged,
+            )
         return {}
 
     def hooks(self) -> Hooks:

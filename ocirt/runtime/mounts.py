@@ -227,7 +227,14 @@ class _Agent:
         if tag >= SYNC_COPY:
             from ocirt.host.mounting import help_with
 
-            help_with(self.config.spec["mounts"], tag, self.init.pid, self._filling, self.directories)
+            help_with(
+                self.config.spec["mounts"],
+                tag,
+                self.init.pid,
+                self._filling,
+                self.directories,
+                unprivileged=self.init.plan.unprivileged,
+            )
         return {}
 
 
