@@ -41,7 +41,7 @@ def in_user_namespace() -> bool:
 
 
 def host_uid() -> int:
-    """Our uid as the user namespace above has it, or -1."""
+    """Our uid as the user namespace above has it; as we have it, if that has none."""
     own = posix.geteuid()
     try:
         lines = read("/proc/self/uid_map").splitlines()
@@ -51,7 +51,7 @@ def host_uid() -> int:
         inside, outside, count = map(int, line.split())
         if inside <= own < inside + count:
             return outside + own - inside
-    return -1
+    return own
 
 
 def delegated(layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
@@ -121,7 +121,7 @@ def _common(one: str, other: str) -> str:
 
 
 def _not_ours(path: str) -> str:
-    return f"the user {posix.geteuid()} may not write to {path}"
+    return f"the user {host_uid()} may not write to {path}"
 
 
 def may_join(cgroup: str, mount: str) -> bool:

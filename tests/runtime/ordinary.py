@@ -34,26 +34,54 @@ def until(reached: Callable[[], Any]) -> Any:
     return found
 
 
+ENTER = ["unshare", "--user", "sh", "-c", 'read go && exec unshare --mount "$@" </dev/null', "sh"]
+MAP = """
+mkfifo "$0/go" || exit 125
+"$@" < "$0/go" & pid=$!
+exec 3> "$0/go"
+while [ "$(readlink /proc/$pid/ns/user)" = "$(readlink /proc/self/ns/user)" ]; do sleep 0.01; done
+echo 0 $UID_ 1 > /proc/$pid/uid_map && echo 0 $UID_ 1 > /proc/$pid/gid_map && echo >&3; exec 3>&-
+wait $pid; status=$?; rm "$0/go"; exit $status
+"""
+"""Root's part in giving a command a user namespace: unlike in one that unshare(1) maps, setgroups(2) is allowed."""
+
+
 def as_user(
-    user: int | str, *args: str | Path, cgroups: Sequence[Path] = (), env: dict[str, str] | None = None, **options: Any
+    user: int | str,
+    *args: str | Path,
+    cgroups: Sequence[Path] = (),
+    env: dict[str, str] | None = None,
+    root_in: Path | None = None,
+    **options: Any,
 ) -> Done:
-    """A command as a user, who is also the group. cgroups: folders that root puts it into first."""
+    """A command as a user, who is also the group. cgroups: folders that root puts it into first.
+
+    root_in: as root of a user namespace; a folder for what that takes.
+    """
     move = "".join(f"echo $$ > '{folder}/cgroup.procs' || exit 125; " for folder in cgroups)
     drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
     if isinstance(user, str):
         drop.remove("--bounding-set=-all")  # newuidmap needs some of it
     clean = ["env", "-i", f"PATH={PATH}", *(f"{key}={value}" for key, value in (env or {}).items())]
-    return command("sh", "-c", f'{move}exec "$@"', "sh", *drop, *clean, *args, env={"PATH": PATH}, **options)
+    run = MAP if root_in else 'exec "$@"'
+    inner = [*clean, *(ENTER if root_in else ()), *args]
+    outer = {"PATH": PATH, "UID_": str(user)}
+    return command("sh", "-c", move + run, root_in or "sh", *drop, *inner, env=outer, **options)
 
 
 class Ordinary:
-    """The user's ocirt, with a state folder and a bundle of their own below `home`. Called as support.Runtime is."""
+    """The user's ocirt, with a state folder and a bundle of their own below `home`. Called as support.Runtime is.
+
+    before: a command that executes ocirt, such as unshare(1). root: as root of a user namespace?
+    """
 
     def __init__(self, user: int | str, home: Path, executable: str) -> None:
         self.user = user
         self.home = home
         self.executable = executable
         self.cgroups: tuple[Path, ...] = ()
+        self.before: tuple[str, ...] = ()
+        self.root = False
         folder = home / "bundle"
         make_rootfs(folder / "rootfs")
         self.bundle = Bundle(folder, default_config())
@@ -61,11 +89,11 @@ class Ordinary:
 
     def __call__(self, *args: str | Path, **options: Any) -> Done:
         options.setdefault("cgroups", self.cgroups)
-        return self.command(self.executable, "--root", self.home / "state", *args, **options)
+        return self.command(*self.before, self.executable, "--root", self.home / "state", *args, **options)
 
     def command(self, *args: str | Path, **options: Any) -> Done:
         """Another command of the same user."""
-        return as_user(self.user, *args, **options)
+        return as_user(self.user, *args, root_in=self.home if self.root else None, **options)
 
     def script(self, text: str) -> Path:
         """The bundle, with this for a program."""

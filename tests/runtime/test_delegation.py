@@ -160,6 +160,38 @@ def alive(pid: int) -> bool:
         return False
 
 
+# Root of a user namespace
+
+
+def in_a_user_namespace(user: Ordinary) -> None:
+    user.root = True
+    mounts = user.bundle.config["mounts"]
+    user.bundle.config["mounts"] = [one for one in mounts if one["type"] != "devpts"]  # its group is not mapped here
+
+
+def test_root_of_a_user_namespace_is_no_root_of_the_host(user: Ordinary) -> None:
+    in_a_user_namespace(user)
+    done = user.run("echo yes", "--debug")
+    assert (done.code, done.out) == (0, "yes\n"), done.err
+    assert done.err.count("cgroup of its own") == 1
+    assert f"the user {UID} may not write" in done.err and "/linux/resources/devices" not in done.err
+
+
+@pytest.mark.parametrize("hierarchy", ["pids", "unified", ""])
+def test_root_of_a_user_namespace_uses_what_is_delegated(user: Ordinary, theirs: Any, hierarchy: str) -> None:
+    if not (ROOT / hierarchy / "cgroup.procs").exists():
+        pytest.skip("the host has no such hierarchy")
+    (folder,) = theirs(hierarchy)
+    delegate(folder / "leaf")
+    user.cgroups = (folder / "leaf",)
+    in_a_user_namespace(user)
+    user.bundle.config["linux"]["cgroupsPath"] = "/theirs/c"
+    user.started("while :; do sleep 0.1; done")
+    pid = json.loads(user("state", "c").out)["pid"]
+    assert (folder / "c/cgroup.procs").read_text().split()[:1] == [str(pid)]
+    assert user("delete", "--force", "c").code == 0
+
+
 # Delegated on v1: each hierarchy by itself
 
 

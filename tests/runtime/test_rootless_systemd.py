@@ -98,6 +98,18 @@ def test_its_limits_are_in_force_and_all_verbs_work(user: Ordinary) -> None:
 
 
 @pytest.mark.usefixtures("lingering")
+def test_root_of_a_user_namespace_has_the_users_manager(user: Ordinary) -> None:
+    """As under rootless podman, which is root of a namespace with the user's ranges of ids."""
+    user.before = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
+    user.bundle.config["linux"]["resources"] = {"pids": {"limit": 20}, "devices": [{"allow": False, "access": "rwm"}]}
+    user.started("while :; do sleep 0.1; done", SYSTEMD)
+    assert file("pids.max") == "20"
+    inside = user("exec", "c", "/bin/cat", "/proc/self/cgroup")
+    assert (inside.code, inside.out) == (0, "0::/\n"), inside.err
+    assert user("delete", "--force", "c").code == 0
+
+
+@pytest.mark.usefixtures("lingering")
 @pytest.mark.parametrize(
     ("resources", "script", "status"),
     [
