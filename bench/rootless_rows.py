@@ -219,7 +219,12 @@ def _(c: Case) -> None:
     file = folders["lower"] / "f"
     file.write_text("lower\n")
     os.chown(file, c.person.uid, c.person.uid)
-    options = [f"lowerdir={folders['lower']}", f"upperdir={folders['upper']}", f"workdir={folders['work']}", "userxattr"]
+    options = [
+        f"lowerdir={folders['lower']}",
+        f"upperdir={folders['upper']}",
+        f"workdir={folders['work']}",
+        "userxattr",
+    ]
     c.mount("/v", "overlay", "overlay", *options)
     c.says("cat /v/f; echo new >/v/f; cat /v/f", "lower\nnew")
     assert (folders["upper"] / "f").exists()
@@ -372,7 +377,7 @@ def _(c: Case) -> None:
     c.config["process"]["env"].pop()
     c.write()
     c.started.append("box")
-    c.command("/bin/sh", "-c", f'{c.path} {" ".join(c.global_flags)} run --detach box')
+    c.command("/bin/sh", "-c", f"{c.path} {' '.join(c.global_flags)} run --detach box")
     with systemd:
         try:
             seen = systemd.recv(4096)

@@ -65,7 +65,14 @@ def delegate(person: Person) -> None:
                 (hierarchy / "cgroup.subtree_control").write_text(f"+{name}")
         for path in (subtree, subtree / "session"):
             for file in (path, *path.iterdir()):
-                if file.name in ("user", "session", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"):
+                if file.name in (
+                    "user",
+                    "session",
+                    "cgroup.procs",
+                    "cgroup.threads",
+                    "cgroup.subtree_control",
+                    "tasks",
+                ):
                     os.chown(file, person.uid, person.uid)
         files.append(subtree / "session" / "cgroup.procs")
     person.cgroup = "/user"
@@ -88,7 +95,7 @@ def main() -> None:
     parser.add_argument("--delegated", action="store_true")
     parser.add_argument("--systemd", action="store_true")
     options = parser.parse_args()
-    ocirt = os.path.abspath(options.ocirt)
+    ocirt = str(Path(options.ocirt).resolve())
     person, ocirt = made_by_root(ocirt) if os.getuid() == 0 else (of_this_user(), ocirt)
     if options.delegated and os.getuid() == 0:
         delegate(person)
