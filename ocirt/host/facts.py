@@ -72,6 +72,11 @@ def permitted_capabilities() -> int:
     return int(status_field("self", "CapPrm"), 16)
 
 
+def is_nested() -> bool:
+    """Are we in a user namespace? Its root has no rights over what no namespace owns: devices, priorities."""
+    return posix.readlink("/proc/self/ns/user") != _INITIAL
+
+
 def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:
     """The container's hierarchies as its cgroup mount shows them."""
     shown = []
@@ -171,7 +176,7 @@ def gather(
 
         modules = security_modules()
     joined, shared = namespaces(config, descriptors)
-    nested = posix.readlink("/proc/self/ns/user") != _INITIAL
+    nested = is_nested()
     foreign: tuple[str, ...] = ()
     if nested:
         from ocirt.host.namespaces import not_owned

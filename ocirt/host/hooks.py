@@ -274,7 +274,7 @@ class Running:
             self.container.cgroups.attach(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
         if score is not None and not self.facts.unprivileged:
-            set_oom_score(pid, score, unprivileged=False)
+            set_oom_score(pid, score)
         if limits and self.container.entrance.namespaces & NAMESPACES["user"]:
             from ocirt.host.limits import raise_limits
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import posix
 
 from ocirt.errors import EACCES, from_os_error
+from ocirt.host.facts import CAP_SYS_ADMIN, is_nested, permitted_capabilities
 
 _POINTER = "/process/oomScoreAdj"
 
 
-def set_oom_score(pid: int | str, score: int, *, unprivileged: bool) -> list[str]:
+def set_oom_score(pid: int | str, score: int) -> list[str]:
     """proc(5), oom_score_adj. By the host, because lowering it needs CAP_SYS_RESOURCE in the initial user namespace.
 
-    Returns warnings: an ordinary user's process keeps its score where it may not have a lower one, as with crun and
-    podman. Raises KernelError. pid: or "self".
+    Returns warnings: where no right to it can be had, as an ordinary user and inside a user namespace, the process
+    keeps the caller's, as podman has it. Raises KernelError. pid: or "self".
     """
     try:
         fd = posix.open(f"/proc/{pid}/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
@@ -23,10 +24,9 @@ def set_oom_score(pid: int | str, score: int, *, unprivileged: bool) -> list[str
             posix.close(fd)
     except OSError as error:
         error.filename = None
-        if unprivileged and error.errno == EACCES:
-            return [
-                f"{_POINTER}: {score} is lower than an ordinary user may set (CAP_SYS_RESOURCE): the caller's stays"
-            ]
+        if error.errno == EACCES and (is_nested() or not permitted_capabilities() & CAP_SYS_ADMIN):
+            why = "to lower it needs CAP_SYS_RESOURCE outside of all user namespaces"
+            return [f"{_POINTER}: {score} is not set, the caller's stays: {why}"]
         hint = "to lower it below ocirt's own needs CAP_SYS_RESOURCE" if error.errno == EACCES else ""
         raise from_os_error(error, f"set oom_score_adj to {score}", pointer=_POINTER, hint=hint) from None
     return []
@@ -51,9 +51,9 @@ class Lent:
                 self._before = posix.read(fd, 64).decode().strip()
             finally:
                 posix.close(fd)
-            self.warnings = set_oom_score("self", self.score, unprivileged=True)
+            self.warnings = set_oom_score("self", self.score)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._before and not self.warnings:
-            set_oom_score("self", int(self._before), unprivileged=True)
+            set_oom_score("self", int(self._before))

@@ -147,9 +147,7 @@ class Creation(Preparation):
         descriptors = self.descriptors
         try:
             if self.facts.wait_for_start:
-                fifo = f"{self.entry.folder}/{UNFINISHED_START}"
-                _make_fifo(fifo)
-                descriptors["fifo"] = posix.open(fifo, posix.O_PATH | posix.O_CLOEXEC)
+                descriptors["fifo"] = self.entry.make_fifo(UNFINISHED_START, FIFO_MODE)
             if self.facts.into_cgroup:
                 descriptors["cgroup"] = posix.open(
                     self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -187,7 +185,7 @@ class Creation(Preparation):
         if score is not None:  # 0 is a value
             from ocirt.host.oom import set_oom_score
 
-            self.late_warnings += set_oom_score(pid, score, unprivileged=self.facts.unprivileged)
+            self.late_warnings += set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
                 self._make_cgroups()
@@ -274,7 +272,7 @@ class Creation(Preparation):
         self.handing.deliver(self.pid)
         if self.facts.wait_for_start:
             try:
-                posix.rename(f"{self.entry.folder}/{UNFINISHED_START}", f"{self.entry.folder}/{START}")
+                self.entry.rename(UNFINISHED_START, START)
             except OSError as error:
                 raise from_os_error(error, f"finish {self.entry.folder}") from None
 
@@ -364,11 +362,3 @@ def _after_start(steps: Sequence[Step]) -> list[list[int | str]]:
     while steps[first].op != OP_CHANNEL:
         first -= 1
     return [[at, steps[at].pointer, steps[at].doing, steps[at].call] for at in range(first, len(steps))]
-
-
-def _make_fifo(path: str) -> None:
-    try:
-        posix.mkfifo(path, FIFO_MODE)
-        posix.chmod(path, FIFO_MODE)
-    except OSError as error:
-        raise from_os_error(error, f"create {path}") from None

@@ -10,7 +10,7 @@ import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.read import Config, parse, read_json
+from ocirt.config.read import Config, parse
 from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
@@ -23,9 +23,10 @@ from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import CLONE_NEWUSER
 from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
 from ocirt.plan.verify_enter import verify_enter
+from ocirt.runtime.copied import config_text
 from ocirt.runtime.handing import Handing, check_open, window_of_ours
 from ocirt.state.status import CREATING, PAUSED, RUNNING, STOPPED, status_of
-from ocirt.state.store import CONFIG, Store
+from ocirt.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def exec_process(
         raise ContainerError(
             f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
         )
-    text = read_json(f"{folder}/{CONFIG}")
+    text = config_text(store, container_id)
     config = Config(parse(text), text, known["bundle"], known.get("config") or "")
     execution = None
     try:
@@ -188,7 +189,7 @@ class Execution:
         if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, score, unprivileged=False)
+            set_oom_score(pid, score)
         if limits and self.container.entrance.namespaces & CLONE_NEWUSER:
             from ocirt.host.limits import raise_limits
 

@@ -127,12 +127,12 @@ def update(root: str, container_id: str, wanted: Wanted) -> list[str]:
 def current(entry: Entry) -> dict[str, Any]:
     """The resources of a container as they are by now: those of its configuration, or of the last update."""
     try:
-        posix.stat(f"{entry.folder}/{RESOURCES}")
+        posix.stat(RESOURCES, dir_fd=entry.fd)
     except FileNotFoundError:
-        spec = parse(read_json(f"{entry.folder}/{CONFIG}"))
+        spec = parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd))
         resources: dict[str, Any] = (spec.get("linux") or {}).get("resources") or {}
         return resources
-    found: dict[str, Any] = parse(read_json(f"{entry.folder}/{RESOURCES}"))
+    found: dict[str, Any] = parse(read_json(f"{entry.folder}/{RESOURCES}", folder=entry.fd))
     return found
 
 
@@ -176,7 +176,7 @@ def _schemata(entry: Entry, known: dict[str, Any], wanted: Mapping[str, str]) ->
     """Raises ContainerError if the container has no class of service."""
     from ocirt.host.resctrl import Schemata, class_folder, mount_point
 
-    rdt = (parse(read_json(f"{entry.folder}/{CONFIG}")).get("linux") or {}).get("intelRdt")
+    rdt = (parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd)).get("linux") or {}).get("intelRdt")
     if rdt is None:
         raise ContainerError(
             f'"{known["id"]}" has no class of service whose schemata could change',
