@@ -20,10 +20,14 @@ import tempfile
 from pathlib import Path
 
 from rootless_case import Case, Person
-from rootless_rows import DELEGATED, ROWS
+from rootless_ids import IDS
+from rootless_mounts import MOUNTS
+from rootless_process import PROCESS
+from rootless_verbs import DELEGATED, VERBS
 
 sys.path.remove(str(Path(__file__).resolve().parent))  # where "engines" is engines.py
 
+ROWS = {"ids": IDS, "mounts": MOUNTS, "process": PROCESS, "verbs": VERBS}
 RUNTIMES = {"crun": "crun", "runc": "runc"}
 
 
