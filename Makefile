@@ -14,16 +14,16 @@ PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archi
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io docker-registry
+	aardvark-dns tini buildah containerd docker.io docker-registry procps crun uidmap slirp4netns
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
-# Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
+# Install the packages of $(1) that are missing, one make after the other. Without apt-get (not Debian) it is up to you.
 need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q ' installed' || echo $$p; done); \
 	[ -z "$$missing" ] || ! command -v apt-get >/dev/null || \
-	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
+	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines vm-test bare bare-test clean
+.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -86,8 +86,19 @@ bench-cgroups: ## the same for limits, update, events, and a thousand containers
 	@$(MAKE) --no-print-directory build
 	@tests/isolate $(BIN)/python bench/cgroups.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
+bench-rootless: ## the same as an ordinary user
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH) uidmap)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/rootless.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+rootless-table: ## what an ordinary user can have of ocirt, crun and runc: the tables of docs/rootless.md
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH) uidmap)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt --delegated $(BENCH_ARGS)
+
 bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
-	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) crun)
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
 	@$(MAKE) --no-print-directory venv
 	@tests/isolate $(BIN)/python bench/engines.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 

@@ -111,8 +111,8 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
         walk.trees.add(number)
         if type(start) is not Reg and not walk.private:
             walk.peers.add(number)
-    elif (start, path, flags) == (AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC) and walk.unprivileged:
-        walk.procfs.add(number)  # by which an ordinary user's init can do no more than the user
+    elif (start, path, flags) == (AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC) and walk.hosts_procfs:
+        walk.procfs.add(number)  # by which init can do no more than the caller
     elif not walk.own_mounts:
         raise broken("mounts-private", index, step, "a mount of the host itself, not a copy")
     if type(start) is not Reg and step.pointer == "/root/path":
