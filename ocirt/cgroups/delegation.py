@@ -13,6 +13,7 @@ import posix
 from ocirt.cgroups.layout import exists, read
 from ocirt.cgroups.manager import Cgroups, below_own
 from ocirt.cgroups.setting import refuse
+from ocirt.cgroups.v2 import has_processes
 from ocirt.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -40,7 +41,7 @@ def in_user_namespace() -> bool:
 
 
 def host_uid() -> int:
-    """Our uid as the user namespace above has it, or -1."""
+    """Our uid as the user namespace above has it; as we have it, if that has none."""
     own = posix.geteuid()
     try:
         lines = read("/proc/self/uid_map").splitlines()
@@ -50,7 +51,7 @@ def host_uid() -> int:
         inside, outside, count = map(int, line.split())
         if inside <= own < inside + count:
             return outside + own - inside
-    return -1
+    return own
 
 
 def delegated(layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
@@ -120,7 +121,7 @@ def _common(one: str, other: str) -> str:
 
 
 def _not_ours(path: str) -> str:
-    return f"the user {posix.geteuid()} may not write to {path}"
+    return f"the user {host_uid()} may not write to {path}"
 
 
 def may_join(cgroup: str, mount: str) -> bool:
@@ -141,7 +142,8 @@ def offered(mount: str, path: str) -> list[str]:
     have = read(mount + "/cgroup.controllers").split()
     for part in path[len(mount) :].strip("/").split("/"):
         handed = read(folder + "/cgroup.subtree_control").split()
-        if _may_hand_down(folder):
+        writable = posix.access(folder + "/cgroup.subtree_control", posix.W_OK, effective_ids=True)
+        if writable and not has_processes(folder):
             handed += [name for name in have if name not in handed]
         folder += "/" + part
         if not exists(folder):
@@ -149,14 +151,6 @@ def offered(mount: str, path: str) -> list[str]:
         have = read(folder + "/cgroup.controllers").split()
         have += [name for name in handed if name not in have]
     return have  # somebody has just made it
-
-
-def _may_hand_down(folder: str) -> bool:
-    """Not if it has processes of its own; the kernel's root may all the same (cgroup-v2.rst, "No Internal Process
-    Constraint")."""
-    if not posix.access(folder + "/cgroup.subtree_control", posix.W_OK, effective_ids=True):
-        return False
-    return not exists(folder + "/cgroup.type") or not read(folder + "/cgroup.procs")
 
 
 def lack(pointer: str, controller: str, folder: str) -> Error:
@@ -167,7 +161,7 @@ def lack(pointer: str, controller: str, folder: str) -> Error:
     above = folder.rpartition("/")[0]
     while not exists(above + "/cgroup.controllers"):
         above = above.rpartition("/")[0]
-    if controller in read(above + "/cgroup.controllers").split() and read(above + "/cgroup.procs"):
+    if controller in read(above + "/cgroup.controllers").split() and has_processes(above):
         words = f"{above} cannot hand down its {controller} controller, because it has processes"
         return refuse(pointer, words, "put them below it (DelegateSubgroup=, systemd 254), or use `--systemd-cgroup`")
     return refuse(pointer, f"the {controller} controller is not delegated to {who} in {above}", fix(controller))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from ocirt.cgroups.files import write
-from ocirt.cgroups.layout import read
+from ocirt.cgroups.layout import exists, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,17 +24,32 @@ PROGRAM = "ocirt_devices"
 def enable_controllers(mount: str, path: str) -> None:
     """Give the cgroup at `path` every controller that its ancestors may hand down.
 
-    An ancestor that has processes of its own, or is not ours, refuses; that is an error only for a limit that needs the
-    controller, and it shows when the limit's file is written.
+    One that is not ours refuses, and one that has processes of its own is not asked: what it could hand down would make
+    it a threaded domain, in whose children nothing can run ("Threads"). That is an error only for a limit that needs
+    the controller, and it shows when the limit's file is written.
     """
     folder = mount
     for part in path[len(mount) :].strip("/").split("/"):
-        for controller in read(folder + "/cgroup.controllers").split():
-            try:
-                write(folder + "/cgroup.subtree_control", "+" + controller)
-            except OSError:
-                continue
+        handed = read(folder + "/cgroup.subtree_control").split()
+        missing = [name for name in read(folder + "/cgroup.controllers").split() if name not in handed]
+        if missing and not has_processes(folder):
+            for controller in missing:
+                try:
+                    write(folder + "/cgroup.subtree_control", "+" + controller)
+                except OSError:
+                    continue
         folder += "/" + part
+
+
+def has_processes(folder: str) -> bool:
+    """Of its own, so that it may hand no controllers down ("No Internal Process Constraint")? The kernel's root may all
+    the same; it is the one without a type."""
+    if not exists(folder + "/cgroup.type"):
+        return False
+    try:
+        return bool(read(folder + "/cgroup.procs"))
+    except OSError:
+        return True  # a threaded one, whose processes one above it has
 
 
 def set_devices(path: str, rules: Sequence[Rule]) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import ROOT, UID, Ordinary, ordinary_users
+from runtime.ordinary import ROOT, UID, Ordinary, until, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,16 +26,7 @@ pure_v2 = pytest.mark.skipif(not PURE_V2, reason="not a pure v2 host")
 
 @pytest.fixture
 def user() -> Iterator[Ordinary]:
-    yield from ordinary_users()
-
-
-def until(reached: Callable[[], Any]) -> Any:
-    """What it returns as soon as that is true."""
-    end = time.monotonic() + 30
-    while not (found := reached()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return found
+    yield from users()
 
 
 def delegate(*folders: Path) -> None:
@@ -139,7 +129,7 @@ def test_without_a_cgroup_all_verbs_work_or_say_why_not(user: Ordinary) -> None:
 
 def test_kill_all_signals_each_process_of_the_pid_namespace(user: Ordinary) -> None:
     """Also what `exec` brought, whose parent is not in it."""
-    script = "trap 'touch /tmp/{0}; exit' USR1; touch /tmp/{0}-ready; while :; do sleep 0.05; done"
+    script = "trap 'touch /tmp/{0}' USR1; touch /tmp/{0}-ready; while :; do sleep 0.05; done"
     user.bundle.config["root"]["readonly"] = False
     tmp = user.bundle.rootfs / "tmp"
     user.started(f"({script.format('child')}) & {script.format('first')}")
@@ -168,6 +158,38 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+# Root of a user namespace
+
+
+def in_a_user_namespace(user: Ordinary) -> None:
+    user.root = True
+    mounts = user.bundle.config["mounts"]
+    user.bundle.config["mounts"] = [one for one in mounts if one["type"] != "devpts"]  # its group is not mapped here
+
+
+def test_root_of_a_user_namespace_is_no_root_of_the_host(user: Ordinary) -> None:
+    in_a_user_namespace(user)
+    done = user.run("echo yes", "--debug")
+    assert (done.code, done.out) == (0, "yes\n"), done.err
+    assert done.err.count("cgroup of its own") == 1
+    assert f"the user {UID} may not write" in done.err and "/linux/resources/devices" not in done.err
+
+
+@pytest.mark.parametrize("hierarchy", ["pids", "unified", ""])
+def test_root_of_a_user_namespace_uses_what_is_delegated(user: Ordinary, theirs: Any, hierarchy: str) -> None:
+    if not (ROOT / hierarchy / "cgroup.procs").exists():
+        pytest.skip("the host has no such hierarchy")
+    (folder,) = theirs(hierarchy)
+    delegate(folder / "leaf")
+    user.cgroups = (folder / "leaf",)
+    in_a_user_namespace(user)
+    user.bundle.config["linux"]["cgroupsPath"] = "/theirs/c"
+    user.started("while :; do sleep 0.1; done")
+    pid = json.loads(user("state", "c").out)["pid"]
+    assert (folder / "c/cgroup.procs").read_text().split()[:1] == [str(pid)]
+    assert user("delete", "--force", "c").code == 0
 
 
 # Delegated on v1: each hierarchy by itself
@@ -223,6 +245,20 @@ def test_below_the_callers_own_cgroup_without_a_path(user: Ordinary, theirs: Any
     assert done.code == 0, done.err
     done = user("explain", user.bundle.path)
     assert "/sys/fs/cgroup/pids/theirs/bundle/pids.max ← 3" in done.out, done.err
+    assert "device rules" not in done.out
+
+
+@on_v1
+def test_a_damaged_state_still_leads_to_what_was_made(user: Ordinary, theirs: Any) -> None:
+    """It does not follow from the configuration: who deletes it may be in other cgroups than who made it."""
+    (folder,) = theirs("pids")
+    user.cgroups = (folder,)
+    user.started("while :; do sleep 0.1; done")
+    assert (folder / "c").is_dir()
+    (user.home / "state/c/state.json").write_text("{")
+    done = user("delete", "--force", "c", cgroups=())
+    assert done.code == 0, done.err
+    assert not (folder / "c").exists()
 
 
 # Delegated on v2
@@ -246,7 +282,7 @@ def test_in_a_delegated_v2_tree_limits_are_those_of_its_controllers(user: Ordina
     inside = user("--debug", "exec", "c", "/bin/cat", "/proc/self/cgroup")
     assert (inside.code, "our own cgroup" in inside.err) == (0, False), inside.err
     # From outside of the tree nothing may be moved into it: the process is made all the same.
-    outside = user("--debug", "exec", "c", "/bin/true", cgroups=(ROOT / "isolated",))
+    outside = user("--debug", "exec", "c", "/bin/true", cgroups=())
     assert outside.code == 0, outside.err
     assert "warning: the process stays in our own cgroup" in outside.err
     assert user("delete", "--force", "c").code == 0

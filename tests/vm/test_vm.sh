@@ -33,7 +33,7 @@ if [ $# -eq 0 ]; then
     # What does not depend on the cgroups is run on one of the two, for the sake of the older kernel; the tests of
     # seccomp need a compiler.
     others="lifecycle events run process hygiene terminal namespaces mounts mounts_changed idmap exec"
-    [ "$layout" = hybrid ] || names="$names $others"
+    [ "$layout" = hybrid ] || names="$names $others delegation rootless_systemd"
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
