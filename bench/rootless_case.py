@@ -162,7 +162,7 @@ class Case:
         return found
 
     def exec(self, script: str, *flags: str) -> str:
-        return self.ok("exec", *flags, "box", "sh", "-c", script)
+        return self.ok("exec", *flags, "box", "/bin/sh", "-c", script)
 
     def eventually(self, what: Callable[[], Any], name: str = "it did not happen") -> Any:
         until = time.monotonic() + 20

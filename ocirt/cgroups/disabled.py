@@ -1,7 +1,8 @@
 """No cgroups: the container stays in those of its caller, as podman's --cgroups=disabled wants it.
 
-Nothing is made, joined or limited, and no process can be found by its cgroup: a container ends with its first process
-and the pid namespace that goes with that. Without a pid namespace of its own its other processes are out of reach.
+Or none is delegated to a caller who is not root of the host. Nothing is made, joined or limited, and no process can be
+found by its cgroup: a container ends with its first process and the pid namespace that goes with that. Without a pid
+namespace of its own its other processes are known only as long as they descend from the first (state.members).
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ class Running:
         if not self.container:
             return
         if not self.container.entrance.into_cgroup:
-            self.container.cgroups.attach(pid)
+            self.container.cgroups.join(pid)  # a hook that may not be moved there is in our own, for its short life
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
         if score is not None and not self.facts.unprivileged:
             set_oom_score(pid, score)

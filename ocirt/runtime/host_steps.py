@@ -182,7 +182,7 @@ class _HostSteps:
         if self.cgroups.resources:
             self._settings(late, [*self.cgroups.resources.late, *self.cgroups.resources.unified])
         rules = [rule_text(rule) for rule in own_rules(self.linux)]
-        if self.cgroups.places:
+        if self.cgroups.places and not self.cgroups.delegated:
             self._add(
                 late,
                 "/linux/resources/devices",

@@ -245,6 +245,20 @@ def test_below_the_callers_own_cgroup_without_a_path(user: Ordinary, theirs: Any
     assert done.code == 0, done.err
     done = user("explain", user.bundle.path)
     assert "/sys/fs/cgroup/pids/theirs/bundle/pids.max ← 3" in done.out, done.err
+    assert "device rules" not in done.out
+
+
+@on_v1
+def test_a_damaged_state_still_leads_to_what_was_made(user: Ordinary, theirs: Any) -> None:
+    """It does not follow from the configuration: who deletes it may be in other cgroups than who made it."""
+    (folder,) = theirs("pids")
+    user.cgroups = (folder,)
+    user.started("while :; do sleep 0.1; done")
+    assert (folder / "c").is_dir()
+    (user.home / "state/c/state.json").write_text("{")
+    done = user("delete", "--force", "c", cgroups=())
+    assert done.code == 0, done.err
+    assert not (folder / "c").exists()
 
 
 # Delegated on v2
