@@ -14,14 +14,14 @@ PACKAGES_TEST := busybox-static iproute2 iptables mmdebstrap debian-archive-keyr
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io docker-registry
+	aardvark-dns tini buildah containerd docker.io docker-registry procps
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
-# Install the packages of $(1) that are missing. Without apt-get (not Debian) it is up to you.
+# Install the packages of $(1) that are missing, one make after the other. Without apt-get (not Debian) it is up to you.
 need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q ' installed' || echo $$p; done); \
 	[ -z "$$missing" ] || ! command -v apt-get >/dev/null || \
-	(echo "installing $$missing" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
+	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
 .PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines vm-test bare bare-test clean
 
