@@ -41,6 +41,7 @@ class _Made(Creation):
     """A container of a program: what a service manager has handed to that is not the container's."""
 
     takes_activation = False
+    notifies = False
 
 
 class Process(Child):
