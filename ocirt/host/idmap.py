@@ -144,7 +144,8 @@ class IdMaps:
 def _refused(name: str, path: str, status: int, said: str) -> KernelError:
     how = f"exit status {posix.WEXITSTATUS(status)}" if posix.WIFEXITED(status) else f"signal {status & 127}"
     text = said.removeprefix(path.rpartition("/")[2] + ": ")
-    hint = why_refused(path, "/etc/subuid" if name == "uidMappings" else "/etc/subgid")
+    file = "/etc/subuid" if name == "uidMappings" else "/etc/subgid"
+    hint = lacks_rights(path) or f"the ranges have to be the caller's in {file}"
     return KernelError(f"{path}: {text or how}", pointer=f"/linux/{name}", hint=hint)
 
 
@@ -159,19 +160,18 @@ def _read_all(reader: int) -> str:
     return "; ".join(line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip())
 
 
-def why_refused(path: str, file: str) -> str:
-    """What keeps one of the programs from its work, for a hint."""
-    status = posix.stat(path)
+def lacks_rights(path: str) -> str:
+    """What keeps one of the programs from having its rights, and what to do; or ""."""
     if posix.statvfs(path).f_flag & ST_NOSUID:
         return f"{path} is on a file system mounted nosuid"
+    status = posix.stat(path)
+    if status.st_mode & 0o4000 and status.st_uid == 0:
+        return ""
     try:
         posix.getxattr(path, "security.capability")
-        has_rights = True
+        return ""
     except OSError:
-        has_rights = status.st_uid == 0 and bool(status.st_mode & 0o4000)
-    if not has_rights:
-        return f"it needs its rights: chmod u+s {path}"
-    return f"the ranges have to be the caller's in {file}"
+        return f"{path} has no rights: chmod u+s {path}"
 
 
 def write(path: str, content: str, pointer: str, doing: str = "write the id map") -> None:

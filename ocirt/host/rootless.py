@@ -11,7 +11,7 @@ import posix
 
 from ocirt.config.check_namespaces import host_id
 from ocirt.errors import ConfigError
-from ocirt.host.idmap import find_tool
+from ocirt.host.idmap import find_tool, lacks_rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ def give_user_namespace(config: Config, *, ranges: bool = True) -> None:
 
 def _problem(found: list[tuple[int, int]], file: str, tool: str, option: str, name: str) -> str:
     """Why there is no range to map, and what to do; or ""."""
+    if not name:
+        return f"the user {posix.getuid()} has no name in /etc/passwd, which {tool} demands"
     if not found:
         fix = f"`usermod {option} 100000-165535 {name}` as root grants one"
         return f"{name} has no range in {file}; {fix}"
-    if not find_tool(tool):
+    path = find_tool(tool)
+    if not path:
         return f'{tool} is not installed: Debian\'s package is "uidmap"'
+    if refused := lacks_rights(path):
+        return refused
     from ocirt.state.process import status_field
 
     if status_field("self", "NoNewPrivs").strip() == "1":
@@ -95,7 +100,7 @@ def _check_process(spec: dict[str, Any]) -> None:
 
 def subordinate(file: str, name: str, uid: int) -> list[tuple[int, int]]:
     """(first id, how many) of each range that the file grants to a user, by name or by number (subuid(5))."""
-    owners = (name.encode(), b"%d" % uid)
+    owners = {(name or str(uid)).encode(), b"%d" % uid}
     found = []
     for line in _lines(file):
         fields = line.split(b":")
@@ -107,7 +112,7 @@ def subordinate(file: str, name: str, uid: int) -> list[tuple[int, int]]:
 
 
 def user_name(uid: int) -> str:
-    """By passwd(5), or by what else the C library asks; the number if nobody knows it."""
+    """By passwd(5), or by what else the C library asks; "" if nobody knows it."""
     wanted = b"%d" % uid
     for line in _lines("/etc/passwd"):
         fields = line.split(b":")
@@ -118,7 +123,7 @@ def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(uid)
+        return ""
 
 
 def _lines(path: str) -> list[bytes]:

@@ -89,6 +89,15 @@ NAMES = [
 ]
 BROKEN = ["", "{", "}", "[", "]", ",", '"', "\\", "\0", "NaN", "-", "1e999", "\ufeff", "[" * 3000, "\\ud800"]
 HOSTS: list[dict[str, Any]] = [ON_V1, ON_HYBRID, ON_V2, {"hierarchies": HYBRID}]
+CALLERS: list[dict[str, Any]] = [
+    {},
+    {"permitted": 0},
+    {"permitted": 0x5555},
+    {"permitted": 0, "unprivileged": True},
+    {"permitted": 0, "unprivileged": True, "groups_denied": True, "nested": True},
+    {"nested": True, "foreign": ("network",)},
+    {"nested": True, "foreign": ("pid", "ipc")},
+]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -149,8 +158,9 @@ def mutate_text(random_: random.Random, text: str) -> str:
 
 
 def facts_for(random_: random.Random, spec: Any) -> Facts:
-    """A made-up host; every source that the configuration has exists on it, and every namespace that it has a path for is
-    there to be joined, or the caller's own: what `host.namespaces.open_joined` finds, or refuses before there is a plan."""
+    """A made-up host; every source that the configuration has exists on it, and every namespace that it has a path for
+    is there to be joined, or the caller's own: what `host.namespaces.open_joined` finds, or refuses before there is a
+    plan."""
     sources = {
         mount["source"]: random_.random() < 0.5
         for mount in spec.get("mounts") or ()
@@ -165,9 +175,10 @@ def facts_for(random_: random.Random, spec: Any) -> Facts:
         shared=tuple(shared),
         machine=random_.choice(list(MACHINES)),
         directories=sources,
-        permitted=random_.choice([(1 << 41) - 1, 0, 0x5555]),
+        kept={source: random_.choice([0, 0x1F, 0x87]) for source in sources} if random_.random() < 0.5 else {},
         wait_for_start=random_.random() < 0.5,
         window=random_.choice([None, (24, 80), (65535, 65535)]),
+        **random_.choice(CALLERS),
         **random_.choice(HOSTS),
     )
 

@@ -166,6 +166,24 @@ def user_namespace(spec: dict[str, Any]) -> None:
         spec["linux"][name] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
+def user_of_the_hosts_namespaces(spec: dict[str, Any]) -> None:
+    """An ordinary user's, with nothing of its own where it may be without."""
+    no_terminal(spec)
+    linux = spec["linux"]
+    linux["namespaces"] = [{"type": kind} for kind in ("mount", "user", "cgroup")]
+    for name in ("uidMappings", "gidMappings"):
+        linux[name] = [{"containerID": 0, "hostID": 1000, "size": 1}]
+    linux["sysctl"] = {}
+    spec["process"]["user"]["additionalGids"] = [0]
+    del spec["hostname"]
+
+
+def in_outer_namespaces(spec: dict[str, Any]) -> None:
+    no_terminal(spec)
+    linux = spec["linux"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] not in ("network", "pid")]
+
+
 def user_namespace_without_cgroup(spec: dict[str, Any]) -> None:
     user_namespace(spec)
     spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "cgroup"]
@@ -333,6 +351,24 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
         user_namespace_without_cgroup,
         ON_V1 | {"directories": {"/data": True, "resolv.conf": False}},
     ),
+    "ordinary-user": (
+        user_namespace,
+        ON_V1
+        | {
+            **{"directories": {"/data": True, "resolv.conf": False}, "permitted": 0, "unprivileged": True},
+            "kept": {"/data": 0x0F, "resolv.conf": 0},
+        },
+    ),
+    "ordinary-user-with-one-id": (
+        user_of_the_hosts_namespaces,
+        ON_V2 | {"permitted": 0, "unprivileged": True, "groups_denied": True},
+    ),
+    "ordinary-user-joins": (
+        joined,
+        ON_V1 | {"joined": ("pid", "network", "ipc", "uts", "cgroup", "user"), "permitted": 0, "unprivileged": True},
+    ),
+    "nested": (no_terminal, ON_V1 | {"nested": True, "foreign": ("network", "ipc")}),
+    "nested-in-outer-namespaces": (in_outer_namespaces, ON_V2 | {"nested": True, "foreign": ("network", "pid")}),
     "joined": (joined, ON_V1 | {"joined": ("pid", "network", "ipc", "uts", "cgroup", "user")}),
     "joined-mount": (joined_mount, ON_V2 | {"joined": ("mount",)}),
     "without-mount-namespace": (without_mount_namespace, ON_V1),

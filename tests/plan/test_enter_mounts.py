@@ -204,3 +204,46 @@ def test_each_damage_is_seen(rule: str, what: str, kind: str, damage: Damage) ->
 
 def test_each_rule_of_its_own_is_broken_by_a_damage() -> None:
     assert {damage[0] for damage in DAMAGES} >= set(MOUNTS_RULES)
+
+
+def of_an_ordinary_user(*mounts: dict[str, Any]) -> Plan:
+    config = default_config()
+    config["mounts"] = list(mounts or LISTED)
+    config["linux"]["namespaces"].append({"type": "user"})
+    facts = Facts(wait_for_start=False, directories={"/source": True}, unprivileged=True, permitted=0)
+    entrance = Entrance(OF_ITS_OWN | CLONE_NEWUSER, into_cgroup=False)
+    return compile_addition(Config(config, "", "/bundle"), facts, entrance)[0]
+
+
+def test_an_ordinary_user_takes_from_copies_that_the_user_namespace_owns() -> None:
+    plan = of_an_ordinary_user()
+    verify_mounts(plan)
+    calls = [(one.call, one.args[-1]) for one in plan.steps if one.call in ("setns", "unshare", "clone3")]
+    assert calls == [
+        ("setns", CLONE_NEWUSER),
+        ("unshare", CLONE_NEWNS),
+        ("setns", CLONE_NEWPID),
+        ("clone3", -1),
+        ("setns", CLONE_NEWNS),
+    ]
+    assert find(plan, "unshare") < find(plan, "mount_setattr") < find(plan, "open_tree") < find(plan, "clone3")
+
+
+@pytest.mark.parametrize(
+    ("rule", "damage"),
+    [
+        ("mounts-inside", lambda plan: drop(plan, find(plan, "setns"))),
+        ("enter-order", lambda plan: setattr(plan, "unprivileged", False)),
+        ("mounts-private", lambda plan: drop(plan, find(plan, "mount_setattr"))),
+        ("mounts-private", lambda plan: drop(plan, find_last(plan, "setns"))),
+        ("mounts-inside", lambda plan: argument(plan, find(plan, "unshare"), 0, CLONE_NEWNS | CLONE_NEWUSER)),
+        ("enter-order", lambda plan: insert(plan, find(plan, "clone3") + 1, step("unshare", CLONE_NEWNS))),
+        ("enter-hidden", lambda plan: drop(plan, find(plan, "prctl"))),
+    ],
+)
+def test_an_ordinary_users_damaged_plan_is_refused(rule: str, damage: Callable[[Plan], None]) -> None:
+    plan = of_an_ordinary_user()
+    damage(plan)
+    with pytest.raises(PlanError) as caught:
+        verify_mounts(plan)
+    assert f"safety rule {rule}:" in str(caught.value)

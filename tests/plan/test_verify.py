@@ -7,7 +7,8 @@ import plan.damage_flow
 import plan.damage_mounts
 import plan.damage_namespaces
 import plan.damage_order
-import plan.damage_process  # noqa: F401  (each notes its damages)
+import plan.damage_process
+import plan.damage_rootless  # noqa: F401  (each notes its damages)
 import pytest
 from plan.cases import CASES, compile_case
 from plan.damage import DAMAGES, Damage, find, tolerate

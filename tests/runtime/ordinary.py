@@ -59,9 +59,7 @@ def as_user(
     root_in: as root of a user namespace; a folder for what that takes.
     """
     move = "".join(f"echo $$ > '{folder}/cgroup.procs' || exit 125; " for folder in cgroups)
-    drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-    if isinstance(user, str):
-        drop.remove("--bounding-set=-all")  # newuidmap needs some of it
+    drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all"]
     clean = ["env", "-i", f"PATH={PATH}", *(f"{key}={value}" for key, value in (env or {}).items())]
     run = MAP if root_in else 'exec "$@"'
     inner = [*clean, *(ENTER if root_in else ()), *args]
