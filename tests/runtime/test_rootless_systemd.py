@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import Ordinary, until, users
+from runtime.ordinary import Ordinary, ordinary_users, until
 from runtime.systemd_host import MARKS, MIB, PURE_V2
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ pytestmark = [*MARKS, pytest.mark.skipif(not PURE_V2, reason="not a pure v2 host
 
 @pytest.fixture
 def user() -> Iterator[Ordinary]:
-    yield from users(NAME)
+    yield from ordinary_users(NAME)
 
 
 @pytest.fixture(scope="module")
