@@ -47,8 +47,8 @@ wait $pid; status=$?; rm "$0/go"; exit $status
 
 
 def as_user(
-    user: int | str,
     *args: str | Path,
+    user: int | str = UID,
     cgroups: Sequence[Path] = (),
     env: dict[str, str] | None = None,
     root_in: Path | None = None,
@@ -91,7 +91,7 @@ class Ordinary:
 
     def command(self, *args: str | Path, **options: Any) -> Done:
         """Another command of the same user."""
-        return as_user(self.user, *args, root_in=self.home if self.root else None, **options)
+        return as_user(*args, user=self.user, root_in=self.home if self.root else None, **options)
 
     def script(self, text: str) -> Path:
         """The bundle, with this for a program."""
@@ -106,7 +106,7 @@ class Ordinary:
         assert done.code == 0, done.err
 
 
-def users(user: int | str = UID) -> Iterator[Ordinary]:
+def ordinary_users(user: int | str = UID) -> Iterator[Ordinary]:
     """For a fixture. user: a number, or a name.
 
     pytest's own folders are closed to others, and so may be the one that ocirt is installed in: that is mounted where
@@ -114,7 +114,7 @@ def users(user: int | str = UID) -> Iterator[Ordinary]:
     """
     home = Path(tempfile.mkdtemp(prefix="ocirt-user-", dir="/tmp"))
     executable, mounted = OCIRT, None
-    if as_user(user, "test", "-x", OCIRT, cwd="/").code:
+    if as_user("test", "-x", OCIRT, user=user, cwd="/").code:
         mounted = Path(tempfile.mkdtemp(prefix="ocirt-installed-", dir="/tmp"))
         mounted.chmod(0o755)
         subprocess.run(["mount", "--bind", PREFIX, mounted], check=True)

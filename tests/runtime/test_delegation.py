@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import ROOT, UID, Ordinary, until, users
+from runtime.ordinary import ROOT, UID, Ordinary, ordinary_users, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ pure_v2 = pytest.mark.skipif(not PURE_V2, reason="not a pure v2 host")
 
 @pytest.fixture
 def user() -> Iterator[Ordinary]:
-    yield from users()
+    yield from ordinary_users()
 
 
 def delegate(*folders: Path) -> None:
