@@ -76,8 +76,7 @@ def schema() -> dict[str, Any]:
 
     path = __file__.rpartition("/config/")[0] + "/schemas/config.schema.json"
     try:
-        with open(path, encoding="utf-8") as file:
-            content: dict[str, Any] = json.load(file)
+        content: dict[str, Any] = json.loads(__spec__.loader.get_data(path))  # inside the executable, for `make dist`
     except OSError as error:
         raise Error(f"cannot read {path}: {error.strerror}", hint="ocirt is not completely installed") from None
     return content
