@@ -141,6 +141,32 @@ static PyObject *init_carried(void)
     return PyModuleDef_Init(&definition);
 }
 
+/* The modules that are built in, for _PyImport_Inittab: fewer than Debian has in its library, which brings a megabyte of
+ * tables for `unicodedata` alone. What is missing is imported by nothing that ocirt imports (tests/test_dist.py). */
+#define WITH(X) \
+    X(_abc) X(_ast) X(_bisect) X(_blake2) X(_codecs) X(_collections) X(_datetime) X(_functools) X(_heapq) \
+    X(_imp) X(_io) X(_locale) X(_opcode) X(_operator) X(_pickle) X(_posixsubprocess) X(_random) \
+    X(_sha512) X(_signal) X(_socket) X(_sre) X(_stat) X(_string) X(_struct) X(_thread) \
+    X(_tokenize) X(_tracemalloc) X(_weakref) X(array) X(atexit) X(binascii) X(errno) X(faulthandler) \
+    X(fcntl) X(gc) X(grp) X(itertools) X(math) X(posix) X(pwd) X(select) \
+    X(time) X(zlib)
+#define DECLARE(name) PyMODINIT_FUNC PyInit_##name(void);
+#define LIST(name) { #name, PyInit_##name },
+WITH(DECLARE)
+PyMODINIT_FUNC PyMarshal_Init(void);
+PyMODINIT_FUNC _PyWarnings_Init(void);
+
+struct _inittab _PyImport_Inittab[] = {
+    WITH(LIST)
+    { "marshal", PyMarshal_Init },
+    { "_warnings", _PyWarnings_Init },
+    { "builtins", NULL },
+    { "sys", NULL },
+    { "ocirt._sys", PyInit__sys },
+    { "_carried", init_carried },
+    { NULL, NULL },
+};
+
 /* The build: take the picture. */
 
 extern char __data_start[], _end[];
@@ -186,8 +212,6 @@ static void start_python(char **argv)
     check(PyConfig_SetBytesString(&config, &config.executable, PYTHON));
     check(PyConfig_SetBytesString(&config, &config.home, HOME));
     check(PyConfig_SetBytesArgv(&config, 2, argv));
-    if (PyImport_AppendInittab("ocirt._sys", PyInit__sys) < 0 || PyImport_AppendInittab("_carried", init_carried) < 0)
-        fail("no memory");
     check(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
 }

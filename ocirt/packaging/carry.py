@@ -7,6 +7,7 @@ each compressed (raw deflate). A module is its code, marshalled; a shared librar
 
 from __future__ import annotations
 
+import _imp
 import ast
 import importlib.machinery
 import marshal
@@ -19,7 +20,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = ("click", "jsonschema", "jeepney", "pyroute2")
+PACKAGES = ("click", "jsonschema", "jeepney", "pyroute2.iproute.linux", "pyroute2.netlink.exceptions", "pyroute2.netns")
+EMPTY = ("pyroute2",)
+"""Packages whose own module imports all that they have, of which we need little: without it."""
+WITHOUT = {
+    "attr._make": ("unicodedata",),  # for make_class(), which nobody calls; a megabyte
+    "pyroute2.netlink.rtnl.probe_msg": ("ssl",),  # for what answers to probes
+}
+"""Imports that are taken out of a module, and that only functions miss that are never called."""
 BESIDE = {
     "jsonschema_specifications": "jsonschema_specifications/schemas/**/*",
     "ocirt": "ocirt/schemas/*",
@@ -29,7 +37,7 @@ BESIDE = {
 LIBRARIES = {"_ctypes": ("libffi.so.8",), "ctypes": ("libseccomp.so.2",)}
 """Shared libraries that are loaded before a module, under the names by which it asks for them."""
 
-CODECS = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.unicode_escape", "encodings.utf_8")
+CODECS = ("encodings.ascii", "encodings.latin_1", "encodings.unicode_escape", "encodings.utf_8")
 """What bytes.decode() and str.encode() import by name."""
 
 LEFT_OUT = (
@@ -39,16 +47,17 @@ LEFT_OUT = (
     # The network beyond netlink and unix sockets; asyncio and urllib do without.
     *("ftplib", "http", "hashlib", "html", "mimetypes", "netrc", "nturl2path", "smtplib", "ssl", "urllib.request", "xml"),
     *("urllib.error", "urllib.response", "xmlrpc", "_ssl", "_hashlib"),
-    # pyroute2's database of the network; importing it is tried.
-    *("sqlite3", "_sqlite3", "psycopg2"),
     # Archives, which shutil and importlib.resources know to unpack.
     *("bz2", "_bz2", "lzma", "_lzma", "tarfile", "zipapp"),
     # Other systems, and what other versions of Python have.
     *("asyncio.proactor_events", "asyncio.windows_events", "asyncio.windows_utils", "multiprocessing.popen_spawn_win32"),
-    *("click._winconsole", "ctypes.wintypes", "ctypes.macholib", "importlib_resources", "exceptiongroup", "ntpath"),
+    *("_pydecimal", "click._winconsole", "ctypes.wintypes", "ctypes.macholib", "importlib_resources", "exceptiongroup", "ntpath"),
     # Not called by what we call.
-    *("attr._cmp_tests", "email.mime", "jsonschema.benchmarks", "jsonschema.cli", "jsonschema.tests", "unittest.async_case"),
-    *("jeepney.io", "referencing.tests", "multiprocessing.managers", "multiprocessing.pool", "multiprocessing.dummy"),
+    *("_strptime", "calendar", "email", "encodings.idna", "importlib.metadata", "plistlib", "statistics", "stringprep"),
+    *("concurrent.futures.process", "jeepney.io", "jsonschema.cli", "jsonschema.tests", "unittest.async_case"),
+    *("multiprocessing.managers", "multiprocessing.pool", "multiprocessing.dummy", "webbrowser", "encodings.mbcs"),
+    *("pyroute2.bsd", "pyroute2.iproute.bsd", "pyroute2.iproute.darwin"),
+    *("pyroute2.iproute.windows", "pyroute2.ndb", "pyroute2.plan9", "hmac", "unicodedata"),
 )
 """Modules, with all below them, that are imported somewhere in what we carry, but not by what we call."""
 
@@ -61,7 +70,6 @@ class Carried:
         standard = Path(sysconfig.get_path("stdlib"))
         self.folders = (standard, standard / "lib-dynload", packages)
         self.found: dict[str, tuple[str, Path]] = {}
-        self._frozen = importlib.machinery.FrozenImporter
 
     def find(self, name: str) -> tuple[str, Path] | None:
         """(kind, file) of a module that is to be carried."""
@@ -97,7 +105,18 @@ class Carried:
                 self.found[name] = found
                 if found[0] != "extension":
                     package = name if found[0] == "package" else name.rpartition(".")[0]
-                    todo += sorted(set(imports(ast.parse(found[1].read_bytes()), package)))
+                    todo += sorted(set(imports(self.tree(name), package)))
+
+    def tree(self, name: str) -> ast.Module:
+        """What a module consists of, without what we leave out of it."""
+        if name in EMPTY:
+            return ast.Module([], [])
+        tree = ast.parse(self.found[name][1].read_bytes())
+        left_out = WITHOUT.get(name, ())
+        for node in list(tree.body):
+            if isinstance(node, ast.Import) and node.names[0].name in left_out:
+                tree.body.remove(node)
+        return tree
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -150,9 +169,9 @@ def archive(source: Path, packages: Path, extra: dict[str, bytes], work: Path) -
     for name, (kind, path) in carried.found.items():
         if kind == "extension":
             entries[name] = kind, stripped(path, work)
-        else:
+        elif not _imp.is_frozen(name):  # that is in the interpreter
             where = name.replace(".", "/") + ("/__init__.py" if kind == "package" else ".py")
-            entries[name] = kind, marshal.dumps(code(path.read_bytes(), where))
+            entries[name] = kind, marshal.dumps(code(carried.tree(name), where))
     for package, pattern in BESIDE.items():
         if package != "ocirt":
             for path in packages.glob(pattern):
@@ -172,7 +191,7 @@ def archive(source: Path, packages: Path, extra: dict[str, bytes], work: Path) -
     return packed(entries, tables)
 
 
-def code(content: bytes, where: str) -> types.CodeType:
+def code(content: bytes | ast.Module, where: str) -> types.CodeType:
     """Without docstrings and assertions; in brackets, or a traceback looks for the file in the working directory."""
     made = compile(content, f"<{where}>", "exec", optimize=2, dont_inherit=True)
     assert isinstance(made, types.CodeType)
