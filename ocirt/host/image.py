@@ -6,7 +6,6 @@ import posix
 
 from ocirt.errors import Error
 
-
 carried: bytes | None = None
 """Set where it is inside the executable (`make dist`)."""
 

@@ -70,6 +70,7 @@ static long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 #define SLASHES "////////////////////////////////" /* more than there are libraries */
 enum { MFD_NOEXEC_SEAL_ = 8 };
 
+PyMODINIT_FUNC PyInit__json(void);
 PyMODINIT_FUNC PyInit__sys(void);
 
 static PyObject *begin; /* what FILE has left to be called */
@@ -162,6 +163,7 @@ struct _inittab _PyImport_Inittab[] = {
     { "_warnings", _PyWarnings_Init },
     { "builtins", NULL },
     { "sys", NULL },
+    { "_json", PyInit__json },
     { "ocirt._sys", PyInit__sys },
     { "_carried", init_carried },
     { NULL, NULL },

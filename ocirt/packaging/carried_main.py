@@ -2,11 +2,12 @@
 makes the archive. Nothing of this is touched by a hot verb.
 """
 
-import _carried
 import _frozen_importlib
 import _imp
 import marshal
 import posix
+
+import _carried
 
 FOLDER = "/proc/self/exe/"
 

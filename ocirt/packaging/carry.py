@@ -1,8 +1,8 @@
 """What the one file (`make dist`) carries: all of ocirt, the packages that it needs, and what those need of Python's
 standard library, as an archive that is linked into the executable. carried_main.py reads it.
 
-The archive: the size of the index (u64), the index (marshalled: name → (kind, place, size, unpacked size)), the entries,
-each compressed (raw deflate). A module is its code, marshalled; a shared library is its file.
+The archive: the size of the index (u64), the index (marshalled: name → (kind, place, size, unpacked size)), the
+entries, each compressed (raw deflate). A module is its code, marshalled; a shared library is its file.
 """
 
 from __future__ import annotations
@@ -45,13 +45,38 @@ LEFT_OUT = (
     *("bdb", "cmd", "code", "codeop", "doctest", "pdb", "pydoc", "pydoc_data", "rlcompleter", "sysconfig", "test"),
     *("_aix_support", "_osx_support", "distutils", "lib2to3", "pip", "setuptools", "tkinter", "winreg"),
     # The network beyond netlink and unix sockets; asyncio and urllib do without.
-    *("ftplib", "http", "hashlib", "html", "mimetypes", "netrc", "nturl2path", "smtplib", "ssl", "urllib.request", "xml"),
+    *(
+        "ftplib",
+        "http",
+        "hashlib",
+        "html",
+        "mimetypes",
+        "netrc",
+        "nturl2path",
+        "smtplib",
+        "ssl",
+        "urllib.request",
+        "xml",
+    ),
     *("urllib.error", "urllib.response", "xmlrpc", "_ssl", "_hashlib"),
     # Archives, which shutil and importlib.resources know to unpack.
     *("bz2", "_bz2", "lzma", "_lzma", "tarfile", "zipapp"),
     # Other systems, and what other versions of Python have.
-    *("asyncio.proactor_events", "asyncio.windows_events", "asyncio.windows_utils", "multiprocessing.popen_spawn_win32"),
-    *("_pydecimal", "click._winconsole", "ctypes.wintypes", "ctypes.macholib", "importlib_resources", "exceptiongroup", "ntpath"),
+    *(
+        "asyncio.proactor_events",
+        "asyncio.windows_events",
+        "asyncio.windows_utils",
+        "multiprocessing.popen_spawn_win32",
+    ),
+    *(
+        "_pydecimal",
+        "click._winconsole",
+        "ctypes.wintypes",
+        "ctypes.macholib",
+        "importlib_resources",
+        "exceptiongroup",
+        "ntpath",
+    ),
     # Not called by what we call.
     *("_strptime", "calendar", "email", "encodings.idna", "importlib.metadata", "plistlib", "statistics", "stringprep"),
     *("concurrent.futures.process", "jeepney.io", "jsonschema.cli", "jsonschema.tests", "unittest.async_case"),
@@ -75,7 +100,7 @@ class Carried:
         """(kind, file) of a module that is to be carried."""
         if any(name == one or name.startswith(f"{one}.") for one in LEFT_OUT):
             return None
-        if name in sys.builtin_module_names:
+        if name in sys.builtin_module_names or name == "_json":  # launcher/json.c
             return None
         parts = name.split(".")
         folders = (self.source.parent,) if parts[0] == "ocirt" else self.folders
@@ -220,5 +245,7 @@ def packed(entries: dict[str, tuple[str, bytes]], tables: dict[str, tuple[object
 
 if __name__ == "__main__":  # by a Python that leaves column numbers out: ocirt_build.py
     _, source, packages, given, target = sys.argv
-    extra = {str(path.relative_to(given)): path.read_bytes() for path in sorted(Path(given).rglob("*")) if path.is_file()}
+    extra = {
+        str(path.relative_to(given)): path.read_bytes() for path in sorted(Path(given).rglob("*")) if path.is_file()
+    }
     Path(target).write_bytes(archive(Path(source), Path(packages), extra, Path(os.path.dirname(target))))

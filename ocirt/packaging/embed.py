@@ -66,7 +66,7 @@ def link(compiler: list[str], program: Path, defines: list[str], archive: bytes 
     """The program that takes its picture. `archive`: what it carries (carry.py). Raises CannotError."""
     static = library()
     flags = [*COMPILE, *WARNINGS, "-isystem", sysconfig.get_path("include"), *defines, f'-DHOME="{sys.base_prefix}"']
-    sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "_sys.c"]
+    sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "launcher" / "json.c", SOURCE / "_sys.c"]
     with tempfile.TemporaryDirectory() as folder:
         carried, assembly = Path(folder) / "carried", Path(folder) / "carried.s"
         carried.write_bytes(archive)
@@ -77,8 +77,8 @@ def link(compiler: list[str], program: Path, defines: list[str], archive: bytes 
 def build(
     compiler: list[str], output: Path, defines: list[str], write_modules: Callable[[Path], None], archive: bytes = b""
 ) -> None:
-    """`defines`: what starting.h needs; `write_modules`: writes what the program executes for its picture; `archive`: as
-    for link(). Raises CannotError."""
+    """`defines`: what starting.h needs; `write_modules`: writes what the program executes for its picture; `archive`:
+    what the one file carries. Raises CannotError."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         program, modules, picture = work / "program", work / "modules", work / "picture"

@@ -1,6 +1,6 @@
 """Executed once, when the build takes the picture of the executable's memory (launcher/embedded.c), with `modules`,
-`places`, `warm`, `archive` and `image` as hot.py packs them, and their code as `content`. Loads all modules of the hot verbs, and
-leaves begin(), which is where each call begins.
+`places`, `warm`, `archive` and `image` as hot.py packs them, and the modules' code as `content`. Loads all modules of
+the hot verbs, and leaves begin(), which is where each call begins.
 """
 
 import _imp
@@ -76,9 +76,6 @@ def begin_installed(base):
         variables["__file__"] = f"{base}/{variables['__file__']}"
         if "__path__" in variables:
             variables["__path__"].append(variables["__file__"][:-12])
-    if "_json" in places:  # noqa: F821
-        module = loaded["_json"] = _imp.create_dynamic(Place("_json", places["_json"]))  # noqa: F821
-        _imp.exec_dynamic(module)
     enter()
 
 
@@ -94,9 +91,9 @@ def begin_alone(argv):
     enter()
 
 
-# Linked into the program; the import system looks for none in a package.
-loaded["ocirt._sys"] = _imp.create_builtin(Place("ocirt._sys", None))
-_imp.exec_builtin(loaded["ocirt._sys"])
+for name in ("ocirt._sys", "_json"):  # linked into the program
+    loaded[name] = _imp.create_builtin(Place(name, None))
+    _imp.exec_builtin(loaded[name])
 load_all()
 exec(warm, {"__name__": "warm"})  # noqa: F821
 del warm  # noqa: F821
@@ -110,7 +107,8 @@ if archive:  # noqa: F821
             module.__dict__["__loader__"] = Archive
     loaded["ocirt.host.image"].carried = image  # noqa: F821
     # Nothing else is looked for, and nothing on the host.
-    sys.meta_path[:] = [Archive, loaded["_frozen_importlib"].BuiltinImporter, loaded["_frozen_importlib"].FrozenImporter]
+    frozen = loaded["_frozen_importlib"]
+    sys.meta_path[:] = [Archive, frozen.BuiltinImporter, frozen.FrozenImporter]
     sys.path[:] = []
     sys.path_hooks[:] = []
 else:

@@ -238,7 +238,7 @@ def write_picture(source: Path, target: Path, *, alone: bool = False) -> None:
         packed = marshal.dumps(code)
         entries.append((name, path.name == "__init__.py", len(content), len(content) + len(packed), _asks(code)))
         content += packed
-    places = {name: origin for name in ("_json", "termios") if not alone and (origin := extension(name))}
+    places = {name: origin for name in ("termios",) if not alone and (origin := extension(name))}
     main, warm, archive = (
         compile((Path(__file__).parent / name).read_bytes(), f"<{name}>", "exec", dont_inherit=True)
         for name in ("embedded_main.py", "embedded_warm.py", "carried_main.py")

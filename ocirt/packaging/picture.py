@@ -29,7 +29,8 @@ def with_picture(program: bytes, picture: bytes) -> bytes:
     segment = segments[index]
     offset, start, size = segment[2], segment[3], segment[5]
     assert all(s[2] + s[5] <= offset + size for s in segments)
-    content = program[offset : offset + size][: address - start].ljust(address - start, b"\0") + picture[8:].rstrip(b"\0")
+    before = program[offset : offset + size][: address - start]
+    content = before.ljust(address - start, b"\0") + picture[8:].rstrip(b"\0")
     segment[5] = len(content)
     header[6] = header[12] = header[13] = 0  # sections
     result = bytearray(program[:offset] + content)
