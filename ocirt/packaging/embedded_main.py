@@ -108,7 +108,7 @@ if archive:  # noqa: F821
     loaded["ocirt.host.image"].carried = image  # noqa: F821
     # Nothing else is looked for, and nothing on the host.
     frozen = loaded["_frozen_importlib"]
-    sys.meta_path[:] = [Archive, frozen.BuiltinImporter, frozen.FrozenImporter]
+    sys.meta_path[:] = [frozen.BuiltinImporter, frozen.FrozenImporter, Archive]
     sys.path[:] = []
     sys.path_hooks[:] = []
 else:
