@@ -70,6 +70,7 @@ LEFT_OUT = (
     ),
     *(
         "_pydecimal",
+        "_uuid",
         "click._winconsole",
         "ctypes.wintypes",
         "ctypes.macholib",

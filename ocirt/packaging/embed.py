@@ -14,7 +14,8 @@ from picture import with_picture
 
 SOURCE = Path(__file__).resolve().parents[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-COMPILE = "-std=c11 -D_GNU_SOURCE -O2 -fno-pie -fstack-protector-strong".split()
+COMPILE = "-std=c11 -D_GNU_SOURCE -DNDEBUG -O2 -fno-pie -fstack-protector-strong".split()
+COMPILE.append(f"-ffile-prefix-map={SOURCE.parent}=.")
 LINK = (
     "-no-pie -s -Wl,-O1,--gc-sections,--export-dynamic,--build-id=none,-z,noexecstack"
     " -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free"
