@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -266,19 +267,23 @@ def test_check_reports_every_problem(host: Host, there: Bundle) -> None:
 
 
 @pytest.mark.root
-def test_a_traceback_has_lines(host: Host) -> None:
-    """What nobody foresaw, such as a root that is no folder, is shown with --debug."""
-    done = host("ocirt", "--debug", "--root", "/etc/debian_version", "create", "-b", "/mnt", "c")
+def test_a_traceback_has_lines(host: Host, there: Bundle) -> None:
+    """What nobody foresaw, such as that no second file can be opened, is shown with --debug."""
+    assert there.path.name == "bundle"
+    words = "--root /mnt/state run --bundle /mnt/bundle c"
+    done = host("sh", "-c", f"ulimit -n 4; exec ocirt {words}")
+    assert (done.code, done.err) == (1, "ocirt: run: Too many open files (--debug shows where)\n")
+    done = host("sh", "-c", f"ulimit -n 4; exec ocirt --debug {words}")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert 'File "<ocirt/cli/main.py>", line ' in done.err
+    assert re.search(r'File "<ocirt/runtime/run\.py>", line [1-9]', done.err)
 
 
 @pytest.mark.root
 def test_a_container_lives(host: Host, there: Bundle) -> None:
     """With a seccomp profile, which libseccomp compiles, and a process that enters it."""
     there.config["process"]["args"] = ["/bin/sleep", "1000"]
-    rule = {"names": ["uname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     there.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
     there.write()
     state = ("--root", "/mnt/state")
@@ -286,7 +291,7 @@ def test_a_container_lives(host: Host, there: Bundle) -> None:
         done = host("runc", *state, *words)
         assert (done.code, done.err) == (0, "")
     assert json.loads(host("ocirt", *state, "state", "c").out)["status"] == "running"
-    done = host("ocirt", *state, "exec", "c", "uname")
+    done = host("ocirt", *state, "exec", "c", "mkdir", "/tmp/one")
     assert done.code != 0
     assert "Function not implemented" in done.err
     assert host("ocirt", *state, "exec", "c", "/bin/echo", "é").out == "é\n"

@@ -93,16 +93,17 @@ static int escaped(const Text *text, Py_ssize_t at, Py_ssize_t *end)
     if (found)
         return meant[found - names];
     if (c != 'u') {
-        fail_at(text, "Invalid \\escape: ", at);
+        fail_at(text, "Invalid \\escape", at);
         return -1;
     }
     int high = hexadecimal(text, at + 2), low;
-    if (high < 0) {
+    if (high < 0 || at + 6 >= text->size) { /* also where the text ends there */
         fail_at(text, "Invalid \\uXXXX escape", at + 1);
         return -1;
     }
     *end = at + 6;
-    if (Py_UNICODE_IS_HIGH_SURROGATE((Py_UCS4)high) && character(text, at + 6) == '\\' && character(text, at + 7) == 'u' &&
+    if (Py_UNICODE_IS_HIGH_SURROGATE((Py_UCS4)high) && at + 12 < text->size && character(text, at + 6) == '\\' &&
+        character(text, at + 7) == 'u' &&
         (low = hexadecimal(text, at + 8)) >= 0 && Py_UNICODE_IS_LOW_SURROGATE((Py_UCS4)low)) {
         *end = at + 12;
         return (int)Py_UNICODE_JOIN_SURROGATES((Py_UCS4)high, (Py_UCS4)low);
