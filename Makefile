@@ -23,7 +23,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
+.PHONY: help demo test build dist venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -37,12 +37,18 @@ test: ## install what is missing, build, and pass all tests
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_TEST))
 	@$(MAKE) --no-print-directory venv
 	tests/criu/fetch
+	tests/roots
 	tests/isolate $(BIN)/pytest $(PYTEST_ARGS)
 	KEEP_UNIFIED=1 tests/isolate $(BIN)/pytest tests/runtime conformance $(PYTEST_ARGS)
 
 build: $(VENV)/bin/pip ## compile and install into .venv
 	@rm -rf build *.egg-info
 	@$(BIN)/pip install --quiet --disable-pip-version-check .
+
+dist: ## one executable file that needs no Python where it runs: dist/ocirt
+	$(call need,$(PACKAGES_BUILD))
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/python ocirt/packaging/dist.py dist/ocirt
 
 venv: $(VENV)/bin/pip ## the same, with what the tests need
 	@rm -rf build *.egg-info

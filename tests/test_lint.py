@@ -57,7 +57,8 @@ def test_the_executable_with_python_in_it_compiles_without_a_warning(compiler: s
     warnings = [flag for flag in build_flags()[0] if flag != "-Wpedantic"]
     defines = ['-DPYTHON="/python"', '-DHOME="/"', '-DVERSION="python3"', '-DVERBS="create"']
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fno-pie", *warnings, "-isystem", sysconfig.get_path("include")]
-    passes(compiler, *flags, *defines, "-c", "-o", tmp_path / "object.o", SOURCES / "launcher" / "embedded.c")
+    for source in ("embedded.c", "json.c"):
+        passes(compiler, *flags, *defines, "-c", "-o", tmp_path / "object.o", SOURCES / "launcher" / source)
 
 
 def test_the_extension_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:

@@ -6,9 +6,14 @@ import posix
 
 from ocirt.errors import Error
 
+carried: bytes | None = None
+"""Set where it is inside the executable (`make dist`)."""
+
 
 def init_image() -> bytes:
     """The ELF file's bytes. Raises Error if the package was never built."""
+    if carried is not None:
+        return carried
     path = __file__.rpartition("/host/")[0] + "/init/ocirt-init"
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)

@@ -14,7 +14,7 @@ from errno import EBUSY, EEXIST, EINVAL, ENODEV, EPERM
 from ocirt.errors import ConfigError, Error, KernelError, UnsupportedError, from_os_error
 
 try:
-    from pyroute2 import IPRoute
+    from pyroute2.iproute.linux import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netns import setns
 except ImportError:

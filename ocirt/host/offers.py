@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
-import sys
 
 from ocirt.cgroups.layout import detect, exists, read
 from ocirt.config.names import CAPABILITIES
@@ -37,12 +35,7 @@ _AT_FDCWD = -100
 _SECCOMP_SET_MODE_FILTER = 1
 _EFAULT = 14
 
-_IN_A_USER_NAMESPACE = """
-import ctypes, sys
-done = ctypes.CDLL(None, use_errno=True).unshare(0x10000000)
-print(ctypes.get_errno() if done else 0, flush=True)
-sys.stdin.read()
-"""
+_CLONE_NEWUSER = 0x10000000
 
 
 def offers() -> dict[str, Any]:
@@ -176,23 +169,19 @@ def mounts_by_type() -> dict[str, str]:
 
 def idmap() -> dict[str, Any]:
     """filesystems: each type that is mounted here → can a mount of it be id-mapped? None and a reason if untried."""
-    child = subprocess.Popen(
-        [sys.executable, "-IS", "-c", _IN_A_USER_NAMESPACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with child:
-        assert child.stdin and child.stdout
-        errno = int(child.stdout.readline() or 1)
+    pid, held, errno = _in_a_user_namespace()
+    try:
         if errno:
             return {"filesystems": None, "reason": f"no user namespace can be made: {os.strerror(errno)}"}
-        try:
-            for name in ("uid_map", "gid_map"):
-                with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:
-                    file.write("0 1000 1\n")
-            namespace = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            return {"filesystems": None, "reason": f"a user namespace cannot be mapped: {error.strerror}"}
-        finally:
-            child.stdin.close()
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+                file.write("0 1000 1\n")
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return {"filesystems": None, "reason": f"a user namespace cannot be mapped: {error.strerror}"}
+    finally:
+        os.close(held)
+        os.waitpid(pid, 0)
     try:
         tried = {kind: _can_idmap(path, namespace) for kind, path in sorted(mounts_by_type().items())}
     except OSError as error:
@@ -200,6 +189,25 @@ def idmap() -> dict[str, Any]:
     finally:
         os.close(namespace)
     return {"filesystems": {kind: can for kind, can in tried.items() if can is not None}, "reason": ""}
+
+
+def _in_a_user_namespace() -> tuple[int, int, int]:
+    """A child that is in a user namespace of its own: its pid; a descriptor, it ends when that is closed; the errno
+    if it could make none."""
+    unshare: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).unshare
+    answer, tell = os.pipe()
+    wait, held = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(held)
+        os.write(tell, bytes([ctypes.get_errno() if unshare(_CLONE_NEWUSER) else 0]))
+        os.read(wait, 1)
+        os.kill(os.getpid(), 9)  # whatever is above us is the parent's
+    os.close(tell)
+    os.close(wait)
+    errno = os.read(answer, 1)
+    os.close(answer)
+    return pid, held, errno[0] if errno else 1
 
 
 def _can_idmap(path: str, namespace: int) -> bool | None:

@@ -16,8 +16,9 @@
  *   under which it keeps Python's thread state.
  * - No file is open, no library is loaded and no thread runs when the picture is taken; the build looks at that.
  *
- * The seed of Python's string hashes is in the picture: it is another for each build, not for each call. Verbs that are
- * not hot, and --debug, become the Python that is installed, as launcher.c does.
+ * The seed of Python's string hashes is in the picture: it is the build's, not the call's. Verbs that are not hot, and
+ * --debug, become the Python that is installed, as launcher.c does; or, in the one file that `make dist` builds, their
+ * modules are in the archive that is linked in (packaging/carry.py), which only they touch.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE /* for _PyRuntime, which has the identity of the main thread */
@@ -26,6 +27,7 @@
 
 #include <internal/pycore_runtime.h>
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -34,6 +36,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -64,9 +68,107 @@ static long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 #include "heap.h"
 #include "starting.h"
 
+#define SLASHES "////////////////////////////////" /* more than there are libraries */
+enum { MFD_NOEXEC_SEAL_ = 8 };
+
+PyMODINIT_FUNC PyInit__json(void);
 PyMODINIT_FUNC PyInit__sys(void);
 
 static PyObject *begin; /* what FILE has left to be called */
+
+/* What embed.py links in: empty, but for the one file. */
+extern const char carried[];
+extern const u64 carried_size;
+
+/* The functions of the module `_carried`. */
+
+static PyObject *carried_memory(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyMemoryView_FromMemory((char *)(uintptr_t)carried, (Py_ssize_t)carried_size, PyBUF_READ);
+}
+
+/* A file in memory with these bytes: (descriptor, path). ld.so takes what has the same path for the same library, and
+ * descriptors are used again; so each path has a slash more. */
+static PyObject *carried_file(PyObject *module, PyObject *content)
+{
+    static int files;
+    char path[PATH_SIZE], *bytes;
+    Py_ssize_t size;
+
+    (void)module;
+    if (PyBytes_AsStringAndSize(content, &bytes, &size))
+        return NULL;
+    int fd = memfd_create("ocirt", MFD_CLOEXEC | MFD_NOEXEC_SEAL_);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("ocirt", MFD_CLOEXEC);
+    if (fd < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    for (Py_ssize_t done = 0; done < size;) {
+        Py_ssize_t more = write(fd, bytes + done, (size_t)(size - done));
+        if (more < 0) {
+            close(fd);
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        done += more;
+    }
+    snprintf(path, sizeof path, "/proc/self%.*sfd/%d", ++files, SLASHES, fd);
+    return Py_BuildValue("is", fd, path);
+}
+
+/* Load a library for others that need it: ld.so knows it by its name (DT_SONAME) from then on. */
+static PyObject *carried_load(PyObject *module, PyObject *path)
+{
+    const char *name = PyUnicode_AsUTF8(path);
+
+    (void)module;
+    if (!name)
+        return NULL;
+    if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
+        return PyErr_Format(PyExc_ImportError, "%s", dlerror());
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    { "memory", carried_memory, METH_NOARGS, NULL },
+    { "file", carried_file, METH_O, NULL },
+    { "load", carried_load, METH_O, NULL },
+    { NULL, NULL, 0, NULL },
+};
+static PyModuleDef definition = { PyModuleDef_HEAD_INIT, .m_name = "_carried", .m_size = 0, .m_methods = functions };
+
+static PyObject *init_carried(void)
+{
+    return PyModuleDef_Init(&definition);
+}
+
+/* The modules that are built in, for _PyImport_Inittab: fewer than Debian has in its library, which brings a megabyte of
+ * tables for `unicodedata` alone. What is missing is imported by nothing that ocirt imports (tests/test_dist.py). */
+#define WITH(X) \
+    X(_abc) X(_ast) X(_bisect) X(_blake2) X(_codecs) X(_collections) X(_datetime) X(_functools) X(_heapq) \
+    X(_imp) X(_io) X(_locale) X(_opcode) X(_operator) X(_pickle) X(_posixsubprocess) X(_random) \
+    X(_sha512) X(_signal) X(_socket) X(_sre) X(_stat) X(_string) X(_struct) X(_thread) \
+    X(_tokenize) X(_tracemalloc) X(_weakref) X(array) X(atexit) X(binascii) X(errno) X(faulthandler) \
+    X(fcntl) X(gc) X(grp) X(itertools) X(math) X(posix) X(pwd) X(select) \
+    X(time) X(zlib)
+#define DECLARE(name) PyMODINIT_FUNC PyInit_##name(void);
+#define LIST(name) { #name, PyInit_##name },
+WITH(DECLARE)
+PyMODINIT_FUNC PyMarshal_Init(void);
+PyMODINIT_FUNC _PyWarnings_Init(void);
+
+struct _inittab _PyImport_Inittab[] = {
+    WITH(LIST)
+    { "marshal", PyMarshal_Init },
+    { "_warnings", _PyWarnings_Init },
+    { "builtins", NULL },
+    { "sys", NULL },
+    { "_json", PyInit__json },
+    { "ocirt._sys", PyInit__sys },
+    { "_carried", init_carried },
+    { NULL, NULL },
+};
 
 /* The build: take the picture. */
 
@@ -105,37 +207,56 @@ static void start_python(char **argv)
     config.site_import = 0;
     config.install_signal_handlers = 1;
     config.write_bytecode = 0;
+#ifdef HASH_SEED
+    config.use_hash_seed = 1;
+    config.hash_seed = HASH_SEED;
+#endif
     check(PyConfig_SetBytesString(&config, &config.program_name, PYTHON));
     check(PyConfig_SetBytesString(&config, &config.executable, PYTHON));
     check(PyConfig_SetBytesString(&config, &config.home, HOME));
     check(PyConfig_SetBytesArgv(&config, 2, argv));
-    if (PyImport_AppendInittab("ocirt._sys", PyInit__sys) < 0)
-        fail("no memory");
     check(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
 }
 
-/* Execute the code that FILE holds, with the names that it holds; it defines begin(). */
+/* Execute the code that FILE holds, with the names that it holds and the rest of FILE as `content`; it defines
+ * begin(). FILE is mapped, not read: what is read once would be in the picture. */
 static void load(const char *path)
 {
-    FILE *file = fopen(path, "rb");
-    PyObject *content = file ? PyMarshal_ReadObjectFromFile(file) : NULL, *code, *names;
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &status))
+        fail(path);
+    char *content = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (content == MAP_FAILED || close(fd))
+        fail(path);
+    u64 size;
+    memcpy(&size, content, sizeof size);
+    PyObject *head = PyMarshal_ReadObjectFromString(content + sizeof size, (Py_ssize_t)size), *code, *names;
+    char *rest = content + sizeof size + size;
+    PyObject *view = PyMemoryView_FromMemory(rest, (Py_ssize_t)(content + status.st_size - rest), PyBUF_READ);
 
-    if (!file || fclose(file) || !content || !PyArg_ParseTuple(content, "OO!", &code, &PyDict_Type, &names) ||
+    if (!head || !view || !PyArg_ParseTuple(head, "OO!", &code, &PyDict_Type, &names) ||
+        PyDict_SetItemString(names, "content", view) ||
         PyDict_SetItemString(names, "__builtins__", PyEval_GetBuiltins()))
         fail(path);
+    Py_DECREF(view);
     PyObject *result = PyEval_EvalCode(code, names, names);
     if (!result || !(begin = PyDict_GetItemString(names, "begin")))
         fail("the modules cannot be loaded");
     Py_DECREF(result);
+    if (PyDict_DelItemString(names, "content"))
+        fail("content");
+    munmap(content, (size_t)status.st_size);
 }
 
 /* Whether the C library put this word there, which it does again at each start (R_X86_64_COPY). */
+static void *const librarys[] = { &stdin, &stdout, &stderr, &environ };
+
 static int is_the_librarys(const u64 *word)
 {
-    const void *own[] = { &stdin, &stdout, &stderr, &environ };
-    for (unsigned i = 0; i < sizeof own / sizeof *own; i++)
-        if (word == own[i])
+    for (unsigned i = 0; i < sizeof librarys / sizeof *librarys; i++)
+        if (word == librarys[i])
             return 1;
     return 0;
 }
@@ -172,7 +293,7 @@ static int take_picture(char **argv)
     start_python(argv);
     load(argv[1]);
     PyThread_tss_delete(&_PyRuntime.gilstate.autoTSSkey);
-    _PyRuntime.main_thread = PyThreadState_Get()->thread_id = 0;
+    _PyRuntime.main_thread = PyThreadState_Get()->thread_id = PyThreadState_Get()->native_thread_id = 0;
     memset(spare, 0, sizeof spare); /* a call shall not write here and there */
     behind = heap + used;
     ready = 1;
@@ -181,9 +302,11 @@ static int take_picture(char **argv)
     if (!file)
         fail(argv[2]);
     setvbuf(file, NULL, _IONBF, 0);
+    for (unsigned i = 0; i < sizeof librarys / sizeof *librarys; i++)
+        memset(librarys[i], 0, sizeof(u64));
     if (fwrite(&start, sizeof start, 1, file) != 1 ||
         fwrite(__data_start, (size_t)(_end - __data_start), 1, file) != 1 || fclose(file))
-        fail(argv[2]);
+        _exit(1);
     _exit(0);
 }
 
@@ -226,18 +349,19 @@ int main(int argc, char **argv, char **envp)
     block_interrupt();
     fill_stdio();
     refuse_lent_rights(envp);
-    const char *verb = find_all(package, argc, argv, envp);
+    int one_file = carried_size != 0;
+    const char *verb = one_file ? verb_of_call(argc, argv, envp) : find_all(package, argc, argv, envp);
     if (same(verb, "create") || same(verb, "run"))
         helper = begin_grace_period();
     char *env[count(envp) + 3];
     settle(env, envp);
-    if (same(verb, "main"))
+    if (!one_file && same(verb, "main"))
         become_python(package, helper, argc, argv, env);
     environ = env;
     renew();
     char *words[argc + 3];
     words[0] = "-c";
-    words[1] = package;
+    words[1] = one_file ? (char *)(uintptr_t)verb : package;
     words[2] = decimal(number + sizeof number - 1, helper);
     for (int i = 0; i < argc; i++)
         words[3 + i] = argv[i];

@@ -109,6 +109,21 @@ static const char *verb_of(long argc, char **argv)
     return verb ? verb : "main";
 }
 
+static long count(char **words)
+{
+    long n = 0;
+    while (words[n])
+        n++;
+    return n;
+}
+
+static const char *verb_of_call(long argc, char **argv, char **envp)
+{
+    if (argc < 1 || argc > MOST_WORDS || count(envp) > MOST_WORDS)
+        die("called with no name, or with more arguments than the kernel passes", "");
+    return verb_of(argc, argv);
+}
+
 static int find(char *found, const char *prefix, const char *verb)
 {
     for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
@@ -212,14 +227,6 @@ static void block_interrupt(void)
     syscall6(NR_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&interrupt, 0, sizeof interrupt, 0, 0);
 }
 
-static long count(char **words)
-{
-    long n = 0;
-    while (words[n])
-        n++;
-    return n;
-}
-
 /* End here if the file that is executed has given rights to its caller: by a setuid or setgid bit, or by capabilities.
  * The caller names files, which would be opened with those rights. The kernel has put what it takes to see that behind
  * the environment. It calls an LSM's change of domain secure as well, which is sound: so a file is asked whether it has
@@ -247,12 +254,12 @@ static const char *find_all(char *package, long argc, char **argv, char **envp)
     char own[PATH_SIZE];
 
     long size = syscall6(NR_readlinkat, AT_FDCWD_, (long)"/proc/self/exe", (long)own, PATH_SIZE - 1, 0, 0);
-    if (size <= 0 || argc < 1 || argc > MOST_WORDS || count(envp) > MOST_WORDS)
+    const char *verb = verb_of_call(argc, argv, envp);
+    if (size <= 0)
         die("cannot find out where it is installed: no ", "/proc/self/exe");
     own[size] = 0;
     parent(own); /* …/bin */
     parent(own);
-    const char *verb = verb_of(argc, argv);
     if (!find(package, own, verb))
         die("cannot find its Python package below ", own);
     return verb;

@@ -14,11 +14,23 @@ from picture import with_picture
 
 SOURCE = Path(__file__).resolve().parents[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-COMPILE = "-std=c11 -D_GNU_SOURCE -O2 -fno-pie -fstack-protector-strong".split()
+COMPILE = "-std=c11 -D_GNU_SOURCE -DNDEBUG -O2 -fno-pie -fstack-protector-strong".split()
+COMPILE.append(f"-ffile-prefix-map={SOURCE.parent}=.")
 LINK = (
     "-no-pie -s -Wl,-O1,--gc-sections,--export-dynamic,--build-id=none,-z,noexecstack"
     " -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free"
 ).split()
+CARRIED = """
+    .section .note.GNU-stack,"",@progbits
+    .section .rodata.carried,"a"
+    .balign 16
+    .global carried, carried_size
+carried_size:
+    .quad carried_end - carried
+carried:
+    .incbin "{}"
+carried_end:
+"""
 VERSION = (3, 11)
 """The one whose inside embedded.c knows."""
 
@@ -51,25 +63,31 @@ def libraries() -> list[str]:
     return ["-Wl,-Bstatic", *foreign, "-Wl,-Bdynamic", *(name for name in names if name in own)]
 
 
-def link(compiler: list[str], program: Path, defines: list[str]) -> None:
-    """The program that takes its picture. Raises CannotError."""
+def link(compiler: list[str], program: Path, defines: list[str], archive: bytes = b"") -> None:
+    """The program that takes its picture. `archive`: what it carries (carry.py). Raises CannotError."""
     static = library()
     flags = [*COMPILE, *WARNINGS, "-isystem", sysconfig.get_path("include"), *defines, f'-DHOME="{sys.base_prefix}"']
-    sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "_sys.c"]
-    _do(*compiler, *flags, *LINK, "-o", program, *sources, static, *libraries())
+    sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "launcher" / "json.c", SOURCE / "_sys.c"]
+    with tempfile.TemporaryDirectory() as folder:
+        carried, assembly = Path(folder) / "carried", Path(folder) / "carried.s"
+        carried.write_bytes(archive)
+        assembly.write_text(CARRIED.format(carried))
+        _do(*compiler, *flags, *LINK, "-o", program, *sources, assembly, static, *libraries())
 
 
-def build(compiler: list[str], output: Path, defines: list[str], write_modules: Callable[[Path], None]) -> None:
-    """`defines`: what starting.h needs; `write_modules`: writes what the program executes for its picture. Raises
-    CannotError."""
+def build(
+    compiler: list[str], output: Path, defines: list[str], write_modules: Callable[[Path], None], archive: bytes = b""
+) -> None:
+    """`defines`: what starting.h needs; `write_modules`: writes what the program executes for its picture; `archive`:
+    what the one file carries. Raises CannotError."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         program, modules, picture = work / "program", work / "modules", work / "picture"
-        link(compiler, program, defines)
+        link(compiler, program, defines, archive)
         write_modules(modules)
         for attempt in range(ATTEMPTS):
             try:
-                _do(program, modules, picture)
+                _do("./program", "modules", "picture", folder=work)  # these words are in the picture
                 break
             except CannotError:
                 if attempt == ATTEMPTS - 1:
@@ -77,26 +95,26 @@ def build(compiler: list[str], output: Path, defines: list[str], write_modules: 
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(with_picture(program.read_bytes(), picture.read_bytes()))
     output.chmod(0o755)
-    _try(output, editable=any(define.startswith("-DSOURCES=") for define in defines))
+    _try(output, alone=bool(archive) or any(define.startswith("-DSOURCES=") for define in defines))
 
 
-def _do(*command: str | Path) -> None:
+def _do(*command: str | Path, folder: Path | None = None) -> None:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0"}
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise CannotError(f"{Path(command[0]).name} failed ({done.returncode}):\n{done.stderr}")
 
 
-def _try(output: Path, *, editable: bool) -> None:
-    """Whether it works here: `state` of what is not there."""
+def _try(output: Path, *, alone: bool) -> None:
+    """Whether it works here: `state` of what is not there. `alone`: it looks for no package beside itself."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "bin" / "ocirt"
         program.parent.mkdir()
         program.write_bytes(output.read_bytes())
         program.chmod(0o755)
-        if not editable:
+        if not alone:
             # All that it looks for; what it executes is inside.
             bundle = Path(folder) / "lib" / "python{}.{}".format(*VERSION) / "site-packages/ocirt/hot/state.bin"
             bundle.parent.mkdir(parents=True)

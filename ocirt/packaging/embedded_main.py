@@ -1,10 +1,11 @@
 """Executed once, when the build takes the picture of the executable's memory (launcher/embedded.c), with `modules`,
-`places` and `warm` as hot.py packs them. Loads all modules of the hot verbs, and leaves begin(), which is where each
-call begins.
+`places`, `warm`, `archive` and `image` as hot.py packs them, and the modules' code as `content`. Loads all modules of
+the hot verbs, and leaves begin(), which is where each call begins.
 """
 
 import _imp
 import gc
+import marshal
 import posix
 import sys
 
@@ -16,7 +17,7 @@ def load_all():
     """What importing each would do: each stands before those that it imports, and is taken from the end."""
     kind = type(sys)
     while modules:  # noqa: F821
-        name, is_package, code, asks = modules.pop()  # noqa: F821
+        name, is_package, at, end, asks = modules.pop()  # noqa: F821
         module = loaded[name] = kind(name)
         variables = module.__dict__
         variables["__package__"] = name if is_package else name.rpartition(".")[0]
@@ -25,7 +26,7 @@ def load_all():
             variables["__path__"] = []
         if asks or is_package:
             asking.append(variables)
-        exec(code, variables)
+        exec(marshal.loads(content[at:end]), variables)  # noqa: F821
 
 
 class Place:
@@ -57,32 +58,63 @@ class Known:
 def begin(argv, environment):
     """With sys.argv, and the environment as a list of bytes."""
     sys.argv = argv
-    base = argv[1].rpartition("/ocirt/")[0]
-    sys.path.append(base)  # the cold modules, and the packages that they need
-    for variables in asking:
-        variables["__file__"] = f"{base}/{variables['__file__']}"
-        if "__path__" in variables:
-            variables["__path__"].append(variables["__file__"][:-12])
     variables = posix.environ
     for word in environment:
         name, equals, value = word.partition(b"=")
         if equals:
             variables.setdefault(name, value)
-    if "_json" in places:  # noqa: F821
-        module = loaded["_json"] = _imp.create_dynamic(Place("_json", places["_json"]))  # noqa: F821
-        _imp.exec_dynamic(module)
+    if archive:  # noqa: F821
+        begin_alone(argv)
+    else:
+        begin_installed(argv[1].rpartition("/ocirt/")[0])
+
+
+def begin_installed(base):
+    """The package is in this folder."""
+    sys.path.append(base)  # the cold modules, and the packages that they need
+    for variables in asking:
+        variables["__file__"] = f"{base}/{variables['__file__']}"
+        if "__path__" in variables:
+            variables["__path__"].append(variables["__file__"][:-12])
     enter()
 
 
-# Linked into the program; the import system looks for none in a package.
-loaded["ocirt._sys"] = _imp.create_builtin(Place("ocirt._sys", None))
-_imp.exec_builtin(loaded["ocirt._sys"])
+def begin_alone(argv):
+    """All is in this executable."""
+    if argv[1] == "main" and "--debug" in argv:  # the archive's modules have line numbers
+        for name in [name for name in loaded if name.partition(".")[0] == "ocirt" and name != "ocirt._sys"]:
+            del loaded[name]
+        __import__("ocirt.host.image")
+        __import__("ocirt.cli.main")
+        loaded["ocirt.host.image"].carried = image  # noqa: F821
+        loaded["ocirt.cli.main"].entry()
+    enter()
+
+
+for name in ("ocirt._sys", "_json"):  # linked into the program
+    loaded[name] = _imp.create_builtin(Place(name, None))
+    _imp.exec_builtin(loaded[name])
 load_all()
 exec(warm, {"__name__": "warm"})  # noqa: F821
 del warm  # noqa: F821
 enter = loaded["ocirt.cli.main"].entry
-sys.meta_path.insert(0, Known)
+if archive:  # noqa: F821
+    finder = {"__name__": "carried"}
+    exec(archive, finder)  # noqa: F821
+    Archive = finder["Archive"]
+    for name, module in loaded.items():
+        if name.partition(".")[0] == "ocirt":
+            module.__dict__["__loader__"] = Archive
+    loaded["ocirt.host.image"].carried = image  # noqa: F821
+    # Nothing else is looked for, and nothing on the host.
+    frozen = loaded["_frozen_importlib"]
+    sys.meta_path[:] = [frozen.BuiltinImporter, frozen.FrozenImporter, Archive]
+    sys.path[:] = []
+    sys.path_hooks[:] = []
+else:
+    sys.meta_path.insert(0, Known)
 sys.path_importer_cache.clear()
+sys.orig_argv[:] = []
 posix.environ.clear()
 gc.disable()  # a command is over before a collection would pay
 gc.collect()

@@ -137,7 +137,7 @@ class Modules:
         """Without what only readers and type checkers need: docstrings, assertions, annotations."""
         path = self.path(name)
         assert path
-        where = str(Path("ocirt") / path.relative_to(self.source))
+        where = f"<{Path('ocirt') / path.relative_to(self.source)}>"  # in brackets, or a traceback looks for the file
         tree = ast.fix_missing_locations(_Strip().visit(ast.parse(path.read_bytes())))
         code = compile(tree, where, "exec", optimize=2, dont_inherit=True)
         assert isinstance(code, types.CodeType)
@@ -228,22 +228,35 @@ def light(modules: Modules) -> tuple[str, ...]:
     return tuple(name for name in names if all(is_light(one) for one in modules.order((name,))))
 
 
-def write_picture(source: Path, target: Path) -> None:
-    """Write what launcher/embedded.c executes for the picture of its memory: code, and the names that it finds."""
+def write_picture(source: Path, target: Path, *, alone: bool = False) -> None:
+    """Write what launcher/embedded.c executes for the picture of its memory: the size of a marshalled tuple (u64), the
+    tuple, (code, the names that it finds), and the code of the modules, each marshalled for itself: that leaves less
+    behind in memory. `alone`: for the one file, which finds nothing on the host."""
     modules = Modules(source)
     roots = tuple(root for verb in ROOTS.values() for root in verb)
-    entries = []
+    entries, content = [], b""
     for name in modules.order(("ocirt.cli.main", *roots, *LATER, *light(modules))):
         path = modules.path(name)
         assert path
         code = modules.code(name)
-        entries.append((name, path.name == "__init__.py", code, _asks(code)))
-    places = {name: origin for name in ("_json", "termios") if (origin := extension(name))}
-    main, warm = (
-        compile((Path(__file__).parent / name).read_bytes(), name, "exec")
-        for name in ("embedded_main.py", "embedded_warm.py")
+        packed = marshal.dumps(code)
+        entries.append((name, path.name == "__init__.py", len(content), len(content) + len(packed), _asks(code)))
+        content += packed
+    places = {name: origin for name in ("termios",) if not alone and (origin := extension(name))}
+    main, warm, archive = (
+        compile((Path(__file__).parent / name).read_bytes(), f"<{name}>", "exec", dont_inherit=True)
+        for name in ("embedded_main.py", "embedded_warm.py", "carried_main.py")
     )
-    target.write_bytes(marshal.dumps((main, {"modules": entries[::-1], "places": places, "warm": warm})))
+    names = {"modules": entries[::-1], "places": places, "warm": warm, "archive": archive if alone else None}
+    if alone:
+        names["image"] = (target.parent / "ocirt-init").read_bytes()
+    head = marshal.dumps((main, names))
+    target.write_bytes(len(head).to_bytes(8, "little") + head + content)
+
+
+def write_picture_alone(source: Path, target: Path) -> None:
+    """The same for the one file."""
+    write_picture(source, target, alone=True)
 
 
 def _asks(code: types.CodeType) -> bool:

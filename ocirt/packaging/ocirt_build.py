@@ -91,6 +91,15 @@ def write_hot(function: str, target: Path) -> None:
     subprocess.run([*command, str(Path(__file__).parent), function, str(SOURCE), str(target)], check=True)
 
 
+def defines() -> list[str]:
+    """What starting.h wants to know."""
+    return [
+        f'-DPYTHON="{os.path.realpath(getattr(sys, "_base_executable", sys.executable))}"',
+        f'-DVERSION="python{sys.version_info.major}.{sys.version_info.minor}"',
+        "-DVERBS=" + ",".join(f'"{verb}"' for verb in hot.ROOTS),
+    ]
+
+
 class BuildNative(build_ext):
     """ocirt._sys, as always; and ocirt-init, the hot bundle and the build's facts, as files of the package."""
 
@@ -129,23 +138,19 @@ class BuildLauncher(build_scripts):
     """The executable `ocirt`, where setuptools would copy a script: with Python in it, or a launcher."""
 
     def run(self) -> None:
-        defines = [
-            f'-DPYTHON="{os.path.realpath(getattr(sys, "_base_executable", sys.executable))}"',
-            f'-DVERSION="python{sys.version_info.major}.{sys.version_info.minor}"',
-            "-DVERBS=" + ",".join(f'"{verb}"' for verb in hot.ROOTS),
-        ]
+        known = defines()
         if getattr(self, "editable_mode", False) or getattr(
             self.distribution.get_command_obj("build_ext"), "editable_mode", False
         ):
-            defines.append(f'-DSOURCES="{SOURCE.parent}"')
+            known.append(f'-DSOURCES="{SOURCE.parent}"')
         output = Path(self.build_dir) / "ocirt"
         wish = os.environ.get("OCIRT_EMBED", "")
         try:
             if wish == "0":
                 raise embed.CannotError("OCIRT_EMBED=0 asks for that")
-            embed.build(compiler(), output, defines, lambda target: write_hot("write_picture", target))
+            embed.build(compiler(), output, known, lambda target: write_hot("write_picture", target))
         except embed.CannotError as error:
             if wish == "1":
                 raise SystemExit(f"ocirt: Python cannot be embedded: {error}") from error
-            self.warn(f"the executable ocirt starts {defines[0][10:-1]}, and has no Python in it: {error}")
-            compile_freestanding(SOURCE / "launcher" / "launcher.c", output, *defines)
+            self.warn(f"the executable ocirt starts {known[0][10:-1]}, and has no Python in it: {error}")
+            compile_freestanding(SOURCE / "launcher" / "launcher.c", output, *known)
