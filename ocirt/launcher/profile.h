@@ -15,10 +15,11 @@ typedef struct { u64 known, size[2]; } Profile;
 
 static unsigned char *pages; /* a Use for each page of the ground */
 
-/* Have blocks taken far from each other, before any is. */
+/* Have blocks taken far from each other, before any is; at the same addresses each time, for Python hashes them. */
 static void spread(void)
 {
-    void *area = mmap(NULL, SPREAD_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void *area = mmap((void *)(1UL << 40), SPREAD_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
 
     pages = mmap(NULL, SPREAD_SIZE / PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (area == MAP_FAILED || pages == MAP_FAILED || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
