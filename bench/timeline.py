@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TIMES = 60
 WIDTH, LEFT, RIGHT, TALL, THIN = 980, 64, 16, 26, 10
 WAITING = {"recvmsg", "recvfrom", "wait4", "rt_sigtimedwait", "read"}
+FEW = 25
+"""ms: up to here the scale has a line for each."""
 LONG = 0.05
 """ms: a call of these that takes longer has waited for the other side."""
 TINTS = ("#8ec6d6", "#bfe0e8", "#f0c987", "#f7e1b5", "#d99a9d", "#eccacb", "#a8c8a0", "#d3e4ce")
@@ -35,7 +37,7 @@ def draw(argv: Sequence[str], mount: Path) -> str:
     drawing = Drawing(WIDTH)
     scale = (WIDTH - LEFT - RIGHT) / trace.end
     drawing.words(12, 24, f"One ocirt run of true, back to back: {trace.end:.1f} ms", size=15)
-    for tick in range(int(trace.end) + 1):
+    for tick in range(0, int(trace.end) + 1, 1 if trace.end < FEW else 5):
         x = LEFT + tick * scale
         drawing.line(x, 44, x, 44 + 2 * (TALL + THIN) + 46, "#ddd")
         drawing.words(x, 40, f"{tick}", size=10, anchor="middle", color="#555")
@@ -103,10 +105,8 @@ def _host(trace: Trace) -> list[Phase]:
     calls = trace.of(trace.first)
     main, python = _first(calls, "rt_sigprocmask").start, _first(calls, "gettid").start
     made = _first(calls, "socketpair").start
-    # The longest time without a call: what is decided, from the facts to the plan's bytes.
-    ends = [0.0, *(call.end or call.start for call in calls if call.start < made)]
-    starts = [call.start for call in calls if call.start <= made]
-    _, decided, begun = max((start - end, start, end) for start, end in zip(starts, ends[: len(starts)], strict=True))
+    # Between the last of the facts and the socket to init nothing is called, but for memory.
+    known = [call for call in calls if call.start < made and call.name not in ("brk", "mmap", "munmap")][-1]
     spawned = _first(calls, "recvmsg").start
     ready = _first(calls, "sendto", spawned)
     last = [call for call in calls if call.name == "sendto"][-1].start
@@ -114,8 +114,8 @@ def _host(trace: Trace) -> list[Phase]:
     return _phases(
         ("load libc and the picture", main),
         ("grace period's helper, known pages", python),
-        ("arguments, config.json, what the host can", begun),
-        ("compile, verify, encode", decided),
+        ("arguments, config.json, what the host can", known.end or known.start),
+        ("compile, verify, encode", made),
         ("state, init's file", spawned),
         ("cgroups, devices, passwd", last),
         ("the program starts and runs", ended.end or ended.start),
