@@ -12,7 +12,7 @@ PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev libseccomp2
 PACKAGES_DEMO := busybox-static
 PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archive-keyring procps git strace clang libclang-rt-14-dev \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
-PACKAGES_BENCH := busybox-static iproute2 runc crun
+PACKAGES_BENCH := busybox-static iproute2 runc crun gcc libc6-dev patchelf
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
 	aardvark-dns tini buildah containerd docker.io docker-registry procps crun uidmap slirp4netns
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
@@ -82,10 +82,10 @@ engines-trixie engines-sid: ## the same with the engines of another Debian, in a
 runtime-tools: build ## run a built runtime-tools checkout: make runtime-tools DIR=its-folder
 	tests/isolate conformance/run-runtime-tools $(BIN)/ocirt "$(DIR)"
 
-bench: ## run ocirt, crun and runc in turn and print the ratios
+bench: ## ocirt (dist/ocirt if it is there), crun and runc in turn: the table, dist/bench.json, the drawings in docs/
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
 	@$(MAKE) --no-print-directory build
-	@tests/isolate $(BIN)/python bench/bench.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+	@tests/isolate $(BIN)/python bench/bench.py --ocirt $(firstword $(wildcard dist/ocirt) $(BIN)/ocirt) --draw docs $(BENCH_ARGS)
 
 bench-cgroups: ## the same for limits, update, events, and a thousand containers
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))

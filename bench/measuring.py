@@ -46,20 +46,29 @@ class Measured:
 
 
 class Runtimes:
-    """The executables, each with a state root of its own."""
+    """The executables, each with a state root of its own, and the environments of those that need one."""
 
-    def __init__(self, paths: dict[str, str], work: Path) -> None:
+    def __init__(
+        self, paths: dict[str, str], work: Path, environments: dict[str, dict[str, str]] | None = None
+    ) -> None:
         self.paths = paths
         self.roots = {name: str(work / f"state-{name}") for name in paths}
+        self.environments = environments or {}
 
     def argv(self, name: str, *args: str) -> list[str]:
         return [self.paths[name], "--root", self.roots[name], *args]
 
     def call(self, name: str, *args: str, expect: int | None = 0) -> Measured:
-        return Measured(self.argv(name, *args), expect=expect)
+        return Measured(self.argv(name, *args), expect=expect, environment=self.environments.get(name))
 
     def status(self, name: str, container: str) -> str:
-        done = subprocess.run(self.argv(name, "state", container), env={}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            self.argv(name, "state", container),
+            env=self.environments.get(name, {}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return str(json.loads(done.stdout)["status"])
 
     def wait_until_stopped(self, name: str, container: str) -> None:

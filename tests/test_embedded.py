@@ -201,13 +201,18 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def take_picture(program: Path, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Have it execute some lines before the picture is taken; the Python that runs this writes them."""
+def take_picture(program: Path, folder: Path, code: str, *, profiled: bool = False) -> subprocess.CompletedProcess[str]:
+    """Have it execute some lines before the picture is taken; the Python that runs this writes them. profiled: have it
+    learn first what rehearse() does with what they make."""
     import marshal
 
     head = marshal.dumps((compile(code, "test", "exec"), {}))
     (folder / "code").write_bytes(len(head).to_bytes(8, "little") + head)
-    words = [program, folder / "code", folder / "picture"]
+    words: list[str | Path] = [program, folder / "code", folder / "picture"]
+    if profiled:
+        words.append(folder / "profile")
+        # With the same kinds of files as stdin and stdout: Python starts in the same way then.
+        subprocess.run([*words[:2], "", words[3]], env={}, capture_output=True, check=True)
     return subprocess.run(words, env={}, capture_output=True, text=True, check=False)
 
 
@@ -276,6 +281,40 @@ def begin(argv, environment):
             f"['{made}', 'state', '{word}'] [b'A={word}', b'LC_ALL=C', b'TZ=UTC0'] 4999950001 -5999 1000001 True 7\n"
         )
         assert (run.code, run.out, run.err) == (0, expected, "")
+
+
+@embeds
+@pytest.mark.parametrize("profiled", [True, False])
+def test_what_calls_write_to_lies_together(program: Path, tmp_path: Path, profiled: bool) -> None:
+    code = """
+import posix
+lists = [[number, str(number)] for number in range(20000)]
+some = lists[::100]
+
+def rehearse():
+    for one in some:
+        one[0] = 1
+
+def begin(argv, environment):
+    rehearse()
+    where = sorted(id(one) for one in some)
+    print(where[-10] - where[9], sum(one[0] for one in some), sum(number for number, _ in lists[1::100]), flush=True)
+    posix._exit(0)
+"""
+    done = take_picture(program, tmp_path, code, profiled=profiled)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = command(finished(program, tmp_path), "state", env={})
+    distance, *sums = map(int, run.out.split())
+    assert sums == [200, sum(range(1, 20000, 100))]
+    assert (distance < 200_000) == profiled
+
+
+@embeds
+def test_a_rehearsal_that_fails_is_shown(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "picture").touch()
+    code = "def begin(argv, environment): pass\ndef rehearse(): 1 / 0"
+    with pytest.raises(subprocess.CalledProcessError):
+        take_picture(program, tmp_path, code, profiled=True)
 
 
 @embeds

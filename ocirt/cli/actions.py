@@ -55,6 +55,7 @@ def start(out: Out, options: dict[str, Any], args: list[str]) -> int:
 
 
 def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.main import end_helper
     from ocirt.runtime.run import run
 
     bundle, container_id = which(options["bundle"], args)
@@ -73,7 +74,7 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         keep=options["keep"],
         strict=bool(options["strict"]),
         manager=manager_of(options),
-        committed=ignore_endings if options["detach"] else None,
+        committed=ignore_endings if options["detach"] else end_helper,
         warn=out.warn,
     )
 

@@ -85,8 +85,20 @@ def carry_out(action: object, options: dict[str, str | bool | list[str] | None],
         return 1
 
 
+_helper = 0
+"""The process that has the kernel's grace period begin early (starting.h); 0: none."""
+
+
+def end_helper() -> None:
+    """Its work is done. It is waited for later: by then it has ended."""
+    if _helper:
+        posix.kill(_helper, 9)
+
+
 def entry() -> NoReturn:
     """What the installed executable calls: sys.argv is ("-c", hot/VERB.bin, helper, argv[0], arguments …)."""
+    global _helper
+    _helper = int(sys.argv[2])
     try:
         for number in (1, 2, 15):
             _signal.signal(number, _interrupt)
@@ -96,12 +108,10 @@ def entry() -> NoReturn:
         code = 128 + interrupted.number
     for number in (1, 2, 15):
         _signal.signal(number, _signal.SIG_IGN)
-    helper = int(sys.argv[2])
-    if helper:
-        # The one that has the kernel's grace period begin early (launcher.c): it has done its work.
+    if _helper:
         try:
-            posix.kill(helper, 9)
-            posix.waitpid(helper, _WALL)
+            end_helper()
+            posix.waitpid(_helper, _WALL)
         except ChildProcessError:
             pass
     # All is written and closed: the interpreter's own tear-down would only cost time.

@@ -105,10 +105,10 @@ class Init:
             kind, index, value, length = MESSAGE.unpack_from(content)
             if kind == MSG_PID:
                 self.pid = value
-                posix.waitpid(self._spawned, 0)
-                self._spawned = 0
                 self.restore_mask()
                 host.started(value)
+                posix.waitpid(self._spawned, 0)
+                self._spawned = 0
             elif not self.pid and index > self._clone:
                 # The child is faster than its parent, which reports the pid: that comes first all the same.
                 early.append((content, fds))

@@ -1,8 +1,8 @@
 /* The installed executable `ocirt` with Python in it, and with Python's memory as it is once all modules of the hot
  * verbs are imported: an interpreter needs 7 ms to come so far, a picture of its memory is mapped in a few µs.
  *
- * The build runs this program once, as it is linked (argv: FILE PICTURE): it starts Python, executes FILE, which loads
- * the modules, and writes its own data to PICTURE. packaging/picture.py puts that in place of the program's data; the
+ * The build runs this program as it is linked: it starts Python, and executes FILE, which loads the modules. With argv
+ * FILE "" PROFILE, it learns what calls do (profile.h); with FILE PICTURE [PROFILE], it writes its own data to PICTURE. packaging/picture.py puts that in place of the program's data; the
  * result is what is installed. It begins in main() too, finds `ready` set, and calls what FILE has left.
  *
  * What makes that sound:
@@ -30,7 +30,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
+#include <math.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +49,6 @@ typedef uint64_t u64;
 enum {
     NR_close = SYS_close,
     NR_close_range = SYS_close_range,
-    NR_clone3 = SYS_clone3,
     NR_execve = SYS_execve,
     NR_exit_group = SYS_exit_group,
     NR_faccessat = SYS_faccessat,
@@ -59,10 +61,27 @@ enum {
     NR_write = SYS_write,
 };
 
+/* Not libc's syscall(): the child below has no errno of its own. */
 static long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
-    long result = syscall(nr, a, b, c, d, e, f);
-    return result < 0 ? -errno : result;
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+/* In this memory, with a stack of its own: copying the tables of it all would take as long as starting Python. */
+static long begin_child(int (*body)(void *), void *argument)
+{
+    static char stack[2 * PATH_MAX] __attribute__((aligned(16)));
+
+    return clone(body, stack + sizeof stack, CLONE_VM, argument);
 }
 
 #include "heap.h"
@@ -74,7 +93,27 @@ enum { MFD_NOEXEC_SEAL_ = 8 };
 PyMODINIT_FUNC PyInit__json(void);
 PyMODINIT_FUNC PyInit__sys(void);
 
-static PyObject *begin; /* what FILE has left to be called */
+#ifndef HASH_SEED
+#define HASH_SEED 1 /* embed.py has another for each build */
+#endif
+
+/* libm is linked in, which saves a library to load. What it has of libc's own: which processor there is (any), and two
+ * functions by their inner names. */
+char _dl_x86_cpu_features[PATH_MAX];
+double __frexp(double value, int *exponent);
+double __ldexp(double value, int exponent);
+
+double __frexp(double value, int *exponent)
+{
+    return frexp(value, exponent);
+}
+
+double __ldexp(double value, int exponent)
+{
+    return ldexp(value, exponent);
+}
+
+static PyObject *begin, *rehearse; /* what FILE has left to be called */
 
 /* What embed.py links in: empty, but for the one file. */
 extern const char carried[];
@@ -177,7 +216,7 @@ extern char __data_start[], _end[];
 _Noreturn static void fail(const char *what)
 {
     fprintf(stderr, "ocirt: no picture: %s\n", what);
-    if (PyErr_Occurred())
+    if (Py_IsInitialized() && PyErr_Occurred())
         PyErr_Print();
     exit(1);
 }
@@ -206,11 +245,9 @@ static void start_python(char **argv)
     PyConfig_InitIsolatedConfig(&config);
     config.site_import = 0;
     config.install_signal_handlers = 1;
-    config.write_bytecode = 0;
-#ifdef HASH_SEED
-    config.use_hash_seed = 1;
+    config.use_hash_seed = 1; /* the profile counts on the same happening again */
     config.hash_seed = HASH_SEED;
-#endif
+    config.write_bytecode = 0;
     check(PyConfig_SetBytesString(&config, &config.program_name, PYTHON));
     check(PyConfig_SetBytesString(&config, &config.executable, PYTHON));
     check(PyConfig_SetBytesString(&config, &config.home, HOME));
@@ -245,6 +282,7 @@ static void load(const char *path)
     if (!result || !(begin = PyDict_GetItemString(names, "begin")))
         fail("the modules cannot be loaded");
     Py_DECREF(result);
+    rehearse = PyDict_GetItemString(names, "rehearse");
     if (PyDict_DelItemString(names, "content"))
         fail("content");
     munmap(content, (size_t)status.st_size);
@@ -284,14 +322,28 @@ static void check_words(void)
     fclose(file);
 }
 
-static int take_picture(char **argv)
+#include "profile.h"
+
+static int take_picture(int argc, char **argv)
 {
     u64 start = (u64)(uintptr_t)__data_start;
     FILE *file;
 
+    int learns = !*argv[2];
+
+    if (learns)
+        spread();
+    else if (argc > 3)
+        read_profile(argv[3]);
     mallopt(M_MMAP_THRESHOLD, 0); /* the C library's own blocks shall be where no number and no text looks like them */
     start_python(argv);
     load(argv[1]);
+    if (learns) {
+        profile(argv[3]);
+        _exit(0);
+    }
+    use_of = NULL;
+    known = 0;
     PyThread_tss_delete(&_PyRuntime.gilstate.autoTSSkey);
     _PyRuntime.main_thread = PyThreadState_Get()->thread_id = PyThreadState_Get()->native_thread_id = 0;
     memset(spare, 0, sizeof spare); /* a call shall not write here and there */
@@ -311,6 +363,12 @@ static int take_picture(char **argv)
 }
 
 /* Each call. */
+
+/* What most calls write to, in one go: half of what a fault for each page costs. Before Linux 5.14 that does nothing. */
+static void make_writable(void)
+{
+    madvise(heap, page_behind(zones[WRITTEN].end), MADV_POPULATE_WRITE);
+}
 
 /* The thread that runs is another than the one that started Python. */
 static void renew(void)
@@ -345,19 +403,22 @@ int main(int argc, char **argv, char **envp)
     long helper = 0;
 
     if (!ready)
-        return argc == 3 ? take_picture(argv) : 2;
+        return argc == 4 || (argc == 3 && *argv[2]) ? take_picture(argc, argv) : 2;
     block_interrupt();
     fill_stdio();
     refuse_lent_rights(envp);
     int one_file = carried_size != 0;
     const char *verb = one_file ? verb_of_call(argc, argv, envp) : find_all(package, argc, argv, envp);
-    if (same(verb, "create") || same(verb, "run"))
+    int makes = same(verb, "create") || same(verb, "run");
+    if (makes)
         helper = begin_grace_period();
     char *env[count(envp) + 3];
     settle(env, envp);
     if (!one_file && same(verb, "main"))
         become_python(package, helper, argc, argv, env);
     environ = env;
+    if (makes)
+        make_writable();
     renew();
     char *words[argc + 3];
     words[0] = "-c";

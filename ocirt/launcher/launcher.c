@@ -8,6 +8,17 @@
  */
 #include "../init/freestanding.h"
 
+static long begin_child(int (*body)(void *), void *argument)
+{
+    struct {
+        u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+    } args = { .exit_signal = 0 };
+    long pid = syscall6(NR_clone3, (long)&args, sizeof args, 0, 0, 0, 0);
+    if (pid == 0)
+        body(argument);
+    return pid;
+}
+
 #include "starting.h"
 
 _Noreturn void run(long *stack)

@@ -1,5 +1,6 @@
 /* What both executables do before Python: find the package, choose the verb's file, begin the grace period. Included
- * once by each, after the types, memcpy, syscall6 and the system calls' numbers.
+ * once by each, after the types, memcpy, syscall6, the system calls' numbers, and begin_child(body, argument): a
+ * process that ends without SIGCHLD, lest anybody wonder.
  *
  * PYTHON, VERSION, VERBS and SOURCES are set by the build: the interpreter, "python3.11", the hot verbs, and, in an
  * editable installation, the folder that holds the package.
@@ -159,16 +160,29 @@ static int procs_of(char *path, char *line)
     return add(path, "/sys/fs/cgroup/") && add(path, controllers) && add(path, own) && add(path, "/cgroup.procs");
 }
 
+/* The child's part of what follows. */
+static int move(void *path)
+{
+    /* Hold nothing of the caller's open: it may wait for an end-of-file. */
+    syscall6(NR_close_range, 0, 0xffffffff, 0, 0, 0, 0);
+    long fd = syscall6(NR_openat, AT_FDCWD_, (long)path, O_WRONLY_ | O_CLOEXEC_, 0, 0, 0);
+    for (int i = 0; fd >= 0 && i < MOST_MOVES; i++) {
+        const long pause[2] = { 0, 3000000 }; /* struct timespec */
+        syscall6(NR_write, fd, (long)"0", 1, 0, 0, 0);
+        syscall6(NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
+    }
+    syscall6(NR_exit_group, 0, 0, 0, 0, 0, 0);
+    return 0;
+}
+
 /* On cgroup v1 the first process that is moved waits for an RCU grace period, 8 to 14 ms on a host at rest: far
  * longer than all else that `create` and `run` do. So let that period begin now: while Python starts, a child moves
  * itself to where it is already, which changes nothing; and again every 3 ms, because some 10 ms after the last
- * move the kernel forgets. entry() of cli/main.py ends it. Returns its pid, or 0 if there is no v1. */
+ * move the kernel forgets. cli/main.py ends it. Returns its pid, or 0 if there is no v1. */
 static long begin_grace_period(void)
 {
-    char text[PATH_SIZE], path[PATH_SIZE];
-    struct {
-        u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
-    } args = { .exit_signal = 0 }; /* no SIGCHLD: nobody should wonder */
+    static char path[PATH_SIZE];
+    char text[PATH_SIZE];
 
     long fd = syscall6(NR_openat, AT_FDCWD_, (long)"/proc/self/cgroup", O_CLOEXEC_, 0, 0, 0);
     if (fd < 0)
@@ -183,19 +197,8 @@ static long begin_grace_period(void)
             text[i] = 0;
     if (!procs_of(path, text)) /* hierarchies are listed with the newest first, and v2 last */
         return 0;
-    long pid = syscall6(NR_clone3, (long)&args, sizeof args, 0, 0, 0, 0);
-    if (pid != 0)
-        return pid > 0 ? pid : 0;
-    /* Hold nothing of the caller's open: it may wait for an end-of-file. */
-    syscall6(NR_close_range, 0, 0xffffffff, 0, 0, 0, 0);
-    fd = syscall6(NR_openat, AT_FDCWD_, (long)path, O_WRONLY_ | O_CLOEXEC_, 0, 0, 0);
-    for (int i = 0; fd >= 0 && i < MOST_MOVES; i++) {
-        const long pause[2] = { 0, 3000000 }; /* struct timespec */
-        syscall6(NR_write, fd, (long)"0", 1, 0, 0, 0);
-        syscall6(NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
-    }
-    for (;;)
-        syscall6(NR_exit_group, 0, 0, 0, 0, 0, 0);
+    long pid = begin_child(move, path);
+    return pid > 0 ? pid : 0;
 }
 
 /* Where the caller left stdin, stdout or stderr closed, put /dev/null: else the next descriptors of ours, such as

@@ -58,7 +58,7 @@ def libraries() -> list[str]:
     """What the modules that are built into Python need: static, for less to load, except the C library's own."""
     variables = (sysconfig.get_config_var(name) or "" for name in ("MODLIBS", "LIBS", "SYSLIBS"))
     names = dict.fromkeys(word for words in variables for word in words.split() if word.startswith("-l"))
-    own = ("-lm", "-ldl", "-lpthread", "-lutil", "-lrt", "-lc")
+    own = ("-ldl", "-lpthread", "-lutil", "-lrt", "-lc")
     foreign = [name for name in names if name not in own]
     return ["-Wl,-Bstatic", *foreign, "-Wl,-Bdynamic", *(name for name in names if name in own)]
 
@@ -67,6 +67,8 @@ def link(compiler: list[str], program: Path, defines: list[str], archive: bytes 
     """The program that takes its picture. `archive`: what it carries (carry.py). Raises CannotError."""
     static = library()
     flags = [*COMPILE, *WARNINGS, "-isystem", sysconfig.get_path("include"), *defines, f'-DHOME="{sys.base_prefix}"']
+    if not any(flag.startswith("-DHASH_SEED=") for flag in defines):
+        flags.append(f"-DHASH_SEED={int.from_bytes(os.urandom(4), 'little')}u")
     sources = [SOURCE / "launcher" / "embedded.c", SOURCE / "launcher" / "json.c", SOURCE / "_sys.c"]
     with tempfile.TemporaryDirectory() as folder:
         carried, assembly = Path(folder) / "carried", Path(folder) / "carried.s"
@@ -85,9 +87,10 @@ def build(
         program, modules, picture = work / "program", work / "modules", work / "picture"
         link(compiler, program, defines, archive)
         write_modules(modules)
+        _do("./program", "modules", "", "profile", folder=work)
         for attempt in range(ATTEMPTS):
             try:
-                _do("./program", "modules", "picture", folder=work)  # these words are in the picture
+                _do("./program", "modules", "picture", "profile", folder=work)  # these words are in the picture
                 break
             except CannotError:
                 if attempt == ATTEMPTS - 1:

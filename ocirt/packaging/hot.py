@@ -243,11 +243,12 @@ def write_picture(source: Path, target: Path, *, alone: bool = False) -> None:
         entries.append((name, path.name == "__init__.py", len(content), len(content) + len(packed), _asks(code)))
         content += packed
     places = {name: origin for name in ("termios",) if not alone and (origin := extension(name))}
-    main, warm, archive = (
+    main, warm, rehearsal, archive = (
         compile((Path(__file__).parent / name).read_bytes(), f"<{name}>", "exec", dont_inherit=True)
-        for name in ("embedded_main.py", "embedded_warm.py", "carried_main.py")
+        for name in ("embedded_main.py", "embedded_warm.py", "embedded_rehearsal.py", "carried_main.py")
     )
-    names = {"modules": entries[::-1], "places": places, "warm": warm, "archive": archive if alone else None}
+    names = {"modules": entries[::-1], "places": places, "warm": warm, "rehearsal": rehearsal}
+    names["archive"] = archive if alone else None
     if alone:
         names["image"] = (target.parent / "ocirt-init").read_bytes()
     head = marshal.dumps((main, names))

@@ -68,6 +68,8 @@ class Creation(Preparation):
     _maps: IdMaps | None = None
     _limits_set = False
     _poststop_due = False
+    _cgroups_made = False
+    _failed: Error | None = None
 
     def launch(self) -> None:
         """Make the container, up to the point where init only waits to be let go.
@@ -90,6 +92,13 @@ class Creation(Preparation):
     def _begin(self) -> None:
         """The container's first process comes to be."""
         self._spawn()
+        if self.facts.attached_late and not self._cgroups_made:
+            # While init starts. A failure waits until init's pid is known: what has no pid cannot be ended.
+            try:
+                self._make_cgroups()
+            except Error as error:
+                self._failed = error
+            self._cgroups_made = True
         self.init.follow(self, until=SYNC_READY)
 
     def _prepare(self) -> None:
@@ -167,12 +176,14 @@ class Creation(Preparation):
     # What init tells us while we follow it (host.launch.Host).
 
     def started(self, pid: int) -> None:
-        """Remember it; then make its cgroups and attach it, while it goes on with its mounts.
+        """Remember it; then attach it to its cgroups, while it goes on with its mounts.
 
         On v1 the first write of a pid waits for an RCU grace period: 0.2 ms, or 8 to 14 on a host at rest.
         """
         assert self.entry
         self.pid = pid
+        if self._failed:
+            raise self._failed
         self.state["pid"], self.state["pidStart"] = pid, start_time(pid)
         self.entry.write_state(self.state)
         if self._maps_ids:
