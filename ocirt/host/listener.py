@@ -11,7 +11,7 @@ import posix
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from _struct import unpack
 from select import POLLHUP, POLLIN, poll
-from time import monotonic
+from time import monotonic, sleep
 
 from ocirt._sys import pidfd_getfd
 from ocirt.errors import Error, from_os_error
@@ -73,13 +73,9 @@ def hand_over(connection: socket, pid: int, words: int, channels: Sequence[int],
     state: the container process state, JSON. Raises Error if the agent cannot be served.
     """
     try:
-        number = _number(words, channels)
-        if number is None:
+        listener = take(pid, words, channels)
+        if listener is None:
             return
-        try:
-            listener = _fetch(pid, number)
-        except OSError as error:
-            raise from_os_error(error, "fetch the seccomp listener from init", pointer=POINTER) from None
         try:
             sent = connection.sendmsg([state], [(SOL_SOCKET, SCM_RIGHTS, listener.to_bytes(4, "little"))])
             connection.sendall(state[sent:])
@@ -88,10 +84,28 @@ def hand_over(connection: socket, pid: int, words: int, channels: Sequence[int],
         finally:
             posix.close(listener)
         connection.close()
-        posix.pwrite(words, GO, 4)
+        let_go(words)
     finally:
         connection.close()
         posix.close(words)
+
+
+def take(pid: int, words: int, channels: Sequence[int]) -> int | None:
+    """The listener of init, process `pid`, which waits for `let_go` then; None if init has something else to say.
+
+    channels: as `hand_over` has it. Raises Error.
+    """
+    number = _number(words, channels)
+    if number is None:
+        return None
+    try:
+        return _fetch(pid, number)
+    except OSError as error:
+        raise from_os_error(error, "fetch the seccomp listener from init", pointer=POINTER) from None
+
+
+def let_go(words: int) -> None:
+    posix.pwrite(words, GO, 4)
 
 
 def _number(words: int, channels: Sequence[int]) -> int | None:
@@ -104,8 +118,9 @@ def _number(words: int, channels: Sequence[int]) -> int | None:
         (said,) = unpack("<I", posix.pread(words, 4, 0))
         if said:
             return int(said) - 1
-        if poller.poll(1):
+        if poller.poll(0):
             return None
+        sleep(0.0001)  # what is left to it takes less than a millisecond
     raise Error(f"init has not loaded the seccomp filter within {PATIENCE:.0f} s", pointer=POINTER)
 
 

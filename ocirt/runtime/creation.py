@@ -60,6 +60,8 @@ class Creation(Preparation):
 
     pid = 0
     entry: Entry | None = None
+    stdio = (0, 1, 2)
+    """Which of our descriptors become the program's stdin, stdout and stderr."""
     _home: bytes | None = None
     _limits_set = False
     _poststop_due = False
@@ -149,7 +151,7 @@ class Creation(Preparation):
                 descriptors["cgroup"] = posix.open(
                     self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 )
-            self.init.spawn(init_image(), inherited(self.facts), descriptors, (0, 1, 2))
+            self.init.spawn(init_image(), inherited(self.facts), descriptors, self.stdio)
         except OSError as error:
             hint = _SPAWN_HINTS.get(error.errno or 0, "")
             error.filename = None  # a descriptor's

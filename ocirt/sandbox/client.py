@@ -1,0 +1,198 @@
+"""The side of the program that wants sandboxes: it starts a keeper once, and has one socket for each sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocirt.errors import Error, UsageError
+from ocirt.sandbox import channel
+from ocirt.sandbox.options import Bind, options
+from ocirt.sandbox.result import Result
+
+PLACE = "/run/ocirt-sandbox"
+_START = "import sys; sys.path.insert(0, sys.argv[3]); from ocirt.sandbox.keeper import main; main(int(sys.argv[1]), sys.argv[2])"
+_PASSED_ON = ("PATH", "OCIRT_CACHE", "XDG_RUNTIME_DIR")
+_MOST_STDIN = 1 << 30
+
+
+class _Keeper:
+    """The keeper's process and the socket to it, from its first use on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: dict[str, Any]) -> socket.socket:
+        """The socket of a new sandbox, to which the request has been sent."""
+        with self._lock:
+            ours = self._connected()
+        try:
+            channel.send(ours, request)
+        except BaseException:
+            ours.close()
+            raise
+        return ours
+
+    def _connected(self) -> socket.socket:
+        for _ in range(2):  # one that was killed is replaced
+            if self._control is None:
+                self._start()
+            assert self._control
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    socket.send_fds(self._control, [b"+"], [theirs.fileno()])
+                    return ours
+                except OSError:
+                    ours.close()
+                    self._drop()
+        raise Error("the keeper of the sandboxes ends at once")
+
+    def _start(self) -> None:
+        if not sys.executable:
+            raise Error("no Python interpreter to keep sandboxes with", hint="sys.executable is empty")
+        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _START, str(theirs.fileno()), PLACE, package],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            channel.checked(channel.receive(ours)[0])
+        except BaseException:
+            ours.close()
+            if self._process:
+                self._process.wait()
+                self._process = None
+            raise
+        self._control = ours
+
+    def _drop(self) -> None:
+        """It ends when its last sandbox is gone."""
+        if self._control:
+            self._control.close()
+        if self._process:
+            self._process.wait()
+        self._control = self._process = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def forget(self) -> None:
+        """In a child after fork(2): the keeper is the parent's, and must see the parent's end."""
+        self._lock = threading.Lock()
+        if self._control:
+            self._control.close()
+        if self._process:
+            self._process.returncode = 0  # not ours to wait for
+        self._control = self._process = None
+
+
+keeper = _Keeper()
+atexit.register(keeper.close)
+os.register_at_fork(after_in_child=keeper.forget)
+
+
+def content_of(stdin: bytes | str | int | None) -> bytes:
+    """What a program is to read: a descriptor is read to its end. Raises UsageError."""
+    if stdin is None:
+        return b""
+    if isinstance(stdin, str):
+        return stdin.encode()
+    if isinstance(stdin, int):
+        with os.fdopen(stdin, "rb", closefd=False) as file:
+            content = file.read(_MOST_STDIN + 1)
+    else:
+        content = bytes(stdin)
+    if len(content) > _MOST_STDIN:
+        raise UsageError(f"stdin: more than {_MOST_STDIN} bytes", hint="bind a file: binds=[...]")
+    return content
+
+
+def run(
+    argv: Sequence[str],
+    rootfs: str | os.PathLike[str] | None = None,
+    *,
+    overlay: bool = True,
+    timeout: float | None = None,
+    memory: int | str | None = None,
+    pids: int | None = None,
+    cpus: float | None = None,
+    network: bool = False,
+    stdin: bytes | str | int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str = "/",
+    user: int | str = 0,
+    binds: Sequence[Bind] = (),
+    max_output: int | str = 1 << 20,
+) -> Result:
+    """Run a program in a sandbox of its own and wait for its end; nothing of the sandbox is left then.
+
+    argv         the program, looked up in the sandbox's PATH, and its arguments
+    rootfs       the folder that is its root; None: the host's programs (/usr), and /etc and /opt as nobody sees them
+    overlay      a writable layer over it, which vanishes; without, it is read-only but for /tmp
+    timeout      seconds until it is killed; memory: bytes or "64M" (default 256M); pids: processes and threads (128)
+    cpus         how many at once, 0.5 is half of one; network: the host's, instead of none
+    stdin        what it reads: bytes, text, or a descriptor that is read to its end first; None: nothing
+    env          variables beside PATH, HOME and LANG; cwd: its working directory; user: "UID" or "UID:GID" inside
+    binds        files and folders of the host: "SOURCE:DESTINATION", read-only unless ":rw" follows
+    max_output   bytes of stdout, and of stderr, that are kept
+
+    Raises UsageError for a keyword that makes no sense, Error if there can be no such sandbox, KernelError if the
+    program cannot be executed. How the program ends is no error: see Result.
+    """
+    request = _request(argv, stdin, locals())
+    with keeper.ask(request) as ours:
+        return Result.from_reply(channel.checked(channel.receive(ours)[0]))
+
+
+async def run_async(
+    argv: Sequence[str],
+    rootfs: str | os.PathLike[str] | None = None,
+    *,
+    stdin: bytes | str | int | None = None,
+    **keywords: Any,
+) -> Result:
+    """`run` for asyncio: the event loop goes on meanwhile. Cancelled, it kills and removes the sandbox."""
+    request = _request(argv, stdin, {**keywords, "rootfs": rootfs})
+    loop = asyncio.get_running_loop()
+    with await loop.run_in_executor(None, keeper.ask, request) as ours:
+        ours.setblocking(False)
+        head = await _exactly(loop, ours, 8)
+        content = await _exactly(loop, ours, int.from_bytes(head, "little")) if head else b""
+        return Result.from_reply(channel.checked(channel.unpacked(content)))
+
+
+async def _exactly(loop: asyncio.AbstractEventLoop, ours: socket.socket, length: int) -> bytes:
+    content = bytearray()
+    while len(content) < length:
+        chunk = await loop.sock_recv(ours, min(length - len(content), 1 << 20))
+        if not chunk:
+            return b""
+        content += chunk
+    return bytes(content)
+
+
+_KEYWORDS = ("rootfs", "overlay", "timeout", "memory", "pids", "cpus", "network", "env", "cwd", "user", "binds", "max_output")
+
+
+def _request(argv: Sequence[str], stdin: bytes | str | int | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := [name for name in keywords if name not in (*_KEYWORDS, "argv", "stdin")]:
+        raise UsageError(f"unknown keyword: {unknown[0]}", hint=f"one of {', '.join(_KEYWORDS)}")
+    chosen = options(argv, **{name: keywords[name] for name in _KEYWORDS if name in keywords})
+    return {**chosen, "waits": False, "stdin": content_of(stdin)}

@@ -1,0 +1,241 @@
+"""One sandbox, as the keeper has it: made up to the point where its program would start, let go, watched, removed."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import Any
+
+from ocirt.cgroups.layout import read
+from ocirt.errors import Error
+from ocirt.runtime.creation import Creation
+from ocirt.runtime.delete import delete
+from ocirt.sandbox.denied import Denials
+
+_CHUNK = 65536
+
+
+class Inside(Creation):
+    """The container. It waits not for `start` but where init has its last word with the host: nothing but the filter
+    and execve(2) are left then."""
+
+    denials: Denials
+
+    def _find_agent(self) -> Any:
+        self.denials = Denials(self.descriptors["words"])
+        return self.denials
+
+
+class Sandbox:
+    """channel: to who has asked for it; end-of-file there ends the sandbox.
+
+    made in the constructor, which raises Error and then leaves nothing; `run`, then `remove`.
+    """
+
+    def __init__(self, state: str, name: str, bundle: str, config: str, channel: socket.socket) -> None:
+        self.channel = channel
+        self._name, self._state = name, state
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        theirs = (ends[0][0], ends[1][1], ends[2][1])
+        self._input = ends[0][1]
+        self._outputs = {ends[1][0]: bytearray(), ends[2][0]: bytearray()}
+        self._order = (ends[1][0], ends[2][0])
+        self._pidfd = -1
+        try:
+            self._inside = Inside(state, name, bundle, wait_for_start=False, config_file=config)
+            self._inside.stdio = theirs
+            try:
+                self._inside.launch()
+                self._pidfd = os.pidfd_open(self._inside.pid)
+            except BaseException as error:
+                raise self._inside.undone(error) from None
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        for fd in (self._input, *self._order):
+            os.set_blocking(fd, False)
+
+    def wait(self) -> bool:
+        """Until there is word from who asked for it; False if the waiting process has ended before."""
+        poller = select.poll()
+        poller.register(self.channel, select.POLLIN)
+        poller.register(self._pidfd, select.POLLIN)
+        ready = dict(poller.poll())
+        return self._pidfd not in ready
+
+    def run(self, stdin: bytes, timeout: float | None, most: int) -> dict[str, Any] | None:
+        """Let the program run and wait for its end; what a Result has, None if nobody waits for it any more.
+
+        most: how many bytes of each output are kept. Raises Error if the program could not be started.
+        """
+        inside = self._inside
+        begun = time.monotonic()
+        try:
+            inside.release()
+            inside.init.wait_for_program()
+        except BaseException as error:
+            raise inside.undone(error) from None
+        watched = _Watched(self, stdin, most)
+        late = watched.until_end(None if timeout is None else begun + timeout)
+        _, status = os.waitpid(inside.pid, 0)
+        wall = time.monotonic() - begun
+        if watched.alone:
+            return None
+        watched.drain()
+        return {
+            "returncode": os.waitstatus_to_exitcode(status),
+            "stdout": bytes(self._outputs[self._order[0]]),
+            "stderr": bytes(self._outputs[self._order[1]]),
+            "timed_out": late,
+            "oom_killed": _oom_kills(inside.cgroups.places) > 0,
+            "usage": {"wall": wall, **_usage(inside.cgroups.places)},
+            "denied_syscalls": inside.denials.names(),
+            "truncated": watched.truncated,
+        }
+
+    def remove(self) -> None:
+        """All of it. Raises Error for what would not go."""
+        self._close()
+        if self._inside.pid and self._inside.entry:
+            self._inside.done()
+            delete(self._state, self._name, force=True)
+
+    def undone(self) -> None:
+        """As remove, for one that was never let go."""
+        self._close()
+        self._inside.undo()
+
+    def _close(self) -> None:
+        for fd in (self._input, *self._order, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self._input = self._pidfd = -1
+        self._order = (-1, -1)
+        if hasattr(self, "_inside") and hasattr(self._inside, "denials"):
+            self._inside.denials.close()
+
+
+class _Watched:
+    """The program while it runs: fed, read, and its refused calls answered."""
+
+    def __init__(self, sandbox: Sandbox, stdin: bytes, most: int) -> None:
+        self.truncated = self.alone = False
+        self._sandbox = sandbox
+        self._left = memoryview(stdin)
+        self._most = most
+        self._poller = select.poll()
+        for fd in (sandbox._pidfd, sandbox.channel.fileno(), *sandbox._order):
+            self._poller.register(fd, select.POLLIN)
+        self._listener = sandbox._inside.denials.fd
+        self._poller.register(self._listener, select.POLLIN)
+        if self._left:
+            self._poller.register(sandbox._input, select.POLLOUT)
+        else:
+            self._end_input()
+
+    def until_end(self, deadline: float | None) -> bool:
+        """Was it killed at the deadline (time.monotonic())?"""
+        late = False
+        while True:
+            left = None if deadline is None or late else max(0.0, deadline - time.monotonic()) * 1000
+            ready = self._poller.poll(left)
+            if any(fd == self._sandbox._pidfd for fd, _ in ready):
+                return late
+            if not ready or (deadline is not None and not late and time.monotonic() >= deadline):
+                late = True
+                self._kill()
+            for fd, event in ready:
+                self._serve(fd, event)
+
+    def _serve(self, fd: int, event: int) -> None:
+        sandbox = self._sandbox
+        if fd in sandbox._outputs:
+            if not self._read(fd):
+                self._poller.unregister(fd)
+        elif fd == sandbox._input:
+            self._feed()
+        elif fd == self._listener:
+            if event & select.POLLIN:
+                sandbox._inside.denials.answer()
+            if not event & select.POLLIN or sandbox._inside.denials.fd < 0:
+                self._poller.unregister(fd)
+        else:  # who has asked is gone, or has had enough
+            self.alone = True
+            self._poller.unregister(fd)
+            self._kill()
+
+    def _kill(self) -> None:
+        """The first process of a pid namespace takes all others with it (pid_namespaces(7))."""
+        try:
+            os.kill(self._sandbox._inside.pid, 9)
+        except ProcessLookupError:
+            pass  # it is a zombie at least: nobody else reaps it
+
+    def _feed(self) -> None:
+        try:
+            self._left = self._left[os.write(self._sandbox._input, self._left[:_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._left = self._left[:0]
+        if not self._left:
+            self._poller.unregister(self._sandbox._input)
+            self._end_input()
+
+    def _end_input(self) -> None:
+        os.close(self._sandbox._input)
+        self._sandbox._input = -1
+
+    def _read(self, fd: int) -> bool:
+        """What is there, up to a chunk; False at its end. Raises BlockingIOError if there is nothing yet."""
+        content = os.read(fd, _CHUNK)
+        kept = self._sandbox._outputs[fd]
+        room = self._most - len(kept)
+        kept += content[:room]
+        self.truncated |= len(content) > room
+        return bool(content)
+
+    def drain(self) -> None:
+        """What a program wrote just before its end."""
+        for fd in self._sandbox._order:
+            try:
+                while self._read(fd):
+                    continue
+            except BlockingIOError:
+                continue  # all who could write are gone: who has it open now is a process that is just being started
+
+
+def _oom_kills(places: Any) -> int:
+    """memory.oom_control (cgroup-v1/memory.rst, "oom_kill"), memory.events (cgroup-v2.rst)."""
+    for _, controllers, is_v2, _, path in places:
+        if "memory" in controllers or is_v2:
+            try:
+                text = read(f"{path}/{'memory.events' if is_v2 else 'memory.oom_control'}")
+            except OSError:
+                continue  # the tree of a hybrid host, without this controller
+            for line in text.splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    return 0
+
+
+def _usage(places: Any) -> dict[str, Any]:
+    from ocirt.cgroups.stats import cgroup_stats
+
+    try:
+        data = cgroup_stats(places)
+    except (Error, OSError):
+        return {}
+    cpu, memory = data["cpu"]["usage"], data["memory"].get("usage") or {}
+    return {
+        "cpu_user": cpu["user"] / 1e9 if "total" in cpu else None,
+        "cpu_system": cpu["kernel"] / 1e9 if "total" in cpu else None,
+        "memory_peak": memory.get("max"),
+        "pids_peak": data["pids"].get("peak"),
+    }

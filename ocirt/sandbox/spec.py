@@ -1,0 +1,93 @@
+"""A sandbox's configuration, as config.json has it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ocirt.runtime.spec import default_spec
+from ocirt.runtime.state import SPEC_VERSION
+from ocirt.sandbox.options import IDS, PATH
+from ocirt.sandbox.profile import profile
+
+FIRST_ID = 1_900_000_000
+"""The host's user that is root in a sandbox: far from people's ids and from what systemd and subuid(5) give away."""
+SOCKET = "/run/ocirt-sandbox/listener"
+"""What the profile has for listenerPath, which the specification wants: no such socket is ever used, since the keeper
+takes the listener itself."""
+PERIOD = 100_000
+"""Microseconds (sched-bwc.rst)."""
+
+
+def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
+    """options: as ocirt.sandbox.options has them. root: where its root file system lies."""
+    uid, gid = options["user"]
+    given = {entry.partition("=")[0] for entry in options["env"]}
+    basic = {"PATH": PATH, "HOME": "/root" if uid == 0 else "/tmp", "LANG": "C.UTF-8"}
+    namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"]
+    if not options["network"]:
+        namespaces.append("network")
+    linux = default_spec()["linux"]
+    return {
+        "ociVersion": SPEC_VERSION,
+        "root": {"path": root, "readonly": not options["overlay"]},
+        "hostname": "sandbox",
+        "process": {
+            "user": {"uid": uid, "gid": gid, "umask": 0o22},
+            "args": options["argv"],
+            "env": [*(f"{name}={value}" for name, value in basic.items() if name not in given), *options["env"]],
+            "cwd": options["cwd"],
+            "noNewPrivileges": True,
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024},
+                {"type": "RLIMIT_CORE", "hard": 0, "soft": 0},
+            ],
+        },
+        "mounts": _mounts(options),
+        "linux": {
+            "namespaces": [{"type": kind} for kind in namespaces],
+            "uidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
+            "gidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
+            "resources": _resources(options),
+            "maskedPaths": [*linux["maskedPaths"], "/proc/interrupts", "/etc/machine-id"],
+            "readonlyPaths": linux["readonlyPaths"],
+            "seccomp": profile(SOCKET),
+        },
+    }
+
+
+def _mounts(options: dict[str, Any]) -> list[dict[str, Any]]:
+    small = f"size={options['memory']}"
+    mounts = [
+        _mount("/proc", "proc", "nosuid", "nodev", "noexec"),
+        _mount("/dev", "tmpfs", "nosuid", "mode=755", "size=65536k"),
+        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
+        _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", small),
+        _mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777", small),
+    ]
+    if options["network"] and options["rootfs"] is None:
+        # Mostly a link into /run, which is not the host's here.
+        resolver = os.path.realpath("/etc/resolv.conf")
+        if os.path.isfile(resolver) and not resolver.startswith("/etc/"):
+            mounts.append(_bound(resolver, resolver, writable=False))
+    return mounts + [_bound(source, place, writable=writable) for source, place, writable in options["binds"]]
+
+
+def _bound(source: str, destination: str, *, writable: bool) -> dict[str, Any]:
+    flags = ["bind", "nosuid", "nodev", *([] if writable else ["ro"])]
+    return {"destination": destination, "type": "bind", "source": source, "options": flags}
+
+
+def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
+
+
+def _resources(options: dict[str, Any]) -> dict[str, Any]:
+    resources: dict[str, Any] = {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "memory": {"limit": options["memory"]},
+        "pids": {"limit": options["pids"]},
+    }
+    if options["cpus"] is not None:
+        resources["cpu"] = {"period": PERIOD, "quota": max(1000, int(options["cpus"] * PERIOD))}
+    return resources
