@@ -144,11 +144,7 @@ class Pool:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: (
-                        self._closed
-                        or bool(self._ending)
-                        or (not self._failed and len(self._ready) < self._size)
-                    )
+                    lambda: self._closed or bool(self._ending) or (not self._failed and len(self._ready) < self._size)
                 )
                 if self._closed:
                     return
