@@ -19,8 +19,15 @@ def eventually(look: object, expected: object, patience: float = 60) -> None:
     assert callable(look)
     until = time.monotonic() + patience
     while (found := look()) != expected:
-        assert time.monotonic() < until, (found, expected)
+        assert time.monotonic() < until, difference(found, expected)
         time.sleep(0.01)
+
+
+def difference(found: object, expected: object) -> object:
+    """What differs, of two tuples; else both."""
+    if isinstance(found, tuple) and isinstance(expected, tuple):
+        return [(one, other) for one, other in zip(found, expected, strict=True) if one != other]
+    return found, expected
 
 
 def open_files(pid: int | str) -> int:
@@ -40,8 +47,8 @@ def left() -> tuple[object, ...]:
     }
     return (
         cgroup_folders(),
-        Path("/proc/self/mountinfo").read_text(),
-        Path(f"/proc/{pid}/mountinfo").read_text().count("\n"),
+        Path("/proc/self/mountinfo").read_text().count(PLACE),  # others on this host may mount what they like
+        Path(f"/proc/{pid}/mountinfo").read_text().count(PLACE),
         children,
         {name for name in os.listdir(f"{PLACE}/state") if name.startswith(f"{pid}-")},
         open_files(pid),
