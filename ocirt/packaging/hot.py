@@ -117,13 +117,14 @@ class Modules:
     def order(self, roots: tuple[str, ...]) -> list[str]:
         """All that the roots need, each module after what it imports itself."""
         ordered: list[str] = []
+        entered: set[str] = set()  # a package may import its modules, which import it
 
         def visit(name: str) -> None:
-            if name not in ordered:
+            if name not in entered:
+                entered.add(name)
                 for module in self.imports(name):
                     visit(module)
-                if name not in ordered:
-                    ordered.append(name)
+                ordered.append(name)
 
         for root in roots:
             visit(root)
