@@ -61,6 +61,7 @@ class Keeper:
             try:
                 self._one(channel)
             except Error as error:
+                error.place = ""  # in a file that is gone, and that nobody has written but us
                 _tell(channel, failure(error))
             except OSError as error:
                 _tell(channel, failure(Error(f"the sandbox failed: {error}", errno=error.errno or 0)))

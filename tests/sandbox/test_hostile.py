@@ -25,16 +25,7 @@ def sh(script: str, **keywords: object) -> sandbox.Result:
     return sandbox.run(["sh", "-c", script], **{"timeout": PATIENCE, **keywords})
 
 
-def has(controller: str) -> bool:
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    v1 = any(controller in line.split(":")[1].split(",") for line in lines)
-    unified = Path("/sys/fs/cgroup/cgroup.controllers")
-    return v1 or (unified.exists() and controller in unified.read_text().split())
-
-
 def test_a_fork_bomb() -> None:
-    if not has("pids"):
-        pytest.skip("no pids controller")
     program = """
 import os
 made = 0
@@ -52,8 +43,6 @@ while True:
 
 
 def test_a_memory_hog() -> None:
-    if not has("memory"):
-        pytest.skip("no memory controller")
     result = python("x = [bytearray(b'x') * (1 << 20) for _ in range(1000)]", memory="48M")
     assert (result.returncode, result.oom_killed, result.timed_out) == (-9, True, False)
 
