@@ -107,6 +107,12 @@ def mounts(out: Out, options: dict[str, Any], args: list[str]) -> int:
     return 0
 
 
+def sandbox(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.sandbox import sandbox
+
+    return sandbox(out, options, args)
+
+
 def bundle_of(options: dict[str, Any], args: list[str]) -> str:
     """The bundle, as an argument or by --bundle; else this folder."""
     if options["bundle"] and args:
@@ -130,5 +136,6 @@ ACTIONS: dict[str, Action] = {
     "check": check,
     "features": features,
     "mounts": mounts,
+    "sandbox": sandbox,
 }
 """cold verb → its action."""

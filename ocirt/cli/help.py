@@ -138,6 +138,17 @@ DETAILS = {
         works with. --host adds what kernel, cgroups, namespaces, security modules, seccomp and file systems here
         offer; id-mapped mounts are tried, on copies that nobody sees.
         """,
+    "sandbox": """
+        It sees /usr of the host below a writable layer that vanishes, /etc and /opt as nobody would see them, and
+        nothing else; no network, no capabilities, a seccomp filter of its own. docs/sandbox.md has all of it.
+
+        The exit status is the command's, 128 and the signal's number if a signal ended it, 124 when its time was up,
+        137 when it was killed for want of memory, or 1 if it could not be started.
+
+        \b
+        ocirt sandbox --timeout 5 --memory 64M -- python3 -c 'print(6 * 7)'
+        ocirt sandbox --json --bind "$PWD:/src" --cwd /src -- make test
+        """,
     "check": """
         The configuration is compared with the specification's schema and rules, compiled and verified as create would
         do it, and compared with this host. Every problem is a line: FILE:LINE:COLUMN: error: POINTER: what was

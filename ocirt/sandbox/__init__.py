@@ -9,8 +9,8 @@ docs/sandbox.md says what a program in a sandbox can see and do.
 
 from __future__ import annotations
 
-from ocirt.sandbox.client import run, run_async
+from ocirt.sandbox.client import close, run, run_async
 from ocirt.sandbox.pool import Pool
 from ocirt.sandbox.result import Result, Usage
 
-__all__ = ["Pool", "Result", "Usage", "run", "run_async"]
+__all__ = ["Pool", "Result", "Usage", "close", "run", "run_async"]

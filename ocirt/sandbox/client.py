@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ocirt.errors import Error, UsageError
@@ -18,7 +20,12 @@ from ocirt.sandbox.options import Bind, options
 from ocirt.sandbox.result import Result
 
 PLACE = "/run/ocirt-sandbox"
-_START = "import sys; sys.path.insert(0, sys.argv[3]); from ocirt.sandbox.keeper import main; main(int(sys.argv[1]), sys.argv[2])"
+_START = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from ocirt.sandbox.keeper import main
+main(int(sys.argv[1]), sys.argv[2])
+"""
 _PASSED_ON = ("PATH", "OCIRT_CACHE", "XDG_RUNTIME_DIR")
 _MOST_STDIN = 1 << 30
 
@@ -30,11 +37,18 @@ class _Keeper:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    @property
+    def pid(self) -> int:
+        """Of its process, 0 if there is none."""
+        return self._process.pid if self._process else 0
 
     def ask(self, request: dict[str, Any]) -> socket.socket:
         """The socket of a new sandbox, to which the request has been sent."""
         with self._lock:
             ours = self._connected()
+            self._open.add(ours)
         try:
             channel.send(ours, request)
         except BaseException:
@@ -60,7 +74,7 @@ class _Keeper:
     def _start(self) -> None:
         if not sys.executable:
             raise Error("no Python interpreter to keep sandboxes with", hint="sys.executable is empty")
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        package = str(Path(__file__).resolve().parents[2])
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -96,8 +110,9 @@ class _Keeper:
     def forget(self) -> None:
         """In a child after fork(2): the keeper is the parent's, and must see the parent's end."""
         self._lock = threading.Lock()
-        if self._control:
-            self._control.close()
+        for one in (self._control, *self._open):
+            if one:
+                one.close()
         if self._process:
             self._process.returncode = 0  # not ours to wait for
         self._control = self._process = None
@@ -106,6 +121,12 @@ class _Keeper:
 keeper = _Keeper()
 atexit.register(keeper.close)
 os.register_at_fork(after_in_child=keeper.forget)
+
+
+def close() -> None:
+    """End the keeper, which waits for the sandboxes that there are; the next run starts another one. Happens by itself
+    when the interpreter ends."""
+    keeper.close()
 
 
 def content_of(stdin: bytes | str | int | None) -> bytes:
@@ -188,20 +209,7 @@ async def _exactly(loop: asyncio.AbstractEventLoop, ours: socket.socket, length:
     return bytes(content)
 
 
-_KEYWORDS = (
-    "rootfs",
-    "overlay",
-    "timeout",
-    "memory",
-    "pids",
-    "cpus",
-    "network",
-    "env",
-    "cwd",
-    "user",
-    "binds",
-    "max_output",
-)
+_KEYWORDS = tuple("rootfs overlay timeout memory pids cpus network env cwd user binds max_output".split())
 
 
 def _request(argv: Sequence[str], stdin: bytes | str | int | None, keywords: Mapping[str, Any]) -> dict[str, Any]:

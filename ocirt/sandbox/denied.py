@@ -1,4 +1,4 @@
-"""The listener of a sandbox's filter: each refused call is noted by name and answered with EPERM (seccomp_unotify(2))."""
+"""The listener of a sandbox's filter: notes each refused call and answers EPERM (seccomp_unotify(2))."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ import os
 import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ocirt.cgroups.layout import read
-from ocirt.errors import Error
 from ocirt.runtime.creation import Creation
 from ocirt.runtime.delete import delete
 from ocirt.sandbox.denied import Denials
@@ -87,13 +87,14 @@ class Sandbox:
         if watched.alone:
             return None
         watched.drain()
+        counted = _counted(inside.cgroups.places)
         return {
             "returncode": os.waitstatus_to_exitcode(status),
             "stdout": bytes(self._outputs[self._order[0]]),
             "stderr": bytes(self._outputs[self._order[1]]),
             "timed_out": late,
-            "oom_killed": _oom_kills(inside.cgroups.places) > 0,
-            "usage": {"wall": wall, **_usage(inside.cgroups.places)},
+            "oom_killed": counted.pop("oom_kills", 0) > 0,
+            "usage": {"wall": wall, **counted},
             "denied_syscalls": inside.denials.names(),
             "truncated": watched.truncated,
         }
@@ -210,32 +211,38 @@ class _Watched:
                 continue  # all who could write are gone: who has it open now is a process that is just being started
 
 
-def _oom_kills(places: Any) -> int:
-    """memory.oom_control (cgroup-v1/memory.rst, "oom_kill"), memory.events (cgroup-v2.rst)."""
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_V1 = (
+    # controller, file, line or "", unit, what it is in a Usage
+    ("cpuacct", "cpuacct.stat", "user", _TICK, "cpu_user"),
+    ("cpuacct", "cpuacct.stat", "system", _TICK, "cpu_system"),
+    ("memory", "memory.max_usage_in_bytes", "", 1, "memory_peak"),
+    ("memory", "memory.oom_control", "oom_kill", 1, "oom_kills"),
+    ("pids", "pids.peak", "", 1, "pids_peak"),
+)
+_V2 = (
+    ("", "cpu.stat", "user_usec", 1e-6, "cpu_user"),
+    ("", "cpu.stat", "system_usec", 1e-6, "cpu_system"),
+    ("", "memory.peak", "", 1, "memory_peak"),
+    ("", "memory.events", "oom_kill", 1, "oom_kills"),
+    ("", "pids.peak", "", 1, "pids_peak"),
+)
+
+
+def _counted(places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> dict[str, Any]:
+    """What a Usage has beside `wall`, and "oom_kills" (cgroup-v1/memory.rst, cgroup-v2.rst). Not by cgroups.stats: it
+    reads ten times as many files: a run from a pool waits for it."""
+    found: dict[str, Any] = {}
     for _, controllers, is_v2, _, path in places:
-        if "memory" in controllers or is_v2:
+        for controller, file, line, unit, name in _V2 if is_v2 else _V1:
+            if controller and controller not in controllers:
+                continue
             try:
-                text = read(f"{path}/{'memory.events' if is_v2 else 'memory.oom_control'}")
+                text = read(f"{path}/{file}")
             except OSError:
-                continue  # the tree of a hybrid host, without this controller
-            for line in text.splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-    return 0
-
-
-def _usage(places: Any) -> dict[str, Any]:
-    from ocirt.cgroups.stats import cgroup_stats
-
-    try:
-        data = cgroup_stats(places)
-    except (Error, OSError):
-        return {}
-    cpu, memory = data["cpu"]["usage"], data["memory"].get("usage") or {}
-    return {
-        "cpu_user": cpu["user"] / 1e9 if "total" in cpu else None,
-        "cpu_system": cpu["kernel"] / 1e9 if "total" in cpu else None,
-        "memory_peak": memory.get("max"),
-        "pids_peak": data["pids"].get("peak"),
-    }
+                continue  # an older kernel, or the tree of a hybrid host without this controller
+            words = text.split()
+            value = words[words.index(line) + 1] if line in words else words[0] if not line else None
+            if value is not None and name not in found:
+                found[name] = int(value) * unit
+    return found

@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from ocirt._sys import unshare
-from ocirt.errors import Error
+from ocirt.errors import Error, KernelError
 from ocirt.runtime.delete import delete
 from ocirt.sandbox.channel import failure, receive, send
 from ocirt.sandbox.inside import Sandbox
@@ -61,6 +61,7 @@ class Keeper:
             try:
                 self._one(channel)
             except Error as error:
+                error.place = ""  # in a file that is gone, and that nobody has written but us
                 _tell(channel, failure(error))
             except OSError as error:
                 _tell(channel, failure(Error(f"the sandbox failed: {error}", errno=error.errno or 0)))
@@ -86,7 +87,14 @@ class Keeper:
             sandbox.undone()
             return
         try:
-            reply = sandbox.run(asked["stdin"], options["timeout"], options["max_output"])
+            try:
+                reply = sandbox.run(asked["stdin"], options["timeout"], options["max_output"])
+            except KernelError:
+                raise
+            except (Error, ConnectionError) as error:  # it was killed, in the moment in which it was asked for
+                gone = error if isinstance(error, Error) else Error(f"the sandbox was killed before it ran: {error}")
+                _tell(channel, {**failure(gone), "vanished": True})
+                return
             if reply and options["waits"]:  # who has a pool wants the answer now, and waits for the end elsewhere
                 _tell(channel, reply)
         finally:

@@ -53,7 +53,7 @@ class Pool:
         """Let the program run in the next sandbox, as `sandbox.run` does. When it returns, the sandbox's processes are
         gone; the rest of it is removed meanwhile, or by `close`. Raises Error."""
         content = content_of(stdin)
-        while True:
+        for tries in range(self._size + 2):
             ours = self._next()
             try:
                 try:
@@ -61,13 +61,15 @@ class Pool:
                     reply = channel.receive(ours)[0]
                 except (BrokenPipeError, ConnectionResetError):
                     reply = None
-                if reply is None and not self._closed:  # it has ended while it waited: the next one
+                gone = reply is None or "vanished" in reply
+                if gone and not self._closed and tries <= self._size:  # it has ended while it waited: the next one
                     continue
                 return Result.from_reply(channel.checked(reply))
             finally:
                 with self._changed:
                     self._ending.append(ours)
                     self._changed.notify_all()
+        raise AssertionError("the last try returns or raises")
 
     def wait(self) -> None:
         """Until all sandboxes are there. Raises Error if they cannot be made."""
