@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime.ordinary import Ordinary, users
+from runtime.ordinary import Ordinary, ordinary_users
 from support import OCIRT, Bundle, Runtime
 
 pytestmark = pytest.mark.root
@@ -194,7 +194,7 @@ def test_an_empty_variable_is_none(runtime: Runtime, service: Bundle) -> None:
 
 @pytest.fixture
 def user() -> Iterator[Ordinary]:
-    yield from users()
+    yield from ordinary_users()
 
 
 def test_an_ordinary_user_has_it_too(user: Ordinary, program: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtime.ordinary import Ordinary, as_user, users
+from runtime.ordinary import Ordinary, as_user, ordinary_users
 from support import OCIRT, Done, command
 
 pytestmark = pytest.mark.root

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import UID, Ordinary, as_user
-from runtime.ordinary import users as ordinary_users
+from runtime.ordinary import UID, Ordinary, as_user, ordinary_users
 from support import inits
 
 if TYPE_CHECKING:
