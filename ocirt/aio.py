@@ -1,7 +1,7 @@
 """Containers for asyncio: `ocirt.Container` with coroutines.
 
 What makes or changes a container takes some milliseconds and runs in a thread; for its end the event loop watches a
-pidfd, so that a thousand containers need no thread.
+pidfd, for what it says its pipes, so that a thousand containers need no thread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from ocirt.library import container as blocking
 from ocirt.library.container import Path
+from ocirt.library.exchange import exchange
 
 T = TypeVar("T")
 
@@ -36,13 +37,26 @@ class Process:
         return await self.blocking.wait_async()
 
     async def communicate(self, content: bytes = b"") -> tuple[bytes, bytes]:
-        return await _finished(self.blocking.communicate, content)
+        """As Child.communicate; given up, the process goes on, its pipes stay open, and what was read is lost."""
+        return await exchange(self.blocking, content)
 
     def send_signal(self, signal: int | str) -> None:
         self.blocking.send_signal(signal)
 
+    def poll(self) -> int | None:
+        return self.blocking.poll()
+
     def close(self) -> None:
         self.blocking.close()
+
+    async def __aenter__(self) -> Process:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Killed, unless it has ended."""
+        await _finished(self.blocking.__exit__)
 
 
 class Container:
@@ -64,6 +78,10 @@ class Container:
     @classmethod
     async def load(cls, id: str, *, root: Path | None = None) -> Container:
         return cls(await _finished(blocking.Container.load, id, root=root))
+
+    @classmethod
+    async def list(cls, *, root: Path | None = None) -> blocking.Documents:
+        return await _finished(blocking.Container.list, root=root)
 
     @property
     def id(self) -> str:
@@ -89,6 +107,14 @@ class Container:
     def returncode(self) -> int | None:
         return self.blocking.returncode
 
+    @property
+    def status(self) -> str:
+        """As Container.status: a few small files are read, at once."""
+        return self.blocking.status
+
+    def poll(self) -> int | None:
+        return self.blocking.poll()
+
     async def start(self) -> None:
         await _finished(self.blocking.start)
 
@@ -107,12 +133,13 @@ class Container:
         return await self.blocking._child.wait_async()
 
     async def communicate(self, content: bytes = b"") -> tuple[bytes, bytes]:
-        return await _finished(self.blocking.communicate, content)
+        """As Process.communicate."""
+        return await exchange(self.blocking._child, content)
 
     async def stats(self) -> dict[str, Any]:
         return await _finished(self.blocking.stats)
 
-    async def ps(self) -> list[int]:
+    async def ps(self) -> blocking.Pids:
         return await _finished(self.blocking.ps)
 
     async def pause(self) -> None:
@@ -145,7 +172,7 @@ async def _finished(function: Callable[..., T], *args: Any, **keywords: Any) -> 
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await _ended(task)
         if not task.cancelled():
             task.exception()  # seen
         raise
@@ -157,10 +184,19 @@ async def _made(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await _ended(task)
         if not task.cancelled() and not task.exception():
-            await asyncio.to_thread(_removed, task.result())
+            await _ended(asyncio.ensure_future(asyncio.to_thread(_removed, task.result())))
         raise
+
+
+async def _ended(task: asyncio.Future[T]) -> None:
+    """Wait for it, however often somebody cancels us: what is half done must not be left."""
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
 
 
 def _removed(made: object) -> None:

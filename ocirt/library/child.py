@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import threading
+import time
 from _signal import pidfd_send_signal
 from typing import IO
 
@@ -98,10 +99,11 @@ class Child:
     def communicate(self, content: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
         """Write `content` to stdin, read stdout and stderr to their ends (those that are PIPE), and wait.
 
-        Raises TimeoutError after `timeout` seconds; the process goes on then.
+        Raises TimeoutError after `timeout` seconds in all; the process goes on then, and what was read is lost.
         """
+        began = time.monotonic()
         found = exchange(self.stdin, {1: self.stdout, 2: self.stderr}, content, timeout)
-        self.wait(timeout)
+        self.wait(None if timeout is None else timeout - (time.monotonic() - began))
         return found.get(1, b""), found.get(2, b"")
 
     def close(self) -> None:

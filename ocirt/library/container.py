@@ -63,6 +63,12 @@ class Process(Child):
             self.wait()
         self.close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_pidfd", -1) >= 0:
+            if self.poll() is None and self._ours:
+                warnings.warn(f"{self!r} was neither waited for nor closed", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
 
 class Container:
     """One container. Make it with `create`, or find it with `load`.
@@ -142,11 +148,14 @@ class Container:
                     manager=manager,
                 )
                 creation.stdio = streams.theirs
+                pidfd = -1
                 try:
                     creation.launch()
                     pidfd = os.pidfd_open(creation.pid)
                     creation.release()
                 except BaseException as error:
+                    if pidfd >= 0:
+                        os.close(pidfd)
                     raise creation.undone(error) from None
                 creation.done()
         except BaseException:
@@ -368,7 +377,9 @@ def _during(phase: str) -> Iterator[None]:
 def _root(root: Path | None) -> str:
     if root is None:
         return own_folder("ocirt")
-    return os.path.join(os.getcwd(), os.fspath(root))
+    place = os.fspath(root)
+    # A working directory that is gone matters only to what counts from it.
+    return place if os.path.isabs(place) else os.path.join(os.getcwd(), place)
 
 
 def _text(document: Mapping[str, Any]) -> str:

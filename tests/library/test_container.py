@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -191,6 +192,32 @@ def test_who_forgets_it_is_told(config: dict[str, Any], root: Path) -> None:
     pid = loaded.pid
     loaded.delete(force=True)
     os.waitpid(pid, 0)
+
+
+def test_who_forgets_a_process_is_told(config: dict[str, Any], root: Path) -> None:
+    with Container.run(config=sh(config, "sleep 1000"), root=root) as container:
+        process = container.exec(["/bin/sleep", "1000"], stdout=PIPE)
+        pid = process.pid
+        with pytest.warns(ResourceWarning, match=str(pid)):
+            del process
+            gc.collect()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        process = container.exec(["/bin/true"])
+        select.select([process], [], [], 60)
+        del process  # that has ended: nothing is lost
+        gc.collect()
+
+
+def test_a_working_directory_that_is_gone(
+    config: dict[str, Any], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with Container.run(config=config, root=root) as container:
+        assert container.wait(60) == 0
 
 
 def test_other_children_are_not_ours(config: dict[str, Any], root: Path) -> None:
