@@ -23,7 +23,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build dist venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
+.PHONY: help demo test build dist venv lint fuzz conformance engines runtime-tools bench bench-library bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -86,6 +86,11 @@ bench: ## ocirt (dist/ocirt if it is there), crun and runc in turn: the table, d
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
 	@$(MAKE) --no-print-directory build
 	@tests/isolate $(BIN)/python bench/bench.py --ocirt $(firstword $(wildcard dist/ocirt) $(BIN)/ocirt) --draw docs $(BENCH_ARGS)
+
+bench-library: ## containers from inside one Python process, beside crun's and runc's commands
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
+	@$(MAKE) --no-print-directory build
+	@tests/isolate $(BIN)/python bench/library.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
 bench-cgroups: ## the same for limits, update, events, and a thousand containers
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH))
