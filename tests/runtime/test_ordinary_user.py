@@ -30,12 +30,12 @@ class Caller:
 
     def __call__(self, *args: str | Path, runtime_folder: str | Path | None = None) -> Done:
         runtime_folder = self.runtime_folder if runtime_folder is None else runtime_folder
-        return as_user(UID, self.ordinary.executable, *args, env={"XDG_RUNTIME_DIR": str(runtime_folder)}, cwd="/")
+        return as_user(self.ordinary.executable, *args, user=UID, env={"XDG_RUNTIME_DIR": str(runtime_folder)}, cwd="/")
 
 
 @pytest.fixture
 def caller() -> Iterator[Caller]:
-    for ordinary in users(UID):
+    for ordinary in ordinary_users(UID):
         one = Caller(ordinary)
         yield one
         assert one("delete", "--force", "mine").code == 0
