@@ -154,10 +154,10 @@ def test_programs_without_rights_leave_one_id_and_a_reason(user: Ordinary, grant
     if problem == "no rights":
         with instead({str(TOOL): ""}):
             TOOL.chmod(0o755)
-            done = as_user(UID, *run)
+            done = as_user(*run)
         reason = "/usr/bin/newuidmap has no rights: chmod u+s /usr/bin/newuidmap"
     else:
-        done = as_user(UID, "setpriv", "--no-new-privs", *run)
+        done = as_user("setpriv", "--no-new-privs", *run)
         reason = "no_new_privs is set, so newuidmap gets no rights"
     assert words(done.out) == f"0 {UID} 1\n", done.err
     assert reason in done.err
