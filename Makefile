@@ -14,7 +14,7 @@ PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archi
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io docker-registry procps
+	aardvark-dns tini buildah containerd docker.io docker-registry procps crun uidmap slirp4netns
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing, one make after the other. Without apt-get (not Debian) it is up to you.
@@ -23,7 +23,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines vm-test bare bare-test clean
+.PHONY: help demo test build venv lint fuzz conformance engines runtime-tools bench bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -86,8 +86,19 @@ bench-cgroups: ## the same for limits, update, events, and a thousand containers
 	@$(MAKE) --no-print-directory build
 	@tests/isolate $(BIN)/python bench/cgroups.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
+bench-rootless: ## the same as an ordinary user
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH) uidmap)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/rootless.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+rootless-table: ## what an ordinary user can have of ocirt, crun and runc: the tables of docs/rootless.md
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_BENCH) uidmap)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt --delegated $(BENCH_ARGS)
+
 bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
-	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) crun)
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
 	@$(MAKE) --no-print-directory venv
 	@tests/isolate $(BIN)/python bench/engines.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 

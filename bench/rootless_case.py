@@ -87,10 +87,10 @@ class Case:
 
     def mount(self, destination: str, kind: str, source: str | Path = "x", *options: str, **more: Any) -> None:
         """Add a mount, in the place of another of the same destination."""
-        mounts = self.config["mounts"] = [
-            one for one in self.config["mounts"] if one["destination"] != destination
-        ]
-        mounts.append({"destination": destination, "type": kind, "source": str(source), "options": list(options), **more})
+        mounts = self.config["mounts"] = [one for one in self.config["mounts"] if one["destination"] != destination]
+        mounts.append(
+            {"destination": destination, "type": kind, "source": str(source), "options": list(options), **more}
+        )
 
     def ranges(self) -> None:
         """Map the user's range too."""
@@ -162,7 +162,7 @@ class Case:
         return found
 
     def exec(self, script: str, *flags: str) -> str:
-        return self.ok("exec", *flags, "box", "sh", "-c", script)
+        return self.ok("exec", *flags, "box", "/bin/sh", "-c", script)
 
     def eventually(self, what: Callable[[], Any], name: str = "it did not happen") -> Any:
         until = time.monotonic() + 20
@@ -221,7 +221,9 @@ BASE: dict[str, Any] = {
         "args": ["true"],
         "cwd": "/",
         "env": [f"PATH={PATH}"],
-        "capabilities": {kind: ["CAP_KILL", "CAP_CHOWN", "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")},
+        "capabilities": {
+            kind: ["CAP_KILL", "CAP_CHOWN", "CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")
+        },
     },
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -19,10 +20,14 @@ import tempfile
 from pathlib import Path
 
 from rootless_case import Case, Person
-from rootless_rows import DELEGATED, ROWS
+from rootless_ids import IDS
+from rootless_mounts import MOUNTS
+from rootless_process import PROCESS
+from rootless_verbs import DELEGATED, VERBS
 
 sys.path.remove(str(Path(__file__).resolve().parent))  # where "engines" is engines.py
 
+ROWS = {"ids": IDS, "mounts": MOUNTS, "process": PROCESS, "verbs": VERBS}
 RUNTIMES = {"crun": "crun", "runc": "runc"}
 
 
@@ -60,12 +65,22 @@ def delegate(person: Person) -> None:
             if (subtree / name).exists() and not (hierarchy / "cgroup.controllers").exists():
                 for folder in (subtree, subtree / "session"):
                     (folder / name).write_text((folder.parent / name).read_text())
+        if (subtree / "cgroup.clone_children").exists():  # cgroup v1: a new cpuset gets its parent's processors
+            for folder in (subtree, subtree / "session"):
+                (folder / "cgroup.clone_children").write_text("1")
         if (hierarchy / "cgroup.controllers").exists():
             for name in (hierarchy / "cgroup.controllers").read_text().split():
                 (hierarchy / "cgroup.subtree_control").write_text(f"+{name}")
         for path in (subtree, subtree / "session"):
             for file in (path, *path.iterdir()):
-                if file.name in ("user", "session", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"):
+                if file.name in (
+                    "user",
+                    "session",
+                    "cgroup.procs",
+                    "cgroup.threads",
+                    "cgroup.subtree_control",
+                    "tasks",
+                ):
                     os.chown(file, person.uid, person.uid)
         files.append(subtree / "session" / "cgroup.procs")
     person.cgroup = "/user"
@@ -74,8 +89,10 @@ def delegate(person: Person) -> None:
 
 
 def of_this_user() -> Person:
-    name = os.environ.get("USER") or str(os.getuid())
-    found = re.search(rf"^(?:{name}|{os.getuid()}):(\d+):(\d+)$", Path("/etc/subuid").read_text(), re.MULTILINE)
+    name = pwd.getpwuid(os.getuid()).pw_name
+    found = re.search(
+        rf"^(?:{re.escape(name)}|{os.getuid()}):(\d+):(\d+)$", Path("/etc/subuid").read_text(), re.MULTILINE
+    )
     first, size = map(int, found.groups()) if found else (0, 0)
     return Person(os.getuid(), first, size, Path(tempfile.mkdtemp()))
 
@@ -88,7 +105,7 @@ def main() -> None:
     parser.add_argument("--delegated", action="store_true")
     parser.add_argument("--systemd", action="store_true")
     options = parser.parse_args()
-    ocirt = os.path.abspath(options.ocirt)
+    ocirt = str(Path(options.ocirt).resolve())
     person, ocirt = made_by_root(ocirt) if os.getuid() == 0 else (of_this_user(), ocirt)
     if options.delegated and os.getuid() == 0:
         delegate(person)

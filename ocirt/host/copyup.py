@@ -86,7 +86,7 @@ class Owners:
         process = pid or "self"
         self.uids = _read_map(f"/proc/{process}/uid_map")
         self.gids = _read_map(f"/proc/{process}/gid_map")
-        if not pid:
+        if not pid or _is_ours(pid):  # of one's own namespace the kernel tells what is outside
             self.uids = [(first, first, size) for first, _, size in self.uids]
             self.gids = [(first, first, size) for first, _, size in self.gids]
 
@@ -135,6 +135,14 @@ PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 27, 28, 4
 NOT_MAPPED = "its owner is not mapped in the user namespace"
 OVERFLOW = 65534
 """Whom a namespace takes for the owner whom it does not know."""
+
+
+def _is_ours(pid: int) -> bool:
+    """Is the process in our own user namespace?"""
+    try:
+        return posix.readlink(f"/proc/{pid}/ns/user") == posix.readlink("/proc/self/ns/user")
+    except OSError:  # it may not be looked into, as nobody may who is in another one
+        return False
 
 
 def _read_map(path: str) -> list[tuple[int, int, int]]:

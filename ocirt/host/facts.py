@@ -183,6 +183,11 @@ def gather(
 
         foreign = not_owned()
     rootfs = root_path(config)
+    place = ""
+    if nested and permitted & CAP_SYS_ADMIN:
+        from ocirt.host.namespaces import first_closed
+
+        place = first_closed(rootfs)
     directories, symlinks = bind_sources(config)
     into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
     unprivileged = not permitted & CAP_SYS_ADMIN
@@ -205,6 +210,7 @@ def gather(
         unprivileged=unprivileged,
         nested=nested,
         foreign=foreign,
+        place=place,
         groups_denied=groups_denied,
         kept=kept,
         hierarchies=hierarchies(layout, cgroups),

@@ -85,6 +85,23 @@ def _is_owned(kind: str, own: tuple[int, int]) -> bool:
     return (status.st_dev, status.st_ino) == own
 
 
+def first_closed(path: str) -> str:
+    """The first folder on the way to `path` through which only capabilities lead us; "" if there is none.
+
+    In a user namespace of its own a container's init has those no more (path_resolution(7)), only our ids. `podman run
+    --uidmap` of an ordinary user gives the folder above the root file system to an id of the range.
+    """
+    ids = posix.geteuid(), {posix.getegid(), *posix.getgroups()}
+    folder = ""
+    for part in path.split("/")[1:-1]:
+        folder += f"/{part}"
+        status = posix.stat(folder)
+        shift = 6 if status.st_uid == ids[0] else 3 if status.st_gid in ids[1] else 0
+        if not status.st_mode >> shift & 1:
+            return folder
+    return ""
+
+
 def check_mounts(own: Container[str], pointer: str) -> None:
     """What a container without a mount namespace of its own needs. Raises UnsupportedError or ConfigError."""
     if "user" in own:

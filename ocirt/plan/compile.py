@@ -24,6 +24,7 @@ KEEP_GROUPS = "run.oci.keep_original_groups"
 def compile_plan(config: Config, facts: Facts) -> Compiled:
     """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
     plan = Plan(facts.machine, control=CONTROL + facts.preserved)
+    plan.nested = facts.nested
     plan.keeps_groups = (config.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
     scope = Scope(config, facts, plan)
     for kind in scope.namespaces:
@@ -61,7 +62,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     if not proc and not scope.enters_first:
         if scope.takes_first:
             plan.call("close", scope.inherited["plan"])
-        proc = open_proc(plan) if facts.wait_for_start or scope.is_labelled else None
+        proc = _own_procfs(scope) if facts.wait_for_start or scope.is_labelled else None
     if scope.is_labelled and proc:
         lsm.label_keyring(scope, proc, begin=True)
         namespaces.enter_session(scope)
@@ -163,6 +164,13 @@ def _enter_procfs(scope: Scope) -> Reg | None:
     if scope.linux.get("sysctl"):
         scope.parameters = hosts_proc(plan)
     return proc
+
+
+def _own_procfs(scope: Scope) -> Reg:
+    """A user namespace's root has no right to one of the pid namespace that it shares with the host (--pid=host)."""
+    if "pid" in scope.facts.foreign and "pid" not in scope.namespaces:
+        return hosts_proc(scope.plan)
+    return open_proc(scope.plan)
 
 
 def _take_procfs(scope: Scope) -> Reg | None:

@@ -56,6 +56,7 @@ class Facts:
     machine            uname(2)'s machine: a key of syscalls.MACHINES
     container_id       the container's id
     rootfs             the root file system's absolute path
+    place              a folder above it that a user namespace's init can reach, if it cannot reach itself; or ""
     directories        for each bind source (as the config writes it): is it a directory?
     symlinks           for each bind source that is a symlink and meant as such: what it says
     last_capability    the kernel's highest capability (/proc/sys/kernel/cap_last_cap)
@@ -98,6 +99,7 @@ class Facts:
         "nested",
         "new_keyring",
         "permitted",
+        "place",
         "preserved",
         "pure_v2",
         "rootfs",
@@ -125,6 +127,7 @@ class Facts:
         unprivileged: bool = False,
         nested: bool = False,
         foreign: tuple[str, ...] = (),
+        place: str = "",
         groups_denied: bool = False,
         kept: Mapping[str, int] | None = None,
         hierarchies: tuple[Hierarchy, ...] = (),
@@ -153,6 +156,7 @@ class Facts:
         self.unprivileged = unprivileged
         self.nested = nested
         self.foreign = foreign
+        self.place = place
         self.groups_denied = groups_denied
         self.kept = kept or {}
         self.hierarchies = hierarchies

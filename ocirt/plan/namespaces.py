@@ -10,6 +10,7 @@ from ocirt.plan.kernel import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWTIME,
+    CLONE_NEWUSER,
     CLONE_PARENT,
     ENOSYS,
     EPERM,
@@ -23,7 +24,7 @@ from ocirt.plan.kernel import (
     SOCK_CLOEXEC,
     SOCK_DGRAM,
 )
-from ocirt.plan.procfs import open_proc
+from ocirt.plan.procfs import hosts_proc, open_proc
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED
 
 TYPE_CHECKING = False
@@ -71,11 +72,15 @@ def _join(scope: Scope, kind: str) -> None:
 
 
 def set_clocks(scope: Scope) -> None:
-    """A new time namespace whose clocks are moved: between unshare(2) and the first child (time_namespaces(7))."""
+    """A new time namespace whose clocks are moved: between unshare(2) and the first child (time_namespaces(7)). The
+    right to it comes from the user namespace, for an ordinary user: then that is made now, and not by the clone."""
     plan = scope.plan
+    if scope.enters_first and "user" in scope.new:
+        plan.at(scope.new["user"], "make the user namespace")
+        plan.call("unshare", CLONE_NEWUSER)
     plan.at(scope.new["time"], "make the time namespace")
     plan.call("unshare", CLONE_NEWTIME)
-    proc = open_proc(plan)
+    proc = hosts_proc(plan) if scope.enters_first else open_proc(plan)
     for clock, offset in scope.linux["timeOffsets"].items():
         if not offset:
             continue
@@ -96,6 +101,8 @@ def _made_elsewhere(scope: Scope) -> list[str]:
         kinds.append("ipc")
     if scope.linux.get("timeOffsets"):
         kinds.append("time")
+        if scope.enters_first:
+            kinds.append("user")
     return kinds
 
 

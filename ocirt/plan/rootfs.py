@@ -72,7 +72,8 @@ def cut_off(scope: Scope, tree: Reg) -> None:
 
 
 def attach(scope: Scope) -> None:
-    """Mount the root file system onto itself: pivot_root(2) needs a mount point.
+    """Mount the root file system onto itself, or onto the place that the facts have for it: pivot_root(2) needs a mount
+    point.
 
     What masked directories show, one empty tmpfs, is attached first, right below it: open_tree(2) clones
     only attached mounts (before Linux 6.15), and this place goes away with the old root.
@@ -90,7 +91,8 @@ def attach(scope: Scope) -> None:
     plan.at("/root/path", f"attach {facts.rootfs}")
     if not scope.takes_first:
         scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
-    place = plan.open("rootfs place", "openat2", AT_FDCWD, facts.rootfs, _HOST_PATH, len(_HOST_PATH))
+    where = facts.place if facts.place and scope.takes_first else facts.rootfs
+    place = plan.open("rootfs place", "openat2", AT_FDCWD, where, _HOST_PATH, len(_HOST_PATH))
     if scope.linux.get("maskedPaths"):
         scope.empty = make_empty(plan)
         plan.call("move_mount", scope.empty, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)

@@ -111,10 +111,10 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
         walk.trees.add(number)
         if type(start) is not Reg and not walk.private:
             walk.peers.add(number)
+    elif (start, path, flags) == (AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC) and walk.hosts_procfs:
+        walk.procfs.add(number)  # by which init can do no more than the caller
     elif not walk.own_mounts:
         raise broken("mounts-private", index, step, "a mount of the host itself, not a copy")
-    elif (start, path, flags) == (AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC) and walk.unprivileged and not walk.stage:
-        walk.procfs.add(number)
     if type(start) is not Reg and step.pointer == "/root/path":
         walk.root = number
         walk.inside.add(number)

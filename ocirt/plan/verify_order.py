@@ -42,14 +42,18 @@ def _clone(walk: Walk, index: int, step: Step) -> None:
     if not flags & CLONE_PARENT:
         raise broken("mounts-private", index, step, "init needs the host as its parent")
     walk.own_mounts = bool(flags & CLONE_NEWNS)
-    walk.maps_due = bool(flags & CLONE_NEWUSER)
-    walk.in_user = walk.in_user or walk.maps_due
-    walk.owns_user = walk.maps_due and walk.unprivileged
+    if flags & CLONE_NEWUSER:
+        _makes_user(walk)
     if walk.in_user and not walk.own_mounts:
         raise broken("mounts-private", index, step, "a user namespace needs a mount namespace of its own")
     walk.cloned = True
     walk.entered |= flags
     walk.into_cgroup = bool(flags & CLONE_INTO_CGROUP)
+
+
+def _makes_user(walk: Walk) -> None:
+    walk.maps_due = walk.in_user = True
+    walk.owns_user = walk.unprivileged
 
 
 def _expect(walk: Walk, index: int, step: Step) -> None:
@@ -182,6 +186,9 @@ def _unshare(walk: Walk, index: int, step: Step) -> None:
     if type(step.args[0]) is int and walk.certain:
         walk.entered |= step.args[0]
     if step.args[0] == CLONE_NEWTIME and not walk.cloned and walk.certain:
+        return
+    if step.args[0] == CLONE_NEWUSER and not walk.cloned and walk.certain and walk.unprivileged:
+        _makes_user(walk)
         return
     if step.args[0] == CLONE_NEWIPC and len(walk.roots) == len(ROOTS) and walk.certain:
         return

@@ -44,6 +44,7 @@ class Walk:
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     hidden    can it not be traced by who has no rights over the host's processes?
     unprivileged  has the caller rights over its own user namespaces only?
+    hosts_procfs  has init no more rights through the host's procfs than the caller?
     owns_user  is the container's user namespace one that an ordinary user's plan makes?
     """
 
@@ -71,6 +72,7 @@ class Walk:
         self.seen: set[str] = set(self.roots)
         # Who has no right to drop them keeps them where the kernel denies it for good, and may use no others.
         self.no_groups = self.unprivileged = plan.unprivileged
+        self.hosts_procfs = plan.unprivileged or plan.nested
         self.owns_user = False
         self.own_mounts = self.maps_due = self.in_user = self.hidden = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False

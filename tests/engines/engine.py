@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from runtime.criu_host import CRIU
@@ -94,7 +94,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Engine:
     """A command-line client with its own folder, and the environment that it runs in. `runtime`: a name of RUNTIMES."""
 
-    as_whom: dict[str, Any] = {}
+    as_whom: ClassVar[dict[str, Any]] = {}
     """Options of subprocess.run that say who runs it, if not root."""
 
     def __init__(self, client: list[str], folder: Path, runtime: str, environment: dict[str, str]) -> None:

@@ -98,7 +98,11 @@ INSIDE = {
         'id -u; id -G; pwd; echo "$A $HOME"; hostname; umask; touch x; stat -c %u:%a x',
         "1000\n1000 55\n/tmp\nb c /home/user\nh\n0027\n1000:640",
     ),
-    "keep-id": (["--userns", "keep-id"], "id -u; touch /tmp/x && stat -c %u /tmp/x; cat /data/file", f"{USER}\n{USER}\nof the image"),
+    "keep-id": (
+        ["--userns", "keep-id"],
+        "id -u; touch /tmp/x && stat -c %u /tmp/x; cat /data/file",
+        f"{USER}\n{USER}\nof the image",
+    ),
     "nomap": (["--userns", "nomap"], f"{MAPS}; id -u", " 0 1 65536\n0"),
     "auto": (["--userns", "auto:size=2000"], f"{MAPS} | grep -c ' 0 1 2000'; touch /x && stat -c %u /x", "1\n0"),
     "uidmap": (["--uidmap", "0:5:1000", "--gidmap", "0:5:1000"], f"{MAPS}; stat -c %u:%g /data", " 0 5 1000\n0:0"),
@@ -178,7 +182,10 @@ def test_without_cgroups(podman: RootlessPodman) -> None:
 def test_volumes(podman: RootlessPodman, folder: Path) -> None:
     """A folder that nobody else may look into, one of podman's, and an overlay over the first."""
     flags = ["-v", f"{folder}:/ro:ro", "-v", f"{folder}:/rw", "-v", f"{folder}:/over:O", "-v", "mine:/data"]
-    look = "cat /ro/f; echo x 2>/dev/null >/ro/x || echo no; echo y >/rw/y; echo z >/over/z; cat /data/file; id >/data/file"
+    look = (
+        "cat /ro/f; echo x 2>/dev/null >/ro/x || echo no; echo y >/rw/y; echo z >/over/z;"
+        " cat /data/file; id >/data/file"
+    )
     assert podman.shell(look, *flags) == "host\nno\nof the image"
     assert sorted(path.name for path in folder.iterdir()) == ["f", "y"]
     assert (folder / "y").stat().st_uid == USER
@@ -271,7 +278,9 @@ def test_ports(podman: RootlessPodman, network: str) -> None:
 
 
 def test_pod(podman: RootlessPodman, network: str) -> None:
-    podman.ok("pod", "create", "--name", "p", "--network", network, "--hostname", "of-pod", "--share", "net,ipc,uts,pid")
+    podman.ok(
+        "pod", "create", "--name", "p", "--network", network, "--hostname", "of-pod", "--share", "net,ipc,uts,pid"
+    )
     for name in ("one", "two"):
         podman.ok("run", "-d", "--pod", "p", "--name", name, IMAGE, *LOOP)
     look = ["sh", "-c", "for kind in net ipc uts pid; do readlink /proc/self/ns/$kind; done; ls -d /dev/shm; hostname"]

@@ -178,6 +178,13 @@ def user_of_the_hosts_namespaces(spec: dict[str, Any]) -> None:
     del spec["hostname"]
 
 
+def clocks_of_a_user(spec: dict[str, Any]) -> None:
+    user_namespace(spec)
+    spec["mounts"] = spec["mounts"][:7]
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"monotonic": {"secs": 172800}}
+
+
 def in_outer_namespaces(spec: dict[str, Any]) -> None:
     no_terminal(spec)
     linux = spec["linux"]
@@ -355,7 +362,9 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
         user_namespace,
         ON_V1
         | {
-            **{"directories": {"/data": True, "resolv.conf": False}, "permitted": 0, "unprivileged": True},
+            "directories": {"/data": True, "resolv.conf": False},
+            "permitted": 0,
+            "unprivileged": True,
             "kept": {"/data": 0x0F, "resolv.conf": 0},
         },
     ),
@@ -367,6 +376,7 @@ CASES: dict[str, tuple[Change, dict[str, Any]]] = {
         joined,
         ON_V1 | {"joined": ("pid", "network", "ipc", "uts", "cgroup", "user"), "permitted": 0, "unprivileged": True},
     ),
+    "ordinary-user-with-clocks": (clocks_of_a_user, ON_V2 | {"permitted": 0, "unprivileged": True}),
     "nested": (no_terminal, ON_V1 | {"nested": True, "foreign": ("network", "ipc")}),
     "nested-in-outer-namespaces": (in_outer_namespaces, ON_V2 | {"nested": True, "foreign": ("network", "pid")}),
     "joined": (joined, ON_V1 | {"joined": ("pid", "network", "ipc", "uts", "cgroup", "user")}),

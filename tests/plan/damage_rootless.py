@@ -71,6 +71,16 @@ def _(plan: Plan) -> None:
     drop(plan, find(plan, "prctl"))
 
 
+@breaks("host-met", "a user namespace whose maps nobody waits for", "ordinary-user-with-clocks")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "sync", pointer="/linux/uidMappings"))
+
+
+@breaks("host-met", "a privileged caller's user namespace before the clone", "ordinary-user-with-clocks")
+def _(plan: Plan) -> None:
+    plan.unprivileged = False
+
+
 @breaks("targets-by-descriptor", "another folder for the private procfs", ONE_ID)
 def _(plan: Plan) -> None:
     argument(plan, find(plan, "open_tree"), 1, "/tmp")

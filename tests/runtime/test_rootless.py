@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import UID, Ordinary, as_user, ordinary_users
+from runtime.ordinary import UID, Ordinary, as_user
+from runtime.ordinary import users as ordinary_users
 from support import inits
 
 if TYPE_CHECKING:
@@ -154,10 +155,10 @@ def test_programs_without_rights_leave_one_id_and_a_reason(user: Ordinary, grant
     if problem == "no rights":
         with instead({str(TOOL): ""}):
             TOOL.chmod(0o755)
-            done = as_user(*run)
+            done = as_user(UID, *run)
         reason = "/usr/bin/newuidmap has no rights: chmod u+s /usr/bin/newuidmap"
     else:
-        done = as_user("setpriv", "--no-new-privs", *run)
+        done = as_user(UID, "setpriv", "--no-new-privs", *run)
         reason = "no_new_privs is set, so newuidmap gets no rights"
     assert words(done.out) == f"0 {UID} 1\n", done.err
     assert reason in done.err
@@ -275,6 +276,38 @@ def test_namespaces_that_stay_the_users_are_shown_as_the_host_has_them(
         subprocess.run(["timeout", "60", "sh", "-c", f"until grep -q class {out}; do sleep 0.05; done"], check=True)
     assert out.read_text().splitlines()[::2][:1] == ["4321"]
     out.unlink()
+
+
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_moved_clocks(user: Ordinary, granted: None, verb: str) -> None:
+    user.bundle.config["linux"]["namespaces"].append({"type": "time"})
+    user.bundle.config["linux"]["timeOffsets"] = {"boottime": {"secs": 10**7}}
+    if verb == "run":
+        done = user.run("cat /proc/self/timens_offsets /proc/self/uid_map")
+        assert words(done.out) == f"monotonic 0 0\nboottime 10000000 0\n{RANGE}", done.err
+        return
+    assert user("create", "-b", user.script("exec sleep 1000"), "c").code == 0
+    assert user("start", "c").code == 0
+    assert "boottime 10000000 0" in words(user("exec", "c", "cat", "/proc/self/timens_offsets").out)
+
+
+def test_a_user_namespace_of_the_users_is_joined_and_what_it_owns(user: Ordinary, granted: None) -> None:
+    """As the containers of a pod share what the first one has."""
+    user.started("exec sleep 1000", container_id="cfirst")
+    try:
+        pid = json.loads(user("state", "cfirst").out)["pid"]
+        linux = user.bundle.config["linux"]
+        linux["namespaces"] = [{"type": "mount"}]
+        for kind, name in (("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("user", "user")):
+            linux["namespaces"].append({"type": kind, "path": f"/proc/{pid}/ns/{name}"})
+        del user.bundle.config["hostname"]
+        user.bundle.config["mounts"] = user.bundle.config["mounts"][:4]
+        done = user.run("id -u; cat /proc/self/uid_map; ls -d /proc/1/ns > /dev/null && readlink /proc/self/ns/pid")
+        assert done.code == 0, done.err
+        inside = os.readlink(f"/proc/{pid}/ns/pid")
+        assert words(done.out) == f"0\n{RANGE}{inside}\n"
+    finally:
+        assert user("delete", "--force", "cfirst").code == 0
 
 
 def test_flags_of_the_sources_mount_stay_and_a_warning_says_so(user: Ordinary) -> None:
