@@ -38,10 +38,10 @@ def root_path(config: Config) -> str:
         ) from None
 
 
-def bind_sources(config: Config) -> tuple[dict[str, bool], dict[str, str]]:
+def bind_sources(config: Config, made: str = "") -> tuple[dict[str, bool], dict[str, str]]:
     """(each bind mount's source → is it a directory?, each that is a symlink and meant as such → what it says).
 
-    Raises ConfigError for one that is not there.
+    Raises ConfigError for one that is not there. made: a folder that is going to be made.
     """
     directories, symlinks = {}, {}
     for index, mount in enumerate(config.spec.get("mounts") or ()):
@@ -50,6 +50,9 @@ def bind_sources(config: Config) -> tuple[dict[str, bool], dict[str, str]]:
             continue
         source = mount["source"]
         path = source if source.startswith("/") else f"{config.bundle}/{source}"
+        if made and source == made:
+            directories[source] = True
+            continue
         try:
             as_link = "copy-symlink" in options or "src-nofollow" in options
             if as_link and posix.lstat(path).st_mode & 0o170000 == 0o120000:
@@ -145,6 +148,7 @@ def gather(
     wait_for_start: bool,
     window: tuple[int, int] | None = None,
     descriptors: dict[str, int],
+    made: str = "",
     cached: bool = True,
     preserved: int = 0,
     listened: int = 0,
@@ -157,6 +161,7 @@ def gather(
     permitted: our capabilities, a bit set.
     preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
     Facts has it. pivot: by pivot_root(2)?
+    made: a bind mount's source that the host is going to make.
     cached: may a compiled seccomp filter be taken from the cache, and put there?
     """
     machine = posix.uname().machine
@@ -188,7 +193,7 @@ def gather(
         from ocirt.host.namespaces import first_closed
 
         place = first_closed(rootfs)
-    directories, symlinks = bind_sources(config)
+    directories, symlinks = bind_sources(config, made)
     into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
     unprivileged = not permitted & CAP_SYS_ADMIN
     groups_denied = False

@@ -39,9 +39,20 @@ _FLAGS = (
 def kept_flags(config: Config, sources: Iterable[str]) -> dict[str, int]:
     """source → the MOUNT_ATTR_* of the mount that it is on."""
     return {
-        source: attributes(posix.statvfs(source if source.startswith("/") else f"{config.bundle}/{source}").f_flag)
+        source: attributes(_flags_of(source if source.startswith("/") else f"{config.bundle}/{source}"))
         for source in sources
     }
+
+
+def _flags_of(path: str) -> int:
+    """The mount's; of what is going to be made there, it is that of the folder above."""
+    while True:
+        try:
+            return posix.statvfs(path).f_flag
+        except FileNotFoundError:
+            if path == "/":
+                raise
+            path = path.rpartition("/")[0] or "/"
 
 
 def attributes(flags: int) -> int:

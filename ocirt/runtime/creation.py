@@ -123,6 +123,8 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
+        if self.notify:
+            self.notify.listen(self.entry, make=True)
         if not self.cgroups.follow:
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
         text = dumps(spec) if self.config.added else self.config.text

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
     from ocirt.runtime.agent import Agent
+    from ocirt.runtime.notify import Notify
 
 
 class Preparation:
@@ -30,6 +31,9 @@ class Preparation:
 
     Everything that can be refused is refused in the constructor, with an Error that has its place in config.json.
     """
+
+    notifies = True
+    """Does the program get a socket for sd_notify(3), if our caller has one?"""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class Preparation:
         self.descriptors: dict[str, int] = {}
         self.resctrl: Resctrl | None = None
         self.net_devices: NetDevices | None = None
+        self.notify: Notify | None = None
         self.hook_kinds: dict[str, list[str]] = {}
         if self.config.spec.get("hooks"):
             from ocirt.config.hooks import kinds_of
@@ -79,6 +84,7 @@ class Preparation:
                 from ocirt.host.rootless import give_user_namespace
 
                 give_user_namespace(self.config)
+            made = self._add_notify() if self.notifies and posix.environ.get(b"NOTIFY_SOCKET") else ""
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
@@ -91,6 +97,7 @@ class Preparation:
                 wait_for_start=wait_for_start,
                 window=window,
                 descriptors=self.descriptors,
+                made=made,
                 preserved=listened + preserve_fds,
                 listened=listened,
                 new_keyring=new_keyring,
@@ -122,6 +129,15 @@ class Preparation:
     @property
     def warnings(self) -> list[str]:
         return self.config.warnings + self.compiled.warnings
+
+    def _add_notify(self) -> str:
+        """Returns the folder that is going to be there, to be mounted; "" without."""
+        from ocirt.runtime.notify import Notify, mounted
+
+        folder = mounted(self.config, self.store.folder(self.id))
+        if folder:
+            self.notify = Notify()
+        return folder
 
     def _find_agent(self) -> Agent | None:
         """Who answers SCMP_ACT_NOTIFY: `start` connects to it, or `run` at once."""

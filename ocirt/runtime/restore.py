@@ -99,6 +99,7 @@ class Restoration(Creation):
     undone the same way."""
 
     in_foreground = False
+    notifies = False  # what was saved knows of none
 
     def __init__(self, wishes: Restore, *args: Any, **more: Any) -> None:
         self.wishes = wishes

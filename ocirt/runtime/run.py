@@ -72,6 +72,11 @@ def run(
     except BaseException as error:
         raise creation.undone(error) from None
     creation.done()
+    if creation.notify:
+        if detach:
+            creation.notify.wait(creation.pid)
+        else:
+            creation.notify.stay(creation.pid)
     if warn:
         warn(warnings)
     return 0 if detach else finish(creation, keep=keep, warn=warn)
@@ -88,6 +93,8 @@ def finish(creation: Creation, *, keep: bool = False, warn: Callable[[Sequence[s
         status = relay(creation.pid, creation.handing.master)
     else:
         status = wait(creation.pid)
+    if creation.notify:
+        creation.notify.finish()
     if not keep:
         warnings = _remove(creation)
         if warn:

@@ -21,23 +21,37 @@ if TYPE_CHECKING:
 
 
 def start(root: str, container_id: str) -> list[str]:
-    """Returns when the program has been executed, with warnings. Raises Error if it could not be, or the container is
-    not created; if a hook fails, the container is gone then (runtime.md, "Lifecycle")."""
+    """Returns when the program has been executed (with NOTIFY_SOCKET: when it is ready, or gone), with warnings. Raises
+    Error if it could not be, or the container is not created; if a hook fails, the container is gone then (runtime.md,
+    "Lifecycle")."""
     store = Store(root)
+    notify = None
     with store.lock(container_id) as entry:
         state = store.read(container_id)
         status = status_of(state, entry.folder)
         if status != CREATED:
             raise ContainerError(f'cannot start "{container_id}": it is {status}, not created', pointer=None)
-        if not set(state["hooks"]) - {"poststop"}:
-            _execute(state, entry)
-            return []
-        from ocirt.runtime.hooks import Started
+        if posix.environ.get(b"NOTIFY_SOCKET"):
+            from ocirt.runtime.notify import of_started
 
-        started = Started(state, entry)
-        started.before_program()
+            notify = of_started(entry)
+        warnings = _start(state, entry)
+    if notify:  # others may work on the container meanwhile
+        notify.wait(state["pid"])
+        notify.close()
+    return warnings
+
+
+def _start(state: dict[str, Any], entry: Entry) -> list[str]:
+    if not set(state["hooks"]) - {"poststop"}:
         _execute(state, entry)
-        return started.after_program()
+        return []
+    from ocirt.runtime.hooks import Started
+
+    started = Started(state, entry)
+    started.before_program()
+    _execute(state, entry)
+    return started.after_program()
 
 
 def _execute(state: dict[str, Any], entry: Entry) -> None:

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from ocirt.errors import ContainerError, from_os_error
 from ocirt.state.document import dumps
 from ocirt.state.place import STICKY, check_root
-from ocirt.state.store import STATE, open_folder, unknown
+from ocirt.state.store import NOTIFY, STATE, open_folder, unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ class Entry:
             raise ContainerError(f"{self.folder}/{name} is not the FIFO that `create` made")
         return fd
 
+    def make_folder(self, name: str, mode: int) -> int:
+        """Make a folder; returns a descriptor of it. Raises OSError."""
+        posix.mkdir(name, mode | STICKY, dir_fd=self.fd)
+        fd = self.open_folder(name)
+        posix.chmod(fd, mode | STICKY)  # whatever the umask is
+        return fd
+
+    def open_folder(self, name: str) -> int:
+        """A descriptor of one that is there. Raises OSError."""
+        flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        return posix.open(name, flags, dir_fd=self.fd)
+
     def rename(self, old: str, new: str) -> None:
         """Raises OSError."""
         posix.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
@@ -83,7 +95,10 @@ class Entry:
             names = [name for name in posix.listdir(self.fd) if name != STATE]
             for name in [*names, STATE]:
                 try:
-                    posix.unlink(name, dir_fd=self.fd)
+                    if name == NOTIFY:
+                        self._remove_folder(name)
+                    else:
+                        posix.unlink(name, dir_fd=self.fd)
                 except FileNotFoundError:
                     continue
             posix.rmdir(self.folder)
@@ -91,6 +106,15 @@ class Entry:
             pass
         except OSError as error:
             raise from_os_error(error, f"remove {self.folder}") from None
+
+    def _remove_folder(self, name: str) -> None:
+        fd = self.open_folder(name)
+        try:
+            for inside in posix.listdir(fd):
+                posix.unlink(inside, dir_fd=fd)
+        finally:
+            posix.close(fd)
+        posix.rmdir(name, dir_fd=self.fd)
 
     def close(self) -> None:
         if self.fd >= 0:

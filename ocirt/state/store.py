@@ -4,6 +4,7 @@
     ROOT/ID/config.json  a copy of its configuration
     ROOT/ID/resources.json  its linux.resources, once they have been changed
     ROOT/ID/managed.json its cgroups, if not we ourselves make them: they do not follow from the configuration
+    ROOT/ID/notify/      is mounted in the container, for its sd_notify(3), if the caller has a NOTIFY_SOCKET
     ROOT/ID/start        the FIFO that init waits at; it has this name once `create` is done
 
 Files are replaced, never changed, so reading needs no lock.
@@ -27,6 +28,7 @@ STATE = "state.json"
 CONFIG = "config.json"
 RESOURCES = "resources.json"
 MANAGED = "managed.json"
+NOTIFY = "notify"
 START = "start"
 UNFINISHED_START = "start.unfinished"
 _CHUNK = 65536

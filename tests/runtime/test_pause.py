@@ -46,7 +46,7 @@ def above() -> Path:
 
 
 def test_a_paused_container_stands_still_and_goes_on(counting: Life) -> None:
-    assert not stands_still(counting)
+    wait_until(lambda: not stands_still(counting))
     done = counting("pause", "c")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert stands_still(counting)
@@ -55,7 +55,7 @@ def test_a_paused_container_stands_still_and_goes_on(counting: Life) -> None:
     assert counting.pid > 0
     assert counting("resume", "c").code == 0
     assert counting.status == "running"
-    assert not stands_still(counting)
+    wait_until(lambda: not stands_still(counting))
 
 
 def test_all_processes_stop_also_those_below_the_first(counting: Life) -> None:
