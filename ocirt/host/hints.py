@@ -40,6 +40,7 @@ _HINTS = {
     ("mount", ENODEV): "the kernel does not know this file system: is its module loaded?",
     ("mount_setattr", EINVAL): "nothing is mounted there, or its file system has no such thing as an id map",
     ("fspick", EINVAL): "nothing is mounted there",
+    ("open_tree", EINVAL): "in a user namespace what is mounted below a folder cannot be left out: rbind",
     ("open_tree", ENOENT): "it has to exist: the source of a bind mount, and with dest-nofollow the destination",
     ("readlinkat", EINVAL): "what is there is no symlink",
     ("expect", EEXIST): "the symlink that is there says something else",

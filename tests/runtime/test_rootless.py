@@ -309,6 +309,16 @@ def test_a_user_namespace_of_the_users_is_joined_and_what_it_owns(user: Ordinary
         assert user("delete", "--force", "cfirst").code == 0
 
 
+def test_a_folder_with_mounts_below_is_bound_with_them_or_the_error_says_so(user: Ordinary) -> None:
+    mount(user.bundle.config, "/mnt", "/", "bind")
+    done = user.run("true")
+    assert done.code == 1
+    assert "/mounts/7: take / from the host: Invalid argument (in a user namespace what is mounted below" in done.err
+    user.bundle.config["mounts"][-1]["options"] = ["rbind", "ro"]
+    done = user.run("ls -d /mnt/proc/1 /mnt/etc")
+    assert done.out == "/mnt/etc\n/mnt/proc/1\n", done.err
+
+
 def test_flags_of_the_sources_mount_stay_and_a_warning_says_so(user: Ordinary) -> None:
     source = user.home / "locked"
     source.mkdir()
