@@ -70,6 +70,10 @@ LATER = (
     "ocirt.cgroups.disabled",
     "ocirt.state.members",
     "ocirt.state.entry",
+    "ocirt.config.check_namespaces",
+    "ocirt.host.idmap",
+    "ocirt.host.locked",
+    "ocirt.host.rootless",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""
 

@@ -47,7 +47,7 @@ SECTIONS = {
     ),
     "taken": (
         "What is the host's",
-        "Inside a user namespace the host's files are out of reach: what is needed of them is copied before.",
+        "The host's files are out of reach for the root of a user namespace: what is needed of them is copied before.",
     ),
     "namespaces": (
         "Namespaces",
