@@ -39,7 +39,7 @@ exec(code)
 
 ALWAYS = {"_imp", "_json", "_signal", "_struct", "errno", "gc", "marshal", "posix", "sys", "time", "fcntl"}
 """Built into Python or, for _json, a small file: a verb may have any of them."""
-STATE = {"ocirt.state", "ocirt.state.document", "ocirt.state.process", "ocirt.state.store", "ocirt.state.status"}
+STATE = {"ocirt.state"} | {f"ocirt.state.{name}" for name in ("document", "place", "process", "store", "status")}
 CHANGES = STATE | {"ocirt.state.entry"}
 CGROUPS = {f"ocirt.cgroups{name}" for name in ("", ".files", ".layout", ".manager", ".rules", ".v1", ".v2")}
 CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
@@ -69,7 +69,9 @@ EXPLAINS = {"ocirt.host", "ocirt.host.launch", "ocirt.host.memfd"}
 EXPLAINS |= {"ocirt.plan", "ocirt.plan.inherited", "ocirt.plan.wire"}
 """What turns a failure that init reports into words."""
 MAKES = CHANGES | CGROUPS | PLAN | CONFIG | CREATION
-ENTERS = STATE | CGROUPS | PLAN | CONFIG | CREATION | {"ocirt.host.enter", "ocirt.runtime.process"}
+ENTERS = (
+    STATE | CGROUPS | PLAN | CONFIG | CREATION | {"ocirt.host.enter", "ocirt.runtime.copied", "ocirt.runtime.process"}
+)
 ENTERS |= {f"ocirt.plan.{name}" for name in ("enter", "enter_exec", "verify_enter")} | {"ocirt.config.lists"}
 ENTERS -= {f"ocirt.plan.{name}" for name in ("compile", "mounts", "devices", "verify_namespaces")}
 ENTERS -= {"ocirt.runtime.creation", "ocirt.runtime.preparation"}

@@ -22,12 +22,17 @@ _NO_LIMIT = ("checkBeforeUpdate", "useHierarchy")
 
 
 class DisabledCgroups(Cgroups):
-    """layout: the caller's own cgroups, which a cgroup mount shows."""
+    """layout: the caller's own cgroups, which a cgroup mount shows.
+
+    lacking: why there are none, if it is not what the caller asks for: one that is not root of the host may make them
+    nowhere.
+    """
 
     manager = "disabled"
 
-    def __init__(self, layout: Layout | None = None) -> None:
+    def __init__(self, layout: Layout | None = None, *, lacking: str = "") -> None:
         super().__init__(())
+        self._lacking = lacking
         self._own = [
             (one.name, one.controllers, one.v2, one.mount, one.mount + one.own.rstrip("/"))
             for one in (layout.hierarchies if layout else ())
@@ -45,11 +50,24 @@ class DisabledCgroups(Cgroups):
 
     def limit(self, wanted: dict[str, Any]) -> list[str]:
         pointer = _first_limit({name: value for name, value in wanted.items() if name != "devices"}, POINTER)
+        if self._lacking:
+            return self._without(pointer, wanted)
         if pointer:
             raise refuse(pointer, "a limit needs a cgroup, and the container is to have none", HINT)
         if wanted.get("devices"):
             return [f"{POINTER}/devices: not enforced: the container has no cgroup of its own"]
         return []
+
+    def _without(self, pointer: str, wanted: dict[str, Any]) -> list[str]:
+        from ocirt.cgroups.delegation import fix, unprivileged
+
+        if pointer:
+            words = f"a limit needs a cgroup, and the container can have none: {self._lacking}"
+            raise refuse(pointer, words, f"{fix()}; or remove the value")
+        warnings = [f"the container has no cgroup of its own: {self._lacking} ({fix()})"]
+        if wanted.get("devices") and not unprivileged():
+            warnings.append(f"{POINTER}/devices: not enforced: the container has no cgroup of its own")
+        return warnings
 
     def set_late(self, devices: Sequence[dict[str, Any]]) -> None:
         pass

@@ -35,6 +35,10 @@ class Layout:
         self.hierarchies = hierarchies
         self.pure_v2 = pure_v2
 
+    def is_writable(self) -> bool:
+        """May we make cgroups anywhere in them, as root of the host may?"""
+        return all(posix.access(one.mount, posix.W_OK, effective_ids=True) for one in self.hierarchies)
+
 
 def read(path: str) -> str:
     """The whole of a small kernel file."""

@@ -11,7 +11,7 @@ from time import sleep
 
 from ocirt.cgroups.files import processes, remove, write
 from ocirt.cgroups.layout import read
-from ocirt.errors import ContainerError, UsageError, from_os_error
+from ocirt.errors import EACCES, EPERM, ContainerError, KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +31,13 @@ class Cgroups:
 
     claimed: are they this container's? Not before it is known that nobody else is in them: what is in a cgroup is
     killed when the cgroup is removed.
+    delegated: are they only those that a caller may make who is not root of the host (cgroups.delegation)? Then `rest`
+    is that caller's own place in the other hierarchies.
     """
 
     manager = "cgroupfs"
+    delegated = False
+    rest: Sequence[tuple[str, tuple[str, ...], bool, str, str]] = ()
 
     def __init__(self, places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> None:
         self.places = tuple(places)
@@ -47,7 +51,7 @@ class Cgroups:
         """An absolute cgroupsPath counts from the hierarchy's root; a relative one, or the id, from our own place."""
         return cls(
             [
-                (one.name, one.controllers, one.v2, one.mount, one.mount + _path(one, cgroups_path, container_id))
+                (one.name, one.controllers, one.v2, one.mount, one.mount + below_own(one, cgroups_path, container_id))
                 for one in layout.hierarchies
             ]
         )
@@ -64,6 +68,10 @@ class Cgroups:
             from ocirt.cgroups.disabled import DisabledCgroups
 
             return DisabledCgroups(layout)
+        if not layout.is_writable():
+            from ocirt.cgroups.delegation import delegated
+
+            return delegated(layout, path, container_id)
         return cls.for_container(layout, path, container_id)
 
     @classmethod
@@ -80,6 +88,7 @@ class Cgroups:
         cgroups = cls([(name, tuple(names), v2_, mount, path) for name, names, v2_, mount, path in state["places"]])
         cgroups.made = list(state["made"])
         cgroups.claimed = True
+        cgroups.delegated = "delegated" in state
         return cgroups
 
     def to_state(self) -> dict[str, Any]:
@@ -89,7 +98,13 @@ class Cgroups:
             "places": [list(place) for place in self.places],
             "made": self.made,
             "paused": paused,  # state.status reads it: "1" if this cgroup is frozen, and not one above it
+            **({"delegated": 1} if self.delegated else {}),
         }
+
+    @property
+    def follow(self) -> bool:
+        """Do they follow from the configuration, for who has only that?"""
+        return self.manager == "cgroupfs" and not self.delegated
 
     def _freezes(self) -> tuple[str, bool]:
         """The cgroup that can stop all of the container's processes ("": there is none), and whether it is v2's."""
@@ -112,7 +127,7 @@ class Cgroups:
 
     def shown(self) -> Sequence[tuple[str, tuple[str, ...], bool, str, str]]:
         """The places that the container's cgroup mount shows."""
-        return self.places
+        return [*self.places, *self.rest]
 
     def plan(self) -> None:
         """Note in `made` every folder that `create` will make, so that the state can say so before it happens.
@@ -138,10 +153,14 @@ class Cgroups:
         cannot do."""
         if not any(value for name, value in wanted.items() if name != "devices"):
             return []
+        self.resources = self.compiled(wanted)
+        return self.resources.warnings
+
+    def compiled(self, wanted: dict[str, Any]) -> Resources:
+        """linux.resources as files and values of these cgroups. Raises ConfigError."""
         from ocirt.cgroups.resources import Resources
 
-        self.resources = Resources(self.places, wanted)
-        return self.resources.warnings
+        return Resources(self.places, wanted, delegated=self.delegated)
 
     def create(self) -> None:
         """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
@@ -219,6 +238,17 @@ class Cgroups:
                     error, f"join the {name or 'unified'} cgroup {path}", pointer="/linux/cgroupsPath"
                 ) from None
 
+    def join(self, pid: int) -> list[str]:
+        """One more process for a container that is there. Returns warnings: a caller that is not root may have come
+        from where it may not move a process into these (another session, on v2), and the process is its own."""
+        try:
+            self.attach(pid)
+        except KernelError as error:
+            if not self.delegated or error.errno not in (EACCES, EPERM):
+                raise
+            return [f"the process stays in our own cgroup: {error.message}"]
+        return []
+
     def set_late(self, devices: Sequence[dict[str, Any]]) -> None:
         """Put in force what would hinder init. Raises KernelError."""
         if self.resources:
@@ -239,27 +269,28 @@ class Cgroups:
         return []
 
     def set_devices(self, config: Sequence[dict[str, Any]]) -> None:
-        """Put the device rules in force: by the v1 controller where there is one, else by a BPF program."""
+        """Put the device rules in force: by the v1 controller where there is one, else by a BPF program.
+
+        Only root of the host may do either. For all others they are not needed: they can make no device node, and have
+        no right to one that they could not open anyway.
+        """
+        if self.delegated:
+            return
         from ocirt.cgroups import v1, v2
         from ocirt.cgroups.rules import container_rules
 
         rules = container_rules(config)
-        pointer = "/linux/resources/devices"
-        for _, controllers, _, _, path in self.places:
-            if "devices" in controllers:
+        for _, controllers, is_v2, _, path in sorted(self.places, key=lambda place: "devices" not in place[1]):
+            if is_v2 or "devices" in controllers:
                 try:
-                    v1.set_devices(path, rules)
+                    (v2 if is_v2 else v1).set_devices(path, rules)
                 except OSError as error:
-                    raise from_os_error(error, "set the device rules", pointer=pointer) from None
+                    if error.errno == EPERM and _unprivileged():
+                        return
+                    doing = f"set the device rules{' (bpf)' if is_v2 else ''}"
+                    raise from_os_error(error, doing, pointer="/linux/resources/devices") from None
                 return
-        for _, _, is_v2, _, path in self.places:
-            if is_v2:
-                try:
-                    v2.set_devices(path, rules)
-                except OSError as error:
-                    raise from_os_error(error, "set the device rules (bpf)", pointer=pointer) from None
-                return
-        raise ContainerError("this host has no device controller and no cgroup v2", pointer=pointer)
+        raise ContainerError("this host has no device controller and no cgroup v2", pointer="/linux/resources/devices")
 
     def replace_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """New device rules for a container that runs. On v2 one program goes and the other comes in the same moment; v1
@@ -274,28 +305,6 @@ class Cgroups:
         finally:
             if freezer and held:
                 freezer.thaw()
-
-    def below(self, paths: Sequence[str]) -> Cgroups:
-        """The same container's, for a process that is to be deeper. paths: "PATH" on the unified hierarchy, or
-        "CONTROLLER,…:PATH"; the cgroups must exist. Raises UsageError, ContainerError."""
-        places = list(self.places)
-        for wanted in paths:
-            names, colon, path = wanted.rpartition(":")
-            parts = [part for part in path.split("/") if part not in ("", ".")]
-            if ".." in parts:
-                raise UsageError(f'".." has no place in a cgroup path, got "{wanted}"')
-            for name in names.split(",") if colon else ("",):
-                at = [index for index, place in enumerate(places) if (name in place[1] if name else place[2])]
-                if not at:
-                    raise UsageError(
-                        f"--cgroup {wanted}: the container is in no such hierarchy{f': {name}' if name else ''}",
-                        hint="PATH on cgroup v2, CONTROLLER:PATH on v1",
-                    )
-                hierarchy, controllers, is_v2, mount, own = places[at[0]]
-                places[at[0]] = hierarchy, controllers, is_v2, mount, "/".join([own, *parts])
-                if not _exists(places[at[0]][4]):
-                    raise ContainerError(f"--cgroup {wanted}: there is no cgroup {places[at[0]][4]}")
-        return Cgroups(places)
 
     def tell_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """As tell_manager, of device rules that are about to be replaced."""
@@ -372,16 +381,23 @@ class Cgroups:
         return next((path for _, _, is_v2, _, path in self.places if is_v2), "")
 
 
-def _path(one: Mounted, cgroups_path: str, container_id: str) -> str:
+def below_own(one: Mounted, cgroups_path: str, container_id: str, *, beside: bool = True) -> str:
+    """A container's cgroup, from the hierarchy's root. beside: on v2 not below our own cgroup, as on v1, but beside it:
+    one that has processes cannot hand controllers down."""
     parts = [part for part in (cgroups_path or container_id).split("/") if part not in ("", ".")]
     if cgroups_path.startswith("/"):
         base = ""
-    elif one.v2:
-        # Beside our own cgroup, not below it: one that has processes cannot hand controllers down.
+    elif one.v2 and beside:
         base = one.own.rpartition("/")[0]
     else:
         base = one.own.rstrip("/")
     return f"{base}/{'/'.join(parts)}"
+
+
+def _unprivileged() -> bool:
+    from ocirt.cgroups.delegation import unprivileged
+
+    return unprivileged()
 
 
 def removed(path: str) -> bool:

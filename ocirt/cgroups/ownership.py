@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from ocirt.cgroups.layout import read
-from ocirt.errors import from_os_error
+from ocirt.errors import EPERM, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,11 @@ def _writable(mounts: Sequence[dict[str, Any]]) -> bool:
     )
 
 
-def give(path: str, uid: int, delegate: str = DELEGATE) -> None:
-    """Give the folder, and of its files those that are safe to give. Raises KernelError."""
+def give(path: str, uid: int, delegate: str = DELEGATE, *, delegated: bool = False) -> None:
+    """Give the folder, and of its files those that are safe to give. Raises KernelError.
+
+    delegated: does the cgroup belong to a caller who may not give it away? Then it stays theirs.
+    """
     try:
         files = read(delegate)
     except FileNotFoundError:
@@ -55,4 +58,6 @@ def give(path: str, uid: int, delegate: str = DELEGATE) -> None:
         except FileNotFoundError:
             continue  # not every cgroup has all of them
         except OSError as error:
+            if delegated and error.errno == EPERM:
+                return
             raise from_os_error(error, f"give {path}/{name} to the user {uid}", pointer="/linux/cgroupsPath") from None

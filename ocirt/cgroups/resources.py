@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
     from typing import Any
 
+    from ocirt.errors import Error
+
 POINTER = "/linux/resources"
 PROPERTIES = ("cpu", "memory", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
 
@@ -26,26 +28,43 @@ class Resources:
     late      before the program is executed
     unified   after all others
     warnings  what is not done, "POINTER: words"
+
+    delegated: are the places only what a caller may use who is not root of the host? Then of v2's controllers those
+    count that the cgroup has, or will have: nobody else hands down more.
     """
 
-    def __init__(self, places: Sequence[tuple[str, tuple[str, ...], bool, str, str]], wanted: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        places: Sequence[tuple[str, tuple[str, ...], bool, str, str]],
+        wanted: dict[str, Any],
+        *,
+        delegated: bool = False,
+    ) -> None:
         self.early: list[Setting] = []
         self.late: list[Setting] = []
         self.unified: list[Setting] = []
         self.warnings: list[str] = []
         self._found: dict[str, tuple[str, bool]] = {}
         self._v2_folder = ""
+        self._delegated = delegated
         self._checks = bool((wanted.get("memory") or {}).get("checkBeforeUpdate"))
         for _, controllers, is_v2, mount, path in places:
             if is_v2:
                 self._v2_folder = path
-                for controller in read(mount + "/cgroup.controllers").split():
+                for controller in self._offered(mount, path):
                     self._found.setdefault(controller, (path, True))
             for controller in controllers:
                 self._found[controller] = (path, False)
         # A controller is v1's if it is mounted so, and otherwise what the host is.
         self._v2 = not any(controllers for _, controllers, is_v2, _, _ in places if not is_v2)
         self._compile(wanted)
+
+    def _offered(self, mount: str, path: str) -> list[str]:
+        if not self._delegated:
+            return read(mount + "/cgroup.controllers").split()
+        from ocirt.cgroups.delegation import offered
+
+        return offered(mount, path)
 
     def _compile(self, wanted: dict[str, Any]) -> None:
         if cpu := wanted.get("cpu"):
@@ -95,6 +114,8 @@ class Resources:
                 return
             if controller in ("net_cls", "net_prio") and self._v2:
                 raise refuse(more[0].pointer, f"cgroup v2 has no {controller} controller", "mark packets by nftables")
+            if self._delegated:
+                raise self._undelegated(more[0].pointer, controller)
             hint = "see /sys/fs/cgroup/cgroup.controllers" if self._v2 else "mount it below /sys/fs/cgroup"
             raise refuse(more[0].pointer, f"this host has no {controller} controller", f"{hint}, or remove the value")
         for setting in more:
@@ -103,11 +124,19 @@ class Resources:
 
     def _add_unified(self, key: str, value: str) -> None:
         pointer = f"{POINTER}/unified/{key.replace('~', '~0').replace('/', '~1')}"
+        controller = key.partition(".")[0]
+        if self._delegated and (not self._v2_folder or controller not in (*self._found, "cgroup")):
+            raise self._undelegated(pointer, controller)
         if not self._v2_folder:
             raise refuse(pointer, "this host has no cgroup v2", "use the properties beside unified")
         setting = Setting(pointer, key, value, lines=True)
         setting.folder = self._v2_folder
         self.unified.append(setting)
+
+    def _undelegated(self, pointer: str, controller: str) -> Error:
+        from ocirt.cgroups.delegation import lack
+
+        return lack(pointer, controller, self._v2_folder)
 
     def set_early(self, made: Sequence[str]) -> None:
         """Raises KernelError. made: new folders, outermost first."""

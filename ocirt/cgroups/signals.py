@@ -11,13 +11,13 @@ from ocirt.errors import EMFILE, KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ocirt.cgroups.manager import Cgroups
 
     Places = Sequence[tuple[str, tuple[str, ...], bool, str, str]]
 
-SIGKILL = 9
+SIGKILL, SIGSTOP = 9, 19
 PATIENCE = 10.0
 """Seconds for which processes that are made meanwhile are followed, where nothing can hold them."""
 _HOLD = 1.0
@@ -71,7 +71,7 @@ def signal_all(cgroups: Cgroups, number: int) -> None:
         except KernelError:
             pass  # one waits for a device: the others are followed
     try:
-        _signal(cgroups.places, number, held)
+        _signal(lambda: pids_in(cgroups.places), number, held)
     finally:
         if freezer and held and (number == SIGKILL or not paused):
             try:
@@ -80,20 +80,31 @@ def signal_all(cgroups: Cgroups, number: int) -> None:
                 pass  # it is gone
 
 
-def _signal(places: Places, number: int, held: bool) -> None:
+def signal_listed(listed: Callable[[], Sequence[int]], number: int) -> None:
+    """The same for processes without a cgroup. `listed` says which they are by now, children before their parents.
+
+    Who is to be killed is stopped first: none makes another unseen, nor loses its parent, by which it is found.
+    Raises KernelError.
+    """
+    if number == SIGKILL:
+        _signal(listed, SIGSTOP, held=False)
+    _signal(listed, number, held=False)
+
+
+def _signal(listed: Callable[[], Sequence[int]], number: int, held: bool) -> None:
     until = monotonic() + PATIENCE
     known: set[int] = set()
-    while new := [pid for pid in pids_in(places) if pid not in known]:
+    while new := [pid for pid in listed() if pid not in known]:
         for at in range(0, len(new), _BATCH):
-            known.update(_signal_some(places, new[at : at + _BATCH], number))
+            known.update(_signal_some(listed, new[at : at + _BATCH], number))
         if not held and monotonic() > until:
             raise KernelError(
-                f"processes are made faster than signals reach them: {len(pids_in(places))} by now",
+                f"processes are made faster than signals reach them: {len(listed())} by now",
                 hint="mount the freezer controller, or cgroup2",
             )
 
 
-def _signal_some(places: Places, pids: Sequence[int], number: int) -> list[int]:
+def _signal_some(listed: Callable[[], Sequence[int]], pids: Sequence[int], number: int) -> list[int]:
     """Returns those that need no second try."""
     opened: list[tuple[int, int]] = []
     done: list[int] = []
@@ -109,13 +120,15 @@ def _signal_some(places: Places, pids: Sequence[int], number: int) -> list[int]:
                 else:
                     raise from_os_error(error, f"open process {pid}") from None
         # A pid could be another's since it was listed. Who is listed now, and has been open before, is the one.
-        there = set(pids_in(places))
+        there = set(listed())
         for pid, fd in opened:
             if pid in there:
                 try:
                     pidfd_send_signal(fd, number)
                 except ProcessLookupError:
                     continue
+                except OSError as error:
+                    raise from_os_error(error, f"send signal {number} to process {pid}") from None
             done.append(pid)
     finally:
         for _, fd in opened:

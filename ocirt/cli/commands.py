@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from ocirt.cli import actions, cold_actions
 from ocirt.cli.help import details
-from ocirt.cli.main import carry_out
+from ocirt.cli.main import carry_out, root_of
 from ocirt.cli.output import Out
 from ocirt.cli.verbs import GLOBAL_FLAGS, VERBS
 from ocirt.cli.version import print_version
@@ -250,7 +250,7 @@ class Command(click.Command):
             from ocirt.state.store import Store
 
             try:
-                words = Store(ctx.parent.params["root"]).ids()
+                words = Store(root_of(ctx.parent.params["root"])).ids()
             except Error:
                 words = ()
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]

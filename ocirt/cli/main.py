@@ -46,9 +46,18 @@ def main(name: str, args: list[str]) -> int:
     return carry_out(actions.of(verb.name), options, positional)
 
 
+def root_of(said: object) -> str:
+    """The state root: what --root says, or the caller's own."""
+    if said:
+        return str(said)
+    from ocirt.state.place import own_folder
+
+    return own_folder("ocirt")
+
+
 def carry_out(action: object, options: dict[str, str | bool | list[str] | None], positional: list[str]) -> int:
     """Run a verb's action; turn what it raises into a message and an exit code."""
-    root = str(options["root"])
+    root = root_of(options["root"])
     if not root.startswith("/"):
         try:
             root = f"{posix.getcwd()}/{root}"

@@ -67,7 +67,11 @@ class Verb:
 
 _LEVELS = ("error", "warning", "info", "debug")
 GLOBAL_FLAGS = (
-    Flag("root", "Keep the containers' state in this folder.", metavar="DIR", default="/run/ocirt"),
+    Flag(
+        "root",
+        "Keep the containers' state in this folder. Default: /run/ocirt; for others than root $XDG_RUNTIME_DIR/ocirt.",
+        metavar="DIR",
+    ),
     Flag("log", "Write errors to this file too.", metavar="FILE"),
     Flag("log-format", "How the log file is written.", metavar="FORMAT", default="text", values=("text", "json")),
     Flag(

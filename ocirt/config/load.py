@@ -7,9 +7,12 @@ from ocirt.config.read import Config, absolute, parse, placed, read_json
 from ocirt.config.shape import check_shape
 from ocirt.errors import ConfigError, Error
 
+DOCUMENT = "config"
+"""What a configuration that is no file is called in errors."""
 
-def load(bundle: str, file: str | None = None) -> Config:
-    """Load `bundle`/config.json, or another file, and check everything that can be told from it alone.
+
+def load(bundle: str, file: str | None = None, text: str | None = None) -> Config:
+    """Load `bundle`/config.json, another file or a text, and check everything that can be told from it alone.
 
     Raises ConfigError: one line with file, line, column, JSON pointer, what was expected and what was found.
     """
@@ -18,7 +21,10 @@ def load(bundle: str, file: str | None = None) -> Config:
     except OSError as error:
         raise ConfigError(f"cannot open the bundle: {error.strerror}", place=bundle, errno=error.errno or 0) from None
     path = file or folder + "/config.json"
-    text = read_json(path)
+    if text is None:
+        text = read_json(path)
+    else:
+        path = DOCUMENT
     try:
         config = Config(parse(text), text, folder, path)
         check_shape(config.spec)

@@ -24,15 +24,17 @@ class Config:
     text     what was read, to keep a copy and to find line numbers
     bundle   absolute path of the bundle
     path     of the file: its config.json, unless another was named
+    added    does spec say more than text, because the host had to add something?
     """
 
-    __slots__ = ("bundle", "path", "spec", "text", "warnings")
+    __slots__ = ("added", "bundle", "path", "spec", "text", "warnings")
 
     def __init__(self, spec: dict[str, Any], text: str, bundle: str, path: str = "") -> None:
         self.spec = spec
         self.text = text
         self.bundle = bundle
         self.path = path or f"{bundle}/config.json"
+        self.added = False
         self.warnings: list[str] = []
 
 
@@ -88,10 +90,17 @@ def _skip_space(text: str, at: int) -> int:
     return at
 
 
-def read_json(path: str) -> str:
-    """The text of a JSON file. Raises ConfigError if there is none, or it is too large, or not UTF-8."""
+def read_json(path: str, *, folder: int = -1) -> str:
+    """The text of a JSON file. Raises ConfigError if there is none, or it is too large, or not UTF-8.
+
+    folder: a descriptor of the folder that it is in, if that must not be another one than the path said then.
+    """
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        if folder < 0:
+            fd = posix.open(path, flags)
+        else:
+            fd = posix.open(path.rpartition("/")[2], flags | posix.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
         hint = "is this the bundle's folder? `ocirt spec` writes a config.json" if error.errno == 2 else ""
         raise ConfigError(f"cannot open it: {error.strerror}", place=path, hint=hint, errno=error.errno or 0) from None

@@ -48,7 +48,9 @@ KERNELS_OWN = {
 
 
 def fill(mount: dict[str, Any], pointer: str, pid: int, directory: int, tmpfs: int) -> None:
-    """`directory` and `tmpfs` are O_PATH descriptors, `pid` is init's. Raises KernelError with `pointer`."""
+    """`directory` and `tmpfs` are O_PATH descriptors, `pid` is init's, or 0: we are in its user namespace.
+
+    Raises KernelError with `pointer`."""
     if posix.fstat(directory).st_mode & S_IFMT != S_IFDIR:
         return  # the kernel refuses to mount on it, in a moment
     options = mount.get("options") or ()
@@ -80,8 +82,13 @@ class Owners:
     """The container's user namespace: whom a file may belong to (user_namespaces(7))."""
 
     def __init__(self, pid: int) -> None:
-        self.uids = _read_map(f"/proc/{pid}/uid_map")
-        self.gids = _read_map(f"/proc/{pid}/gid_map")
+        """pid: a process in it. 0: ourselves, so that we see the ids that it has inside."""
+        process = pid or "self"
+        self.uids = _read_map(f"/proc/{process}/uid_map")
+        self.gids = _read_map(f"/proc/{process}/gid_map")
+        if not pid or _is_ours(pid):  # of one's own namespace the kernel tells what is outside
+            self.uids = [(first, first, size) for first, _, size in self.uids]
+            self.gids = [(first, first, size) for first, _, size in self.gids]
 
     def of(self, status: posix.stat_result) -> tuple[int, int]:
         """The copy's owner: the same, or who the container takes for the owner if it does not know it."""
@@ -128,6 +135,14 @@ PR_GET_SECUREBITS, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 27, 28, 4
 NOT_MAPPED = "its owner is not mapped in the user namespace"
 OVERFLOW = 65534
 """Whom a namespace takes for the owner whom it does not know."""
+
+
+def _is_ours(pid: int) -> bool:
+    """Is the process in our own user namespace?"""
+    try:
+        return posix.readlink(f"/proc/{pid}/ns/user") == posix.readlink("/proc/self/ns/user")
+    except OSError:  # it may not be looked into, as nobody may who is in another one
+        return False
 
 
 def _read_map(path: str) -> list[tuple[int, int, int]]:

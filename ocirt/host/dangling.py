@@ -20,7 +20,10 @@ _ELOOP = 40
 
 
 def make(root: int, destination: str, pointer: str, pid: int, *, directory: bool) -> None:
-    """`root` is an O_PATH descriptor, `pid` is init's. Raises KernelError with `pointer`."""
+    """`root` is an O_PATH descriptor, `pid` is init's, or 0: we are in its user namespace.
+
+    Raises KernelError with `pointer`.
+    """
     try:
         owners = Owners(pid)
         with owners.creating():

@@ -7,7 +7,7 @@ import posix
 from ocirt.cgroups.layout import read, visible
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import from_os_error
-from ocirt.host.facts import permitted_capabilities
+from ocirt.host.facts import CAP_SYS_ADMIN, permitted_capabilities
 from ocirt.plan.enter import Entrance
 from ocirt.plan.facts import Facts
 from ocirt.state.process import is_alive, open_process, own_pid
@@ -39,6 +39,11 @@ class Container:
             self.descriptors["first"] = open_process(pid)
             self.descriptors["root"] = posix.open(f"/proc/{pid}/root", posix.O_PATH | posix.O_CLOEXEC)
             unified = all(is_v2 for _, _, is_v2, _, _ in cgroups.places) and _joinable(cgroups, pid)
+            if unified and cgroups.delegated:
+                from ocirt.cgroups.delegation import may_join
+
+                if not may_join(unified, cgroups.places[0][3]):
+                    unified = ""
             if unified:
                 flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
                 self.descriptors["cgroup"] = posix.open(unified, flags)
@@ -113,11 +118,13 @@ def facts_to_enter(
         from ocirt.host.lsm import security_modules
 
         modules = security_modules()
+    permitted = permitted_capabilities()
     return Facts(
         machine=machine,
         container_id=container_id,
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
-        permitted=permitted_capabilities(),
+        permitted=permitted,
+        unprivileged=not permitted & CAP_SYS_ADMIN,
         security_modules=modules,
         preserved=preserved,
         wait_for_start=False,

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ocirt.config.read import Config
 
 
+CAP_SYS_ADMIN = 1 << 21
+_INITIAL = "user:[4026531837]"
+"""The inode of the initial user namespace is a constant (include/linux/proc_ns.h, PROC_USER_INIT_INO)."""
+
+
 def root_path(config: Config) -> str:
     """The root file system's absolute path, symlinks resolved. Raises ConfigError unless it is a directory."""
     path = config.spec["root"]["path"]
@@ -65,6 +70,11 @@ def bind_sources(config: Config) -> tuple[dict[str, bool], dict[str, str]]:
 def permitted_capabilities() -> int:
     """The bit set of our permitted capabilities (proc(5), status)."""
     return int(status_field("self", "CapPrm"), 16)
+
+
+def is_nested() -> bool:
+    """Are we in a user namespace? Its root has no rights over what no namespace owns: devices, priorities."""
+    return posix.readlink("/proc/self/ns/user") != _INITIAL
 
 
 def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:
@@ -131,6 +141,7 @@ def gather(
     layout: Layout,
     cgroups: Cgroups,
     *,
+    permitted: int,
     wait_for_start: bool,
     window: tuple[int, int] | None = None,
     descriptors: dict[str, int],
@@ -143,6 +154,7 @@ def gather(
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
     What the facts say is inherited, and had to be opened for them, is put into `descriptors`.
+    permitted: our capabilities, a bit set.
     preserved: how many descriptors, from 3 on, are handed on to the program; listened, new_keyring: as
     Facts has it. pivot: by pivot_root(2)?
     cached: may a compiled seccomp filter be taken from the cache, and put there?
@@ -164,9 +176,29 @@ def gather(
 
         modules = security_modules()
     joined, shared = namespaces(config, descriptors)
+    nested = is_nested()
+    foreign: tuple[str, ...] = ()
+    if nested:
+        from ocirt.host.namespaces import not_owned
+
+        foreign = not_owned()
     rootfs = root_path(config)
+    place = ""
+    if nested and permitted & CAP_SYS_ADMIN:
+        from ocirt.host.namespaces import first_closed
+
+        place = first_closed(rootfs)
     directories, symlinks = bind_sources(config)
     into_cgroup, attached_late = cgroups.joins(layout.pure_v2)
+    unprivileged = not permitted & CAP_SYS_ADMIN
+    groups_denied = False
+    kept: dict[str, int] = {}
+    if unprivileged:
+        from ocirt.host.idmap import denies_groups
+        from ocirt.host.locked import kept_flags
+
+        groups_denied = "user" not in joined and denies_groups(linux)
+        kept = kept_flags(config, directories)
     return Facts(
         machine=machine,
         container_id=container_id,
@@ -174,7 +206,13 @@ def gather(
         directories=directories,
         symlinks=symlinks,
         last_capability=int(read("/proc/sys/kernel/cap_last_cap")),
-        permitted=permitted_capabilities(),
+        permitted=permitted,
+        unprivileged=unprivileged,
+        nested=nested,
+        foreign=foreign,
+        place=place,
+        groups_denied=groups_denied,
+        kept=kept,
         hierarchies=hierarchies(layout, cgroups),
         pure_v2=layout.pure_v2,
         into_cgroup=into_cgroup,

@@ -2,9 +2,9 @@
 
     FOLDER/KEY    one filter; KEY is a hash of the profile and of all else that a filter depends on
 
-FOLDER is $OCIRT_CACHE, or /run/ocirt-cache, or a user's $XDG_RUNTIME_DIR/ocirt-cache. It and its files have to be ours
-alone, or they are not used. Files are put into place whole, by a rename; one that is damaged, or was
-compiled by another libseccomp than is there now, is compiled anew.
+FOLDER is $OCIRT_CACHE, or ocirt-cache beside the state (state.place): /run/ocirt-cache, or a user's
+$XDG_RUNTIME_DIR/ocirt-cache. It and its files have to be ours alone, or they are not used. Files are put into place
+whole, by a rename; one that is damaged, or was compiled by another libseccomp than is there now, is compiled anew.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from marshal import dumps
 from time import time
 
 from ocirt.plan.facts import Filter
+from ocirt.state.place import own_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,20 +109,14 @@ def _with_warning(found: Filter, why: str) -> Filter:
 
 
 def folder_path() -> str:
-    """Where filters are kept; "" if there is no such place."""
-    environment = posix.environ
-    path = environment.get(b"OCIRT_CACHE", b"").decode("utf-8", "surrogateescape")
-    if path or posix.geteuid() == 0:
-        return path or "/run/ocirt-cache"
-    runtime = environment.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
-    return f"{runtime}/ocirt-cache" if runtime.startswith("/") else ""
+    """Where filters are kept."""
+    path = posix.environ.get(b"OCIRT_CACHE", b"").decode("utf-8", "surrogateescape")
+    return path or own_folder("ocirt-cache")
 
 
 def _open_folder(*, make: bool = True) -> tuple[int, str]:
     """(a descriptor of the folder, or -1; why it is not used, if somebody should know)."""
     path = folder_path()
-    if not path:
-        return -1, ""
     flags = _FLAGS | posix.O_DIRECTORY
     try:
         try:

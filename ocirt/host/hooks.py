@@ -18,6 +18,7 @@ from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
 from ocirt.host.launch import ENDING, Init
 from ocirt.host.listener import make_words
+from ocirt.host.oom import Lent, set_oom_score
 from ocirt.plan.encode import encode
 from ocirt.plan.enter import CALLER, PROGRAM, ROOT, compile_hook, inherited_to_enter
 from ocirt.plan.tags import SYNC_ATTACHED
@@ -250,12 +251,14 @@ class Running:
         try:
             posix.set_blocking(self.stdin, False)
             self.state = memoryview(state)
-            self.init.spawn(
-                init_image(),
-                inherited_to_enter(self.container.entrance if self.container else None, self.facts),
-                self.container.descriptors if self.container else {},
-                (reader, self.outputs.stdout, self.outputs.stderr),
-            )
+            score = self.process.get("oomScoreAdj") if self.container and self.facts.unprivileged else None
+            with Lent(score):
+                self.init.spawn(
+                    init_image(),
+                    inherited_to_enter(self.container.entrance if self.container else None, self.facts),
+                    self.container.descriptors if self.container else {},
+                    (reader, self.outputs.stdout, self.outputs.stderr),
+                )
         finally:
             posix.close(reader)
             self.outputs.close_writers()
@@ -270,9 +273,7 @@ class Running:
         if not self.container.entrance.into_cgroup:
             self.container.cgroups.attach(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
-        if score is not None:
-            from ocirt.host.oom import set_oom_score
-
+        if score is not None and not self.facts.unprivileged:
             set_oom_score(pid, score)
         if limits and self.container.entrance.namespaces & NAMESPACES["user"]:
             from ocirt.host.limits import raise_limits

@@ -1,4 +1,4 @@
-"""The namespaces that a container joins, and the maps of its user namespace: what only the host can look at or write.
+"""The namespaces that a container joins, and those that only carry an id map: what only the host can look at or make.
 
 Imported only for a configuration that has one of these.
 """
@@ -11,6 +11,7 @@ from fcntl import ioctl
 from ocirt._sys import clone_paused
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import ConfigError, UnsupportedError, from_os_error
+from ocirt.host.idmap import map_text, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2), Linux 4.11: the CLONE_NEW* flag of the namespace that a descriptor is open on."""
+NS_GET_USERNS = 0xB701
+"""ioctl_ns(2), Linux 4.9: a descriptor of the user namespace that owns it."""
 _NAMES = {"network": "net", "mount": "mnt"}
 DETACHED_MOUNTS = (6, 15)
 """Linux 6.15 mounts on trees that are mounted nowhere, which is what a container without a mount namespace gets."""
@@ -63,6 +66,42 @@ def _open(path: str, kind: str, pointer: str) -> int:
     return fd
 
 
+def not_owned() -> tuple[str, ...]:
+    """Of our own namespaces those that belong to an outer user namespace: what shows them cannot be mounted anew."""
+    own = posix.stat("/proc/self/ns/user")
+    return tuple(kind for kind in ("pid", "network", "ipc") if not _is_owned(kind, (own.st_dev, own.st_ino)))
+
+
+def _is_owned(kind: str, own: tuple[int, int]) -> bool:
+    fd = posix.open(f"/proc/self/ns/{_NAMES.get(kind, kind)}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        owner = ioctl(fd, NS_GET_USERNS)
+    except PermissionError:  # an outer one, which we may not even look at
+        return False
+    finally:
+        posix.close(fd)
+    status = posix.fstat(owner)
+    posix.close(owner)
+    return (status.st_dev, status.st_ino) == own
+
+
+def first_closed(path: str) -> str:
+    """The first folder on the way to `path` through which only capabilities lead us; "" if there is none.
+
+    In a user namespace of its own a container's init has those no more (path_resolution(7)), only our ids. `podman run
+    --uidmap` of an ordinary user gives the folder above the root file system to an id of the range.
+    """
+    ids = posix.geteuid(), {posix.getegid(), *posix.getgroups()}
+    folder = ""
+    for part in path.split("/")[1:-1]:
+        folder += f"/{part}"
+        status = posix.stat(folder)
+        shift = 6 if status.st_uid == ids[0] else 3 if status.st_gid in ids[1] else 0
+        if not status.st_mode >> shift & 1:
+            return folder
+    return ""
+
+
 def check_mounts(own: Container[str], pointer: str) -> None:
     """What a container without a mount namespace of its own needs. Raises UnsupportedError or ConfigError."""
     if "user" in own:
@@ -82,33 +121,6 @@ def check_mounts(own: Container[str], pointer: str) -> None:
         )
 
 
-def write_maps(pid: int, linux: dict[str, Any]) -> None:
-    """The id maps of the user namespace that process `pid` has made (user_namespaces(7)): each in one write."""
-    for name, file in (("gidMappings", "gid_map"), ("uidMappings", "uid_map")):
-        _write(f"/proc/{pid}/{file}", map_text(linux[name]), f"/linux/{name}")
-
-
-def map_text(mappings: Sequence[dict[str, int]]) -> str:
-    return "".join(f"{one['containerID']} {one['hostID']} {one['size']}\n" for one in mappings)
-
-
-def _write(path: str, content: str, pointer: str) -> None:
-    try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-        try:
-            posix.write(fd, content.encode())
-        finally:
-            posix.close(fd)
-    except OSError as error:
-        error.filename = None  # the pid in it tells nothing
-        hint = "are these host ids mapped in our own user namespace? see /proc/self/uid_map" if error.errno == 1 else ""
-        if error.errno == 22 and len(content) >= (page := posix.sysconf("SC_PAGE_SIZE")):
-            hint = f"the kernel takes a map of less than {page} bytes, these are {len(content)}: fewer, larger ranges"
-        raised = from_os_error(error, "write the id map", hint=hint)
-        raised.pointer = pointer
-        raise raised from None
-
-
 def open_user_namespace(uids: Sequence[dict[str, int]], gids: Sequence[dict[str, int]], pointer: str) -> int:
     """A descriptor of a user namespace with these maps and no process in it: what mount_setattr(2) wants for an
     idmapped mount. `pointer` is what an error names."""
@@ -119,8 +131,8 @@ def open_user_namespace(uids: Sequence[dict[str, int]], gids: Sequence[dict[str,
         raised.pointer = pointer
         raise raised from None
     try:
-        _write(f"/proc/{pid}/gid_map", map_text(gids), pointer)
-        _write(f"/proc/{pid}/uid_map", map_text(uids), pointer)
+        write(f"/proc/{pid}/gid_map", map_text(gids), pointer)
+        write(f"/proc/{pid}/uid_map", map_text(uids), pointer)
         return posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
     finally:
         posix.kill(pid, 9)

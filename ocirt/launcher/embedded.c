@@ -46,6 +46,7 @@ enum {
     NR_execve = SYS_execve,
     NR_exit_group = SYS_exit_group,
     NR_faccessat = SYS_faccessat,
+    NR_getxattr = SYS_getxattr,
     NR_nanosleep = SYS_nanosleep,
     NR_openat = SYS_openat,
     NR_read = SYS_read,
@@ -224,6 +225,7 @@ int main(int argc, char **argv, char **envp)
         return argc == 3 ? take_picture(argv) : 2;
     block_interrupt();
     fill_stdio();
+    refuse_lent_rights(envp);
     const char *verb = find_all(package, argc, argv, envp);
     if (same(verb, "create") || same(verb, "run"))
         helper = begin_grace_period();

@@ -18,6 +18,7 @@ _Noreturn void run(long *stack)
 
     block_interrupt();
     fill_stdio();
+    refuse_lent_rights(envp);
     const char *verb = find_all(package, argc, argv, envp);
     if (same(verb, "create") || same(verb, "run"))
         helper = begin_grace_period();

@@ -15,6 +15,12 @@ enum {
     O_WRONLY_ = 1,
     O_RDWR_ = 2,
     O_CLOEXEC_ = 02000000,
+    AT_NULL_ = 0, /* getauxval(3) */
+    AT_UID_ = 11,
+    AT_EUID_ = 12,
+    AT_GID_ = 13,
+    AT_EGID_ = 14,
+    AT_SECURE_ = 23,
 };
 
 /* Where pip puts a package, seen from the prefix that holds bin/: in a virtual environment or under
@@ -212,6 +218,27 @@ static long count(char **words)
     while (words[n])
         n++;
     return n;
+}
+
+/* End here if the file that is executed has given rights to its caller: by a setuid or setgid bit, or by capabilities.
+ * The caller names files, which would be opened with those rights. The kernel has put what it takes to see that behind
+ * the environment. It calls an LSM's change of domain secure as well, which is sound: so a file is asked whether it has
+ * capabilities. */
+static void refuse_lent_rights(char **envp)
+{
+    u64 found[AT_SECURE_ + 1] = { 0 };
+
+    for (const u64 *aux = (const u64 *)(envp + count(envp) + 1); aux[0] != AT_NULL_; aux += 2)
+        if (aux[0] <= AT_SECURE_)
+            found[aux[0]] = aux[1];
+    if (found[AT_UID_] == found[AT_EUID_] && found[AT_GID_] == found[AT_EGID_] &&
+        (!found[AT_SECURE_] ||
+         syscall6(NR_getxattr, (long)"/proc/self/exe", (long)"security.capability", 0, 0, 0, 0) <= 0))
+        return;
+    say("ocirt: it is installed setuid, setgid or with capabilities, and would do whatever its caller wants with "
+        "rights that are not the caller's (chmod ug-s, setcap -r)\n");
+    for (;;)
+        syscall6(NR_exit_group, 1, 0, 0, 0, 0, 0);
 }
 
 /* The verb, and in `package` (PATH_SIZE bytes) the path of its file. */

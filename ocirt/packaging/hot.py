@@ -66,6 +66,9 @@ LATER = (
     "ocirt.config.check_mounts",
     "ocirt.plan.device_nodes",
     "ocirt.cgroups.oom",
+    "ocirt.cgroups.delegation",
+    "ocirt.cgroups.disabled",
+    "ocirt.state.members",
     "ocirt.state.entry",
 )
 """What hot verbs import while they are carried out, if the configuration asks for it."""
@@ -117,11 +120,11 @@ class Modules:
     def order(self, roots: tuple[str, ...]) -> list[str]:
         """All that the roots need, each module after what it imports itself."""
         ordered: list[str] = []
-        entered: set[str] = set()  # a package may import its modules, which import it
+        begun: set[str] = set()
 
         def visit(name: str) -> None:
-            if name not in entered:
-                entered.add(name)
+            if name not in begun:  # a package's own modules import the package
+                begun.add(name)
                 for module in self.imports(name):
                     visit(module)
                 ordered.append(name)

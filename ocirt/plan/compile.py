@@ -6,7 +6,7 @@ from ocirt.config.names import NAMESPACES
 from ocirt.plan import devices, masks, mounts, namespaces, process, rootfs, terminal
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import LAST_DESCRIPTOR, O_CLOEXEC, O_WRONLY
-from ocirt.plan.procfs import open_proc
+from ocirt.plan.procfs import hosts_proc, open_proc
 from ocirt.plan.scope import Compiled, Scope, drop_rights, reset
 from ocirt.plan.step import Plan
 from ocirt.plan.tags import SYNC_HOOKS, SYNC_READY
@@ -24,6 +24,7 @@ KEEP_GROUPS = "run.oci.keep_original_groups"
 def compile_plan(config: Config, facts: Facts) -> Compiled:
     """The plan of a container. Raises ConfigError for what only shows here, such as options of a mount."""
     plan = Plan(facts.machine, control=CONTROL + facts.preserved)
+    plan.nested = facts.nested
     plan.keeps_groups = (config.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
     scope = Scope(config, facts, plan)
     for kind in scope.namespaces:
@@ -34,27 +35,34 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     plan.at("", "clear the umask")
     scope.umask = plan.open("umask", "umask", 0)
 
+    if scope.enters_first:
+        # The rights over the others come from this one.
+        plan.unprivileged = True
+        namespaces.join_user(scope)
     namespaces.join(scope)
     proc: Reg | None = None
     if scope.linux.get("timeOffsets"):
         namespaces.set_clocks(scope)
-    if scope.takes_first:
+    if scope.takes_first and not scope.enters_first:
         plan.section("taken")
         proc = _take_procfs(scope)
-        rootfs.take(scope)
-        mounts.take_all(scope)
-        devices.take_all(scope)
+        _take(scope)
         namespaces.join_user(scope)
     plan.section("namespaces")
     namespaces.enter(scope)
+    if scope.enters_first:
+        plan.section("taken")
+        rootfs.isolate(scope)
+        proc = _enter_procfs(scope)
+        _take(scope)
     if scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel"):
         from ocirt.plan import lsm
 
         lsm.check(scope)
-    if not proc:
+    if not proc and not scope.enters_first:
         if scope.takes_first:
             plan.call("close", scope.inherited["plan"])
-        proc = open_proc(plan) if facts.wait_for_start or scope.is_labelled else None
+        proc = _own_procfs(scope) if facts.wait_for_start or scope.is_labelled else None
     if scope.is_labelled and proc:
         lsm.label_keyring(scope, proc, begin=True)
         namespaces.enter_session(scope)
@@ -75,7 +83,11 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # mount namespace that init is in, and the old root is in it until then.
     if (scope.linux.get("rootfsPropagation") or "").endswith("shared"):
         mounts.take_shared(scope)
-    rootfs.isolate(scope)
+    if not scope.enters_first:
+        rootfs.isolate(scope)
+    if facts.nested and not scope.takes_first:
+        mounts.take_hosts(scope)
+        devices.take_all(scope)
     masks.open_null(scope)
     rootfs.attach(scope)
     # Only now, because the path to the root file system may be open to the host's root alone.
@@ -131,6 +143,34 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
         seccomp.load(scope)
     process.execute(scope, program, environment)
     return Compiled(plan, scope.home, scope.listen_pid, scope.warnings)
+
+
+def _take(scope: Scope) -> None:
+    rootfs.take(scope)
+    mounts.take_all(scope)
+    devices.take_all(scope)
+
+
+def _enter_procfs(scope: Scope) -> Reg | None:
+    """As an ordinary user: a procfs of the new pid namespace. Of another one none can be mounted, and the caller's own
+    is used, through which init has no more rights than the caller."""
+    plan = scope.plan
+    wanted = scope.facts.wait_for_start or scope.is_labelled
+    if "pid" in scope.new:
+        return open_proc(plan) if wanted else None
+    if not wanted and not scope.linux.get("sysctl"):
+        return None
+    proc = hosts_proc(plan)
+    if scope.linux.get("sysctl"):
+        scope.parameters = hosts_proc(plan)
+    return proc
+
+
+def _own_procfs(scope: Scope) -> Reg:
+    """A user namespace's root has no right to one of the pid namespace that it shares with the host (--pid=host)."""
+    if "pid" in scope.facts.foreign and "pid" not in scope.namespaces:
+        return hosts_proc(scope.plan)
+    return open_proc(scope.plan)
 
 
 def _take_procfs(scope: Scope) -> Reg | None:

@@ -6,6 +6,7 @@ from _struct import pack
 
 from ocirt.config.names import CAPABILITIES
 from ocirt.errors import ConfigError
+from ocirt.plan import namespaces
 from ocirt.plan.kernel import (
     CAP_DATA,
     CAP_HEADER,
@@ -45,6 +46,12 @@ def change_user(scope: Scope) -> None:
     plan.at("/process/user/uid", "keep capabilities over the change of user")
     plan.call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
     groups = user.get("additionalGids") or ()
+    if groups and scope.facts.groups_denied:
+        scope.warnings.append(
+            "/process/user/additionalGids: ignored: setgroups(2) is denied in a user namespace whose groups are mapped"
+            " without newgidmap and a range of /etc/subgid"
+        )
+        groups = ()
     if plan.keeps_groups:
         if groups:
             scope.warnings.append("/process/user/additionalGids: the caller's groups are kept instead, by annotation")
@@ -55,13 +62,15 @@ def change_user(scope: Scope) -> None:
     plan.call("setresgid", gid, gid, gid)
     plan.at("/process/user/uid", f"become user {uid}")
     plan.call("setresuid", uid, uid, uid)
+    namespaces.stay_visible(scope, "/process/user/uid")
 
 
 def _set_groups(scope: Scope, groups: Sequence[int]) -> None:
     plan = scope.plan
     plan.at("/process/user/additionalGids", "set the additional groups")
-    # In a joined user namespace it may be denied; then there are no groups, because they went before it was joined.
-    denied = (EPERM,) if not groups and "user" in scope.joined else ()
+    # In a joined user namespace it may be denied; then there are no groups, because they went before it was joined. And
+    # in that of an ordinary user, who may not drop them.
+    denied = (EPERM,) if not groups and ("user" in scope.joined or plan.unprivileged) else ()
     plan.call("setgroups", len(groups), pack(f"<{len(groups)}I", *groups) if groups else 0, ignore=denied)
 
 
@@ -70,10 +79,10 @@ def set_capabilities(scope: Scope) -> None:
     capability that is not in the bounding set, and an ambient one that is not both permitted and inheritable
     (capabilities(7))."""
     plan = scope.plan
-    permitted = _granted(scope, "permitted", scope.facts.permitted)
+    permitted = _granted(scope, "permitted", scope.possible)
     effective = _granted(scope, "effective", permitted)
     bounding = _bits(scope, "bounding")
-    inheritable = _granted(scope, "inheritable", scope.facts.permitted & bounding)
+    inheritable = _granted(scope, "inheritable", scope.possible & bounding)
     ambient = _granted(scope, "ambient", permitted & inheritable)
     scope.rights = (effective, permitted, inheritable)
     scope.raised = _right_to_load(scope, effective) if scope.facts.seccomp else 0
@@ -98,7 +107,7 @@ def _right_to_load(scope: Scope, effective: int) -> int:
     """The capability, as a bit set, that init keeps beyond the program's to load the seccomp filter (seccomp(2))."""
     if scope.process.get("noNewPrivileges"):
         return 0
-    if not scope.facts.permitted & _SYS_ADMIN and "user" not in scope.namespaces:  # a new one gives all rights
+    if not scope.possible & _SYS_ADMIN and "user" not in scope.namespaces:  # a new one gives all rights
         raise ConfigError(
             "loading a filter needs CAP_SYS_ADMIN, which the caller does not have",
             pointer="/linux/seccomp",
@@ -130,9 +139,9 @@ def _granted(scope: Scope, name: str, possible: int) -> int:
         why = "the caller does not have it"
         if name == "ambient":
             why = "not both permitted and inheritable"
-        elif name == "effective" and not missing & ~scope.facts.permitted:
+        elif name == "effective" and not missing & ~scope.possible:
             why = "not in the permitted set"
-        elif name == "inheritable" and not missing & ~scope.facts.permitted:
+        elif name == "inheritable" and not missing & ~scope.possible:
             why = "not in the bounding set"
         scope.warnings.append(f"{_POINTER}/{name}: {', '.join(names)} left out: {why}")
     return wanted & possible

@@ -100,7 +100,7 @@ def take(scope: Scope, path: str, major: int, minor: int, kind: int = S_IFCHR) -
     status = Buffer(STATX_SIZE)
     plan.call("statx", node, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status)
     expect_device(plan, status, major, minor, kind)
-    cut_off(plan, node)
+    cut_off(scope, node)
     return node
 
 

@@ -44,7 +44,8 @@ CALLER, ROOT, PROGRAM, EXEC = "caller", "root", "program", "exec"
 _ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)
 OF_CHILDREN = CLONE_NEWPID | CLONE_NEWTIME
 """Joining these acts on children alone (setns(2)), so it comes before the clone; all others come after it, because a
-process is put into a cgroup from outside the container's cgroup namespace."""
+process is put into a cgroup from outside the container's cgroup namespace. An ordinary user's right to join them comes
+from their user namespace, which is joined in the same call."""
 
 
 class Entrance:
@@ -121,15 +122,27 @@ def compile_hook(
     return plan
 
 
-def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
-    """Up to the container's root. labelled: with the label of the process, not with that of whoever called us."""
+def hide(scope: Scope, pointer: str) -> None:
+    """As long as it has the host's rights."""
+    scope.plan.unprivileged = scope.facts.unprivileged
+    scope.plan.at(pointer, "keep what is in the container from looking into this process")
+    scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool, there: int = 0) -> None:
+    """Up to the container's root. labelled: with the label of the process, not with that of whoever called us.
+
+    there: the namespaces that the process has joined already, as `hide` has to come before.
+    """
     plan, numbers = scope.plan, scope.inherited
-    plan.at(pointer, "keep what is in the container from looking into this process")
-    plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # as long as it has the host's rights
-    first, rest = entrance.namespaces & OF_CHILDREN, entrance.namespaces & ~OF_CHILDREN
-    if rest & CLONE_NEWUSER:
+    if not there:
+        hide(scope, pointer)
+    early = OF_CHILDREN | CLONE_NEWUSER if plan.unprivileged else OF_CHILDREN
+    first, rest = entrance.namespaces & early & ~there, entrance.namespaces & ~early & ~there
+    if entrance.namespaces & CLONE_NEWUSER:
         # It is one to join, whatever it was to the container; in it, setgroups(2) may be denied.
         scope.joined = {"user": pointer}
+    if rest & CLONE_NEWUSER:
         plan.at(pointer, "give up the caller's groups")
         plan.call("setgroups", 0, 0)
     plan.at(pointer, "join the container's namespaces")
@@ -155,7 +168,7 @@ def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> 
     for name in ("first", "root", "cgroup"):
         if name in numbers:
             plan.call("close", numbers[name])
-    if rest & CLONE_NEWUSER:
+    if entrance.namespaces & CLONE_NEWUSER:
         namespaces.be_root(scope, pointer)
 
 

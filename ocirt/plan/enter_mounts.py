@@ -7,10 +7,10 @@ a path is the container's, and means whatever the container wants it to mean.
 from __future__ import annotations
 
 from ocirt.errors import ConfigError, UnsupportedError
-from ocirt.plan import mounts
-from ocirt.plan.enter import enter, inherited_to_enter, open_root
+from ocirt.plan import mounts, rootfs
+from ocirt.plan.enter import enter, hide, inherited_to_enter, open_root
 from ocirt.plan.inherited import CONTROL
-from ocirt.plan.kernel import MNT_DETACH, UMOUNT_NOFOLLOW
+from ocirt.plan.kernel import CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, MS_SLAVE, UMOUNT_NOFOLLOW
 from ocirt.plan.options import parse_options
 from ocirt.plan.paths import HOW_SIZE, IN_ROOT_NO_SYMLINKS, parts_of
 from ocirt.plan.scope import Scope, reset
@@ -35,8 +35,11 @@ def compile_addition(config: Config, facts: Facts, entrance: Entrance) -> tuple[
         _check(mount, f"/mounts/{index}")
     scope = _begin(config, facts, entrance)
     scope.takes_first = True
+    there = 0
+    if scope.facts.unprivileged:
+        there = _copy_mounts(scope)
     mounts.take_all(scope)
-    _enter(scope, entrance)
+    _enter(scope, entrance, there)
     mounts.mount_all(scope)
     mounts.finish_readonly(scope)
     _end(scope)
@@ -90,8 +93,22 @@ def _begin(config: Config, facts: Facts, entrance: Entrance) -> Scope:
     return scope
 
 
-def _enter(scope: Scope, entrance: Entrance) -> None:
-    enter(scope, entrance, "/mounts", labelled=False)
+def _copy_mounts(scope: Scope) -> int:
+    """An ordinary user has no right to copy a mount where they are. In a mount namespace that the container's user
+    namespace owns, they have, and there is a copy of all of the host's. The process has the caller's ids still."""
+    plan = scope.plan
+    hide(scope, "/mounts")
+    plan.at("/mounts", "join the container's user namespace")
+    plan.call("setns", scope.inherited["first"], CLONE_NEWUSER)
+    plan.at("/mounts", "make a mount namespace to copy from")
+    plan.call("unshare", CLONE_NEWNS)
+    rootfs.cut_namespace_off(plan, MS_SLAVE)
+    scope.isolated = True
+    return CLONE_NEWUSER
+
+
+def _enter(scope: Scope, entrance: Entrance, there: int = 0) -> None:
+    enter(scope, entrance, "/mounts", labelled=False, there=there)
     open_root(scope)
 
 

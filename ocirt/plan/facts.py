@@ -56,10 +56,16 @@ class Facts:
     machine            uname(2)'s machine: a key of syscalls.MACHINES
     container_id       the container's id
     rootfs             the root file system's absolute path
+    place              a folder above it that a user namespace's init can reach, if it cannot reach itself; or ""
     directories        for each bind source (as the config writes it): is it a directory?
     symlinks           for each bind source that is a symlink and meant as such: what it says
     last_capability    the kernel's highest capability (/proc/sys/kernel/cap_last_cap)
     permitted          bit set of the caller's permitted capabilities
+    unprivileged       has the caller no CAP_SYS_ADMIN? Then the user namespace, which gives it, comes before all else
+    nested             is the caller in a user namespace itself? Then its root may make no device nodes
+    foreign            of its namespaces that it would share those that its user namespace does not own
+    groups_denied      is setgroups(2) denied in the container's user namespace?
+    kept               for each bind source whose mount has flags that may not be cleared: these (MOUNT_ATTR_*)
     hierarchies        the cgroup hierarchies that the container joins
     pure_v2            is /sys/fs/cgroup itself the unified hierarchy?
     into_cgroup        start inside the v2 cgroup (clone3's CLONE_INTO_CGROUP): its descriptor is inherited
@@ -81,14 +87,19 @@ class Facts:
         "attached_late",
         "container_id",
         "directories",
+        "foreign",
+        "groups_denied",
         "hierarchies",
         "into_cgroup",
         "joined",
+        "kept",
         "last_capability",
         "listened",
         "machine",
+        "nested",
         "new_keyring",
         "permitted",
+        "place",
         "preserved",
         "pure_v2",
         "rootfs",
@@ -97,6 +108,7 @@ class Facts:
         "shared",
         "symlinks",
         "unpivoted",
+        "unprivileged",
         "user_maps",
         "wait_for_start",
         "window",
@@ -112,6 +124,12 @@ class Facts:
         symlinks: Mapping[str, str] | None = None,
         last_capability: int = 40,
         permitted: int = (1 << 41) - 1,
+        unprivileged: bool = False,
+        nested: bool = False,
+        foreign: tuple[str, ...] = (),
+        place: str = "",
+        groups_denied: bool = False,
+        kept: Mapping[str, int] | None = None,
         hierarchies: tuple[Hierarchy, ...] = (),
         pure_v2: bool = False,
         into_cgroup: bool = False,
@@ -135,6 +153,12 @@ class Facts:
         self.symlinks = symlinks or {}
         self.last_capability = last_capability
         self.permitted = permitted
+        self.unprivileged = unprivileged
+        self.nested = nested
+        self.foreign = foreign
+        self.place = place
+        self.groups_denied = groups_denied
+        self.kept = kept or {}
         self.hierarchies = hierarchies
         self.pure_v2 = pure_v2
         self.into_cgroup = into_cgroup

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ocirt.plan.scope import Scope
     from ocirt.plan.step import Plan, Reg
 
-_OWNERS = {"proc": "pid", "sysfs": "network"}
+_OWNERS = {"proc": "pid", "sysfs": "network", "mqueue": "ipc"}
 """Which namespace must be the user namespace's own for these to be mounted in it."""
 # Their super block is the kernel's or shared: only the mount itself is made readonly.
 PSEUDO = frozenset(("proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs"))
@@ -132,7 +132,7 @@ def _new(scope: Scope, kind: str, source: str, options: Options, pointer: str) -
         from ocirt.plan.rare_mounts import label
 
         label(scope, kind, options)
-    if kind in ("devpts", "mqueue") and "user" in scope.namespaces:
+    if kind in ("devpts", "tmpfs") and options.data and "user" in scope.namespaces:
         from ocirt.plan.rare_mounts import fit_user_namespace
 
         fit_user_namespace(scope, kind, options, pointer)
@@ -209,13 +209,13 @@ def take_all(scope: Scope) -> None:
         if options.bind:
             plan.at(pointer, f"take {mount['source']} from the host")
             _take(scope, mount, options, pointer)
-            cut_off(plan, scope.taken[pointer])
+            cut_off(scope, scope.taken[pointer])
         elif kind == "cgroup" and "cgroup" not in scope.namespaces:
             for hierarchy in scope.facts.hierarchies:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
                 taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
-                cut_off(plan, taken)
-        elif kind in ("proc", "sysfs") and not owns(scope, _OWNERS[kind]):
+                cut_off(scope, taken)
+        elif kind in _OWNERS and not owns(scope, _OWNERS[kind]):
             from ocirt.plan.rare_mounts import take_hosts
 
             take_hosts(scope, kind, options, pointer)
@@ -229,10 +229,28 @@ def take_all(scope: Scope) -> None:
 
 def owns(scope: Scope, kind: str) -> bool:
     """Can the container's user namespace own its namespace of this kind? A joined one may, what is joined with it."""
-    return "user" not in scope.namespaces or kind in (scope.new if "user" in scope.new else scope.namespaces)
+    if "user" not in scope.namespaces:
+        return kind in scope.namespaces or kind not in scope.facts.foreign
+    return kind in (scope.new if "user" in scope.new else scope.namespaces)
+
+
+def take_hosts(scope: Scope) -> None:
+    """In a user namespace of the caller's, what its root may not mount anew."""
+    for index, mount in enumerate(scope.spec.get("mounts") or ()):
+        kind = mount.get("type") or ""
+        pointer = f"/mounts/{index}"
+        options = _options(mount, pointer)
+        if kind in _OWNERS and not options.bind and not options.remount and not owns(scope, _OWNERS[kind]):
+            from ocirt.plan.rare_mounts import take_hosts
+
+            take_hosts(scope, kind, options, pointer)
 
 
 def _take(scope: Scope, mount: dict[str, Any], options: Options, pointer: str) -> None:
+    if mount["source"] in scope.facts.kept:
+        from ocirt.plan.rare_mounts import keep_locked
+
+        keep_locked(scope, mount["source"], options, pointer)
     taken = scope.taken[pointer] = copy(scope, _on_host(scope, mount["source"]), options)
     _map_ids(scope, taken, options, pointer)
 

@@ -52,8 +52,9 @@ def join_user(scope: Scope) -> None:
     if "user" in scope.joined:
         scope.plan.at(f"{scope.joined['user']}/path", "keep what is in the namespace from looking into init")
         scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
-        scope.plan.at(f"{scope.joined['user']}/path", "drop the caller's groups")
-        scope.plan.call("setgroups", 0, 0)
+        if not scope.enters_first:
+            scope.plan.at(f"{scope.joined['user']}/path", "drop the caller's groups")
+            scope.plan.call("setgroups", 0, 0)
         _join(scope, "user")
 
 
@@ -134,9 +135,19 @@ def be_root(scope: Scope, pointer: str) -> None:
     plan = scope.plan
     plan.at(pointer, "become root in the user namespace")
     if not plan.keeps_groups:
-        plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined else ())
+        # Where it is denied they are gone already, or the caller's own, which nobody may drop (user_namespaces(7)).
+        plan.call("setgroups", 0, 0, ignore=(EPERM,) if "user" in scope.joined or plan.unprivileged else ())
     plan.call("setresgid", 0, 0, 0)
     plan.call("setresuid", 0, 0, 0)
+    stay_visible(scope, pointer)
+
+
+def stay_visible(scope: Scope, pointer: str) -> None:
+    """A change of ids makes a process root's in /proc, where its own user could not look at it any more: not for its
+    status, nor to enter its namespaces. In a user namespace that this plan makes there is nobody else who could."""
+    if scope.enters_first and "user" not in scope.joined:
+        scope.plan.at(pointer, "stay visible for the user")
+        scope.plan.call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def enter_session(scope: Scope) -> None:

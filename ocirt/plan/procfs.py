@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ocirt.plan.kernel import (
+    AT_FDCWD,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_STRING,
     FSMOUNT_CLOEXEC,
     FSOPEN_CLOEXEC,
     O_CLOEXEC,
+    OPEN_TREE_CLOEXEC,
 )
 
 TYPE_CHECKING = False
@@ -32,3 +34,9 @@ def open_proc(plan: Plan, *, whole: bool = False) -> Reg:
     plan.call("dup3", mount, proc, O_CLOEXEC)
     plan.close(mount)
     return proc
+
+
+def hosts_proc(plan: Plan) -> Reg:
+    """The procfs of the mount namespace that init has copied, as an O_PATH descriptor (open_tree(2) without a copy)."""
+    plan.at("", "open /proc")
+    return plan.open("proc", "open_tree", AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC)

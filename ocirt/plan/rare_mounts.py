@@ -19,11 +19,16 @@ from ocirt.plan.kernel import (
     FSPICK_CLOEXEC,
     FSPICK_EMPTY_PATH,
     MNT_DETACH,
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_RDONLY,
     OPEN_TREE_CLOEXEC,
 )
-from ocirt.plan.mounts import PSEUDO, change, copy, owns, propagate
+from ocirt.plan.mounts import PSEUDO, change, copy, propagate
 from ocirt.plan.options import MAX_DATA
 from ocirt.plan.paths import make_target, open_target, parts_of
 from ocirt.plan.rootfs import CLONE_TREE, ON_ROOT, cut_off
@@ -172,38 +177,64 @@ def label(scope: Scope, kind: str, options: Options) -> None:
 
 
 def fit_user_namespace(scope: Scope, kind: str, options: Options, pointer: str) -> None:
-    """mqueue shows an ipc namespace, which has to be the user namespace's own. devpts: gid=5, which every engine
-    writes, is refused in a user namespace that does not map it."""
-    if kind == "mqueue":
-        if not owns(scope, "ipc"):
-            raise ConfigError(
-                "mqueue in a user namespace needs a new ipc namespace",
-                pointer=pointer,
-                hint='add {"type": "ipc"} to /linux/namespaces, or bind the host\'s /dev/mqueue',
-            )
-        return
+    """devpts: gid=5, which every engine writes, is refused in a user namespace that does not map it; and so is every
+    owner of a tmpfs, who could not be anybody there."""
     if "user" not in scope.new:
         return  # a joined one's map is not known
     from ocirt.config.check_namespaces import host_id
 
     for key, value in options.data:
-        if key == "gid" and value and value.isdigit() and host_id(scope.linux["gidMappings"], int(value)) is None:
-            options.data = [pair for pair in options.data if pair[0] != "gid"]
-            scope.warnings.append(f"{pointer}/options: gid={value} is not mapped in the user namespace: ignored")
+        if key not in ("uid", "gid") or not value or not value.isdigit():
+            continue
+        if host_id(scope.linux[f"{key}Mappings"], int(value)) is None:
+            options.data = [pair for pair in options.data if pair[0] != key]
+            scope.warnings.append(f"{pointer}/options: {key}={value} is not mapped in the user namespace: ignored")
+
+
+_HOSTS = {"proc": ("/proc", "pid"), "sysfs": ("/sys", "network"), "mqueue": ("/dev/mqueue", "ipc")}
 
 
 def take_hosts(scope: Scope, kind: str, options: Options, pointer: str) -> None:
-    """The host's own /proc or /sys, with all that is mounted below: a new one shows a pid or a network namespace, which
-    has to be the user namespace's own. /sys becomes readonly, because it shows what is the host's."""
-    path = "/proc" if kind == "proc" else "/sys"
-    scope.plan.at(pointer, f"take {path} from the host")
+    """The host's own, with all that is mounted below: a new one shows a namespace, which has to be the user namespace's
+    own. /sys becomes readonly, because it shows what is the host's."""
+    path, owner = _HOSTS[kind]
+    doing = f"{kind} in a user namespace needs a new {owner} namespace: take the host's {path} instead"
+    scope.plan.at(pointer, doing)
     options.recursive = True
     if kind == "sysfs":
         options.below_set |= MOUNT_ATTR_RDONLY
     scope.taken[pointer] = copy(scope, path, options)
-    cut_off(scope.plan, scope.taken[pointer])
-    owner = "pid" if kind == "proc" else "network"
+    cut_off(scope, scope.taken[pointer])
     scope.warnings.append(
         f"{pointer}: {kind} in a user namespace needs a new {owner} namespace: the host's {path} instead"
         + (", readonly" if kind == "sysfs" else "")
     )
+
+
+_LOCKED = {
+    "ro": MOUNT_ATTR_RDONLY,
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+}
+
+
+def keep_locked(scope: Scope, source: str, options: Options, pointer: str) -> None:
+    """What the source's mount has and fewer rights cannot take from its copy stays; nor does the way of access times
+    change (mount_namespaces(7))."""
+    kept = scope.facts.kept[source]
+    names = [name for name, flag in _LOCKED.items() if (options.clear | options.below_clear) & kept & flag]
+    both = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
+    wanted = kept & both & ~(options.clear | options.below_clear) | (options.set | options.below_set) & both
+    if wanted != kept & both:
+        names.append("the way of access times")
+        options.set &= ~both
+        options.below_set &= ~both
+        options.clear &= ~both
+        options.below_clear &= ~both
+    for name in names:
+        options.clear &= ~_LOCKED.get(name, 0)
+        options.below_clear &= ~_LOCKED.get(name, 0)
+    if names:
+        stays = "stays" if len(names) == 1 else "stay"
+        scope.warnings.append(f"{pointer}/options: {', '.join(names)} {stays} as {source} has it: locked for a user")

@@ -44,9 +44,12 @@ def isolate(scope: Scope) -> None:
     """Nothing that is mounted from here on may reach the host; before the first mount, therefore."""
     if "mount" not in scope.new:
         return
-    plan = scope.plan
-    plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
-    from_host = MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE
+    scope.plan.at("/linux/namespaces", "cut the mount namespace off from the host's")
+    scope.isolated = True
+    cut_namespace_off(scope.plan, MS_PRIVATE if scope.linux.get("rootfsPropagation") == "rprivate" else MS_SLAVE)
+
+
+def cut_namespace_off(plan: Plan, from_host: int) -> None:
     attributes = MOUNT_ATTR.pack(0, 0, from_host, 0)
     plan.call("mount_setattr", AT_FDCWD, "/", AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
@@ -56,17 +59,21 @@ def take(scope: Scope) -> None:
     plan, facts = scope.plan, scope.facts
     plan.at("/root/path", f"take {facts.rootfs}")
     scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
-    cut_off(plan, scope.root)
+    cut_off(scope, scope.root)
 
 
-def cut_off(plan: Plan, tree: Reg) -> None:
-    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7))."""
+def cut_off(scope: Scope, tree: Reg) -> None:
+    """A copy of a shared mount is its peer: what is mounted in the one appears in the other (mount_namespaces(7)).
+    What the namespace has that is cut off already is nobody's."""
+    if scope.isolated:
+        return
     attributes = MOUNT_ATTR.pack(0, 0, MS_SLAVE, 0)
-    plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
+    scope.plan.call("mount_setattr", tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes, MOUNT_ATTR.size)
 
 
 def attach(scope: Scope) -> None:
-    """Mount the root file system onto itself: pivot_root(2) needs a mount point.
+    """Mount the root file system onto itself, or onto the place that the facts have for it: pivot_root(2) needs a mount
+    point.
 
     What masked directories show, one empty tmpfs, is attached first, right below it: open_tree(2) clones
     only attached mounts (before Linux 6.15), and this place goes away with the old root.
@@ -84,7 +91,8 @@ def attach(scope: Scope) -> None:
     plan.at("/root/path", f"attach {facts.rootfs}")
     if not scope.takes_first:
         scope.root = plan.open("rootfs", "open_tree", AT_FDCWD, facts.rootfs, CLONE_TREE | AT_RECURSIVE)
-    place = plan.open("rootfs place", "openat2", AT_FDCWD, facts.rootfs, _HOST_PATH, len(_HOST_PATH))
+    where = facts.place if facts.place and scope.takes_first else facts.rootfs
+    place = plan.open("rootfs place", "openat2", AT_FDCWD, where, _HOST_PATH, len(_HOST_PATH))
     if scope.linux.get("maskedPaths"):
         scope.empty = make_empty(plan)
         plan.call("move_mount", scope.empty, "", place, "", MOVE_MOUNT_BY_DESCRIPTOR)

@@ -52,6 +52,11 @@ class Scope:
         self.inherited = inherited(facts)
         # In a user namespace the host's files are out of reach: what is theirs is taken before it is entered.
         self.takes_first = "user" in self.namespaces
+        # Without rights over the caller's mounts nothing can be taken from them. The new namespaces have copies, over
+        # which init has all rights: it takes from these what the caller can reach, as long as it has the caller's ids.
+        self.enters_first = facts.unprivileged and self.takes_first
+        # A user namespace gives all rights to who makes it, or owns it and joins it.
+        self.possible = (2 << facts.last_capability) - 1 if self.enters_first else facts.permitted
         # Without a security module `lsm.check` refuses a label, or there is nothing to write.
         labels = self.process.get("apparmorProfile") or self.process.get("selinuxLabel")
         self.is_labelled = bool(labels and facts.security_modules)
@@ -61,6 +66,7 @@ class Scope:
         self.home: Slot | None = None
         self.listen_pid: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str, bool]] = []
+        self.isolated = False  # is our mount namespace cut off from the host's?
         self._has_met_cgroups = False
 
     def meet_cgroups(self) -> None:

@@ -125,6 +125,8 @@ class Plan:
         self.machine = machine
         self.control = control
         self.keeps_groups = False
+        self.unprivileged = False  # the caller has no right but over its own user namespaces
+        self.nested = False  # the caller is in one itself
         self.inherited = control  # the highest descriptor that init is given
         self.namespaces = 0  # the CLONE_NEW* flags of those that are not the host's
         self.unmounted: tuple[str, ...] | None = None  # without pivot_root: places of the host that have to be

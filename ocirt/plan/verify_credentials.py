@@ -46,6 +46,8 @@ def credentials(walk: Walk, index: int, step: Step) -> None:
         if option == PR_SET_DUMPABLE and step.args[1] == 0 and walk.certain and not walk.stage:
             walk.hidden = True
             return
+        if option == PR_SET_DUMPABLE and step.args[1] == 1 and walk.owns_user and not walk.hidden:
+            return
         if option not in _PRCTL:
             raise broken("credentials-order", index, step, f"no rule knows the option {option!r}")
         name = _PRCTL[option]

@@ -95,10 +95,11 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
         raise broken("enter-hidden", index, step, "processes of the container may trace it")
     if type(fd) is not int or fd not in walk.held or type(kinds) is not int or not walk.certain or walk.rooted:
         raise broken("enter-order", index, step, "by an inherited descriptor, before the root changes")
-    of_children = kinds & OF_CHILDREN
+    # As an ordinary user in one call with the user namespace, which has the right to the others.
+    of_children = kinds & (OF_CHILDREN | CLONE_NEWUSER) if walk.unprivileged else kinds & OF_CHILDREN
     if walk.cloned if of_children else not walk.attached:
         raise broken("enter-order", index, step, "pid and time before the clone, all others after the host's part")
-    if of_children and kinds & ~OF_CHILDREN:
+    if of_children and kinds != of_children:
         raise broken("enter-order", index, step, "not all of these act on the same process")
     walk.entered |= kinds
     walk.in_user = walk.in_user or bool(kinds & CLONE_NEWUSER)

@@ -7,7 +7,7 @@ opened below the container's root. No program is executed.
 from __future__ import annotations
 
 from ocirt.plan.enter import ROOT
-from ocirt.plan.kernel import CLONE_NEWNS, MNT_DETACH, UMOUNT_NOFOLLOW
+from ocirt.plan.kernel import CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, UMOUNT_NOFOLLOW
 from ocirt.plan.step import Reg
 from ocirt.plan.verify import calls_of, prove
 from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root
@@ -57,7 +57,7 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
 
 def _chroot(walk: Walk, index: int, step: Step) -> None:
     _base("chroot", walk, index, step)
-    if not walk.own_mounts:
+    if not walk.entered & CLONE_NEWNS:
         raise broken("mounts-private", index, step, "it would mount on the host")
     walk.detached = False  # the root is the container's, and mounts are still to come
 
@@ -92,9 +92,18 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
 
 
 def _mount_setattr(walk: Walk, index: int, step: Step) -> None:
-    if type(step.args[0]) is not Reg:
+    if type(step.args[0]) is not Reg and (walk.cloned or not walk.own_mounts):
         raise broken("mounts-inside", index, step, "only what a descriptor says is changed")
     _mounts("mount_setattr", walk, index, step)
+
+
+def _unshare(walk: Walk, index: int, step: Step) -> None:
+    """Copies of the host's mounts, of which an ordinary user's plan takes some, before it enters."""
+    if step.args != (CLONE_NEWNS,) or not walk.unprivileged or not walk.entered & CLONE_NEWUSER or not walk.certain:
+        raise broken("mounts-inside", index, step, "only an ordinary user's plan needs copies of all mounts")
+    if walk.cloned:
+        raise broken("enter-order", index, step, "the mounts are the container's by now")
+    walk.own_mounts = True
 
 
 def _sync(walk: Walk, index: int, step: Step) -> None:
@@ -133,6 +142,7 @@ _OWN: dict[str, Check] = {
     "setns": _setns,
     "sync": _sync,
     "umount2": _umount2,
+    "unshare": _unshare,
 }
 _ENTER = "clone3 close prctl setgroups setresgid setresuid".split()
 _ORDER = ("close_range", "expect", "keyctl", "load", "rt_sigaction", "send descriptor", "setsid")

@@ -113,6 +113,8 @@ def _open_tree(walk: Walk, index: int, step: Step) -> None:
             walk.peers.add(number)
     elif not walk.own_mounts:
         raise broken("mounts-private", index, step, "a mount of the host itself, not a copy")
+    elif (start, path, flags) == (AT_FDCWD, "/proc", OPEN_TREE_CLOEXEC) and walk.hosts_procfs and not walk.stage:
+        walk.procfs.add(number)
     if type(start) is not Reg and step.pointer == "/root/path":
         walk.root = number
         walk.inside.add(number)

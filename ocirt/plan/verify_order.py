@@ -44,6 +44,7 @@ def _clone(walk: Walk, index: int, step: Step) -> None:
     walk.own_mounts = bool(flags & CLONE_NEWNS)
     walk.maps_due = bool(flags & CLONE_NEWUSER)
     walk.in_user = walk.in_user or walk.maps_due
+    walk.owns_user = walk.maps_due and walk.unprivileged
     if walk.in_user and not walk.own_mounts:
         raise broken("mounts-private", index, step, "a user namespace needs a mount namespace of its own")
     walk.cloned = True

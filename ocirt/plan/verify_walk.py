@@ -43,6 +43,9 @@ class Walk:
     words     the register with the address of the memory that is shared with the host
     raised    is CAP_SYS_ADMIN effective beyond the program's rights?
     hidden    can it not be traced by who has no rights over the host's processes?
+    unprivileged  has the caller rights over its own user namespaces only?
+    hosts_procfs  has init no more rights through the host's procfs than the caller?
+    owns_user  is the container's user namespace one that an ordinary user's plan makes?
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -67,7 +70,11 @@ class Walk:
         self.raised = self.filtered = False
         self.words = -1
         self.seen: set[str] = set(self.roots)
-        self.no_groups = self.own_mounts = self.maps_due = self.in_user = self.hidden = False
+        # Who has no right to drop them keeps them where the kernel denies it for good, and may use no others.
+        self.no_groups = self.unprivileged = plan.unprivileged
+        self.hosts_procfs = plan.unprivileged or plan.nested
+        self.owns_user = False
+        self.own_mounts = self.maps_due = self.in_user = self.hidden = False
         self.cloned = self.into_cgroup = self.private = self.at_root = self.detached = False
         self.checked = self.attached = self.ready = self.closed = False
 

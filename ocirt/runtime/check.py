@@ -104,23 +104,23 @@ def check(bundle: str, manager: str = "cgroupfs") -> Report:
     return Report(path, problems)
 
 
-def counted(error: Error, bundle: str, file: str | None = None) -> Error:
+def counted(error: Error, bundle: str, file: str | None = None, text: str | None = None) -> Error:
     """The first problem that `create` and the like met with; its hint says how many more there are.
 
-    file: the configuration, if it is another than the bundle's config.json, which is what `check` looks at."""
+    file, text: the configuration, if it is another than the bundle's config.json, which is what `check` looks at."""
     if error.pointer is None:
         return error
     folder = absolute(bundle)
-    text = read_json(file or folder + "/config.json")
+    content = read_json(file or folder + "/config.json") if text is None else text
     try:
-        spec = parse(text)
-        found = Checker(folder, text, spec, [], most=MOST_COUNTED).run() if isinstance(spec, dict) else []
+        spec = parse(content)
+        found = Checker(folder, content, spec, [], most=MOST_COUNTED).run() if isinstance(spec, dict) else []
     except (ConfigError, RecursionError):  # no usable JSON: that is the one problem there is
         return error
     errors = {problem.pointer for problem in found if problem.level == ERROR} - {error.pointer}
     if errors:
         many = f"{len(errors)} more" if len(found) < MOST_COUNTED else f"at least {MOST_COUNTED - 1} more"
-        told = f"and {many}" if file else f"and {many}: ocirt check {folder}"
+        told = f"and {many}" if file or text is not None else f"and {many}: ocirt check {folder}"
         error.hint = f"{error.hint}; {told}" if error.hint else told
     return error
 

@@ -127,7 +127,7 @@ class Dumping:
         self.wishes = wishes
         self.criu = criu
         self.pid: int = known["pid"]
-        self.spec: dict[str, Any] = parse(read_json(f"{entry.folder}/{CONFIG}"))
+        self.spec: dict[str, Any] = parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd))
         self.cgroups = Cgroups.from_state(known["cgroups"])
         try:
             namespaces = foreign_namespaces(self.pid)

@@ -59,4 +59,4 @@ def create(
     except BaseException as error:
         raise creation.undone(error) from None
     creation.done()
-    return creation.warnings
+    return creation.warnings + creation.late_warnings

@@ -19,6 +19,7 @@ from ocirt.plan.tags import (
     FD_TERMINAL,
     SYNC_COPY,
     SYNC_HOOKS,
+    SYNC_MAPPED,
     SYNC_READY,
 )
 from ocirt.plan.wire import OP_CHANNEL
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.host.hooks import Hooks
+    from ocirt.host.idmap import IdMaps
     from ocirt.plan.step import Slot, Step
     from ocirt.state.store import Entry
 
@@ -63,6 +65,7 @@ class Creation(Preparation):
     stdio = (0, 1, 2)
     """Which of our descriptors become the program's stdin, stdout and stderr."""
     _home: bytes | None = None
+    _maps: IdMaps | None = None
     _limits_set = False
     _poststop_due = False
 
@@ -72,6 +75,7 @@ class Creation(Preparation):
         Whatever it raises, and whatever is raised before the container is handed over: `undone` is next.
         """
         self._filling: list[int] = []
+        self.late_warnings: list[str] = []
         # A signal that asks us to end must not come between the folder and the knowledge of it.
         before = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
@@ -121,9 +125,10 @@ class Creation(Preparation):
 
             self.state["seccomp"] = remembered(spec["linux"]["seccomp"], self.facts)
         self.entry.write_state(self.state)
-        if self.cgroups.manager != "cgroupfs":
+        if not self.cgroups.follow:
             self.entry.write(MANAGED, dumps(self.state["cgroups"]).encode())
-        self.entry.write(CONFIG, self.config.text.encode())
+        text = dumps(spec) if self.config.added else self.config.text
+        self.entry.write(CONFIG, text.encode())
         # Before a user namespace init takes copies of the host's folders, and these are among them.
         self._cgroups_made = not self.facts.attached_late or self._maps_ids or "user" in self.facts.joined
         if self._cgroups_made:
@@ -137,16 +142,14 @@ class Creation(Preparation):
 
             uid, folder = owner(spec, self.new_namespaces(), self.facts.joined), self.cgroups.unified()
             if uid and folder:
-                give(folder, uid)
+                give(folder, uid, delegated=self.cgroups.delegated)
 
     def _spawn(self) -> None:
         assert self.entry
         descriptors = self.descriptors
         try:
             if self.facts.wait_for_start:
-                fifo = f"{self.entry.folder}/{UNFINISHED_START}"
-                _make_fifo(fifo)
-                descriptors["fifo"] = posix.open(fifo, posix.O_PATH | posix.O_CLOEXEC)
+                descriptors["fifo"] = self.entry.make_fifo(UNFINISHED_START, FIFO_MODE)
             if self.facts.into_cgroup:
                 descriptors["cgroup"] = posix.open(
                     self.cgroups.unified(), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -171,9 +174,10 @@ class Creation(Preparation):
         self.state["pid"], self.state["pidStart"] = pid, start_time(pid)
         self.entry.write_state(self.state)
         if self._maps_ids:
-            from ocirt.host.namespaces import write_maps
+            from ocirt.host.idmap import IdMaps
 
-            write_maps(pid, self.config.spec["linux"])
+            self._maps = IdMaps()
+            self._maps.begin(pid, self.config.spec["linux"], unprivileged=self.facts.unprivileged)
         limits = self.config.spec["process"].get("rlimits")
         if limits and (self._maps_ids or "user" in self.facts.joined):
             from ocirt.host.limits import raise_limits
@@ -183,7 +187,7 @@ class Creation(Preparation):
         if score is not None:  # 0 is a value
             from ocirt.host.oom import set_oom_score
 
-            set_oom_score(pid, score)
+            self.late_warnings += set_oom_score(pid, score)
         if self.facts.attached_late:
             if not self._cgroups_made:
                 self._make_cgroups()
@@ -211,7 +215,9 @@ class Creation(Preparation):
             self._filling.append(fd)
 
     def meet(self, tag: int) -> Mapping[Slot, bytes]:
-        """SYNC_ATTACHED, SYNC_MAPPED: that is done, for init's first message was its pid."""
+        """SYNC_ATTACHED: that is done, for init's first message was its pid."""
+        if tag == SYNC_MAPPED and self._maps:
+            self._maps.finish()
         if tag == SYNC_HOOKS:
             self._poststop_due = True
             for kind in self.hook_kinds["create"]:
@@ -219,7 +225,14 @@ class Creation(Preparation):
         if tag >= SYNC_COPY:
             from ocirt.host.mounting import help_with
 
-            help_with(self.config.spec["mounts"], tag, self.pid, self._filling, self.facts.directories)
+            help_with(
+                self.config.spec["mounts"],
+                tag,
+                self.pid,
+                self._filling,
+                self.facts.directories,
+                unprivileged=self.facts.unprivileged,
+            )
         return {}
 
     def hooks(self) -> Hooks:
@@ -238,10 +251,10 @@ class Creation(Preparation):
     def after_program(self) -> list[str]:
         """The hooks that run when the program has been executed; returns warnings."""
         if not self.hook_kinds.get("start"):
-            return []
+            return self.late_warnings
         from ocirt.runtime.hooks import after_program
 
-        return after_program(self.hooks())
+        return self.late_warnings + after_program(self.hooks())
 
     def after_removal(self) -> list[str]:
         """The hooks that run when all but the container's state is gone; returns warnings."""
@@ -261,7 +274,7 @@ class Creation(Preparation):
         self.handing.deliver(self.pid)
         if self.facts.wait_for_start:
             try:
-                posix.rename(f"{self.entry.folder}/{UNFINISHED_START}", f"{self.entry.folder}/{START}")
+                self.entry.rename(UNFINISHED_START, START)
             except OSError as error:
                 raise from_os_error(error, f"finish {self.entry.folder}") from None
 
@@ -325,6 +338,8 @@ class Creation(Preparation):
     def _undo_rest(self) -> list[str]:
         if self.net_devices:
             self.net_devices.close()
+        if self._maps:
+            self._maps.close()
         self.init.kill()
         self.handing.undo()
         if self.entry:
@@ -349,11 +364,3 @@ def _after_start(steps: Sequence[Step]) -> list[list[int | str]]:
     while steps[first].op != OP_CHANNEL:
         first -= 1
     return [[at, steps[at].pointer, steps[at].doing, steps[at].call] for at in range(first, len(steps))]
-
-
-def _make_fifo(path: str) -> None:
-    try:
-        posix.mkfifo(path, FIFO_MODE)
-        posix.chmod(path, FIFO_MODE)
-    except OSError as error:
-        raise from_os_error(error, f"create {path}") from None

@@ -7,7 +7,7 @@ import select
 
 from ocirt.cgroups.manager import Cgroups
 from ocirt.errors import ContainerError, Error, NotFoundError
-from ocirt.runtime.kill import SIGKILL, signal_process
+from ocirt.runtime.kill import SIGKILL, kill_members, signal_process
 from ocirt.state.process import is_alive, open_process
 from ocirt.state.status import CREATED, STOPPED, status_of
 from ocirt.state.store import CONFIG, MANAGED, Store, are_cgroups, unfinished
@@ -38,7 +38,7 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
             return []
         raise
     with entry:
-        known = _known(store, container_id, force)
+        known = _known(store, entry, container_id, force)
         status = status_of(known, entry.folder)
         if status != STOPPED and not force and (strict or status != CREATED):
             raise ContainerError(
@@ -67,14 +67,14 @@ def destroy(known: dict[str, Any], entry: Entry, *, kill: bool) -> list[str]:
         from ocirt.runtime.hooks import hooks_of
 
         try:
-            warnings = hooks_of(entry.folder, known, cgroups).run_all("poststop")
+            warnings = hooks_of(entry, known, cgroups).run_all("poststop")
         except Error as error:  # the copy of the configuration cannot be read
             warnings.append(str(error))
     entry.remove()
     return warnings
 
 
-def _known(store: Store, container_id: str, force: bool) -> dict[str, Any]:
+def _known(store: Store, entry: Entry, container_id: str, force: bool) -> dict[str, Any]:
     try:
         known = store.read(container_id)
         if known["created"]:
@@ -84,14 +84,14 @@ def _known(store: Store, container_id: str, force: bool) -> dict[str, Any]:
     except Error:
         if not force:
             raise
-    return _salvaged(store, container_id, force)
+    return _salvaged(entry, container_id, force)
 
 
-def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
+def _salvaged(entry: Entry, container_id: str, force: bool) -> dict[str, Any]:
     """The state of a container whose state.json is damaged or missing: its cgroups, where its processes are, follow
     from the copy of its configuration, or are noted beside it. Without these `create` came to none of them."""
     known = unfinished(container_id)
-    cgroups = _cgroups_of(store.folder(container_id), container_id)
+    cgroups = _cgroups_of(entry, container_id)
     if cgroups is None:
         return known
     if not force and cgroups.processes():
@@ -103,18 +103,18 @@ def _salvaged(store: Store, container_id: str, force: bool) -> dict[str, Any]:
     return known
 
 
-def _cgroups_of(folder: str, container_id: str) -> Cgroups | None:
+def _cgroups_of(entry: Entry, container_id: str) -> Cgroups | None:
     from ocirt.cgroups.layout import detect
     from ocirt.config.read import parse, read_json
 
     try:
-        noted = parse(read_json(f"{folder}/{MANAGED}"))
+        noted = parse(read_json(f"{entry.folder}/{MANAGED}", folder=entry.fd))
         if are_cgroups(noted):
             return Cgroups.from_state(noted)
     except Error:
         pass
     try:
-        spec = parse(read_json(f"{folder}/{CONFIG}"))
+        spec = parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd))
         path = (spec.get("linux") or {}).get("cgroupsPath") or ""
     except (Error, AttributeError):
         return None
@@ -133,6 +133,8 @@ def end(known: dict[str, Any]) -> None:
     if fd < 0:
         return
     try:
+        if not known["privatePids"] and not known["cgroups"]["places"]:
+            kill_members(known, SIGKILL)  # afterwards nobody would know them
         if signal_process(known, SIGKILL):
             poller = select.poll()
             poller.register(fd, select.POLLIN)

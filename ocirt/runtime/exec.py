@@ -10,7 +10,7 @@ import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
 
 from ocirt.cgroups.manager import Cgroups
-from ocirt.config.read import Config, parse, read_json
+from ocirt.config.read import Config, parse
 from ocirt.errors import ContainerError, Error, from_os_error
 from ocirt.host.enter import Container, facts_to_enter
 from ocirt.host.image import init_image
@@ -23,9 +23,10 @@ from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import CLONE_NEWUSER
 from ocirt.plan.tags import FD_PASSWD, FD_TERMINAL, SYNC_READY
 from ocirt.plan.verify_enter import verify_enter
+from ocirt.runtime.copied import config_text
 from ocirt.runtime.handing import Handing, check_open, window_of_ours
 from ocirt.state.status import CREATING, PAUSED, RUNNING, STOPPED, status_of
-from ocirt.state.store import CONFIG, Store
+from ocirt.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,49 +58,79 @@ def exec_process(
     cgroups_below: "CONTROLLERS:PATH" or "PATH", existing cgroups below the container's to run in.
     committed, warn: as `run` has them.
     """
+    execution = execution_of(
+        root,
+        container_id,
+        request,
+        Handing(console_socket, pidfd_socket, pid_file),
+        terminal_is_ours=not detach,
+        preserve_fds=preserve_fds,
+        cgroups_below=cgroups_below,
+        ignore_paused=ignore_paused,
+    )
+    try:
+        if warn:
+            warn(execution.warnings)
+        execution.launch(wait=not detach)
+        if warn:
+            warn(execution.join_warnings)
+        if committed:
+            committed()
+    except BaseException as error:
+        raise execution.undone(error) from None
+    return 0 if detach else execution.wait()
+
+
+def execution_of(
+    root: str,
+    container_id: str,
+    request: Request,
+    handing: Handing,
+    *,
+    terminal_is_ours: bool = False,
+    preserve_fds: int = 0,
+    cgroups_below: Sequence[str] = (),
+    ignore_paused: bool = False,
+) -> Execution:
+    """A process that could be made. Raises Error."""
     store = Store(root)
     known = store.read(container_id)
-    folder = store.folder(container_id)
-    status = status_of(known, folder)
+    status = status_of(known, store.folder(container_id))
     if status in (STOPPED, CREATING):
         raise ContainerError(f'container not running: "{container_id}" is {status}')
     if status == PAUSED and not ignore_paused:
         raise ContainerError(
             f'"{container_id}" is paused: the process would stop before it began', hint="--ignore-paused waits"
         )
-    text = read_json(f"{folder}/{CONFIG}")
+    text = config_text(store, container_id)
     config = Config(parse(text), text, known["bundle"], known.get("config") or "")
-    execution = None
     try:
-        execution = Execution(
+        return Execution(
             known,
-            request.applied_to(config),
-            Handing(console_socket, pidfd_socket, pid_file),
-            terminal_is_ours=not detach,
+            config,
+            request,
+            handing,
+            terminal_is_ours=terminal_is_ours,
             preserve_fds=preserve_fds,
             cgroups_below=cgroups_below,
         )
-        if warn:
-            warn(execution.warnings)
-        execution.launch(wait=not detach)
-        if committed:
-            committed()
-    except BaseException as error:
-        if execution:
-            execution.undo()
-        if isinstance(error, Error):
-            raise request.named(error, config) from None
-        raise
-    return 0 if detach else execution.wait()
+    except Error as error:
+        raise request.named(error, config) from None
 
 
 class Execution:
-    """A process being made in a container: `launch` makes it, `undo` ends it."""
+    """A process being made in a container: `launch` makes it, `undo` ends it.
+
+    stdio: which of our descriptors become its stdin, stdout and stderr.
+    """
+
+    stdio = (0, 1, 2)
 
     def __init__(
         self,
         known: dict[str, Any],
         config: Config,
+        request: Request,
         handing: Handing,
         *,
         terminal_is_ours: bool,
@@ -107,17 +138,22 @@ class Execution:
         cgroups_below: Sequence[str],
     ) -> None:
         self.known = known
-        self.config = config
+        self.request = request
+        self.containers = config
+        self.config = config = request.applied_to(config)
         self.process: dict[str, Any] = config.spec["process"]
         self.handing = handing
         self.home: bytes | None = None
         self.agent: Agent | None = None
         self.container: Container | None = None
+        self.join_warnings: list[str] = []
         handing.check(bool(self.process.get("terminal")), terminal_is_ours=terminal_is_ours)
         check_open(CONTROL, preserve_fds)
         cgroups = Cgroups.from_state(known["cgroups"])
         if cgroups_below:
-            cgroups = cgroups.below(cgroups_below)
+            from ocirt.cgroups.below import below
+
+            cgroups = below(cgroups, cgroups_below)
         window = window_of_ours() if terminal_is_ours and self.process.get("terminal") else None
         self.facts = facts_to_enter(config, known["id"], as_program=True, preserved=preserve_fds, window=window)
         try:
@@ -150,7 +186,13 @@ class Execution:
         assert self.container
         numbers = inherited_to_enter(self.container.entrance, self.facts)
         try:
-            self.init.spawn(init_image(), numbers, self.container.descriptors, (0, 1, 2))
+            if self.facts.unprivileged and self.process.get("oomScoreAdj") is not None:
+                from ocirt.host.oom import Lent
+
+                with Lent(self.process["oomScoreAdj"]):
+                    self.init.spawn(init_image(), numbers, self.container.descriptors, self.stdio)
+            else:
+                self.init.spawn(init_image(), numbers, self.container.descriptors, self.stdio)
         except OSError as error:
             error.filename = None  # a descriptor's
             raise from_os_error(error, "start the process's init") from None
@@ -172,9 +214,9 @@ class Execution:
     def started(self, pid: int) -> None:
         assert self.container
         if not self.container.entrance.into_cgroup:
-            self.container.cgroups.attach(pid)
+            self.join_warnings = self.container.cgroups.join(pid)
         score, limits = self.process.get("oomScoreAdj"), self.process.get("rlimits")
-        if score is not None:
+        if score is not None and not self.facts.unprivileged:
             from ocirt.host.oom import set_oom_score
 
             set_oom_score(pid, score)
@@ -202,6 +244,11 @@ class Execution:
 
             status = wait(self.init.pid)
         return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
+
+    def undone(self, error: BaseException) -> BaseException:
+        """Undo everything after `error`; returns what to raise: the same, with the place of what it is about."""
+        self.undo()
+        return self.request.named(error, self.containers) if isinstance(error, Error) else error
 
     def undo(self) -> None:
         """End the process, if there is one, and take back what was handed out."""

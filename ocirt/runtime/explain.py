@@ -9,7 +9,7 @@ from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load
 from ocirt.config.read import placed
 from ocirt.errors import ConfigError, ContainerError, Error, UsageError, printable
-from ocirt.host.facts import gather
+from ocirt.host.facts import CAP_SYS_ADMIN, gather, permitted_capabilities
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
 from ocirt.plan.explain import Style, documents, plan_lines, sections
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ocirt.config.read import Config
     from ocirt.plan.facts import Facts
     from ocirt.plan.scope import Compiled
-
-CAP_SYS_ADMIN = 1 << 21
 
 
 class Prepared:
@@ -52,13 +50,25 @@ def prepare(config: Config, manager: str = "cgroupfs") -> Prepared:
     """
     container_id = id_for(config.bundle)
     layout = detect()
+    permitted = permitted_capabilities()
+    if not permitted & CAP_SYS_ADMIN:
+        from ocirt.host.rootless import give_user_namespace
+
+        give_user_namespace(config)
     linux = config.spec.get("linux") or {}
     cgroups = Cgroups.chosen(manager, layout, config.spec, container_id)
     warnings = cgroups.limit(linux.get("resources") or {})
     descriptors: dict[str, int] = {}
     try:
         facts = gather(
-            config, container_id, layout, cgroups, wait_for_start=True, descriptors=descriptors, cached=False
+            config,
+            container_id,
+            layout,
+            cgroups,
+            permitted=permitted,
+            wait_for_start=True,
+            descriptors=descriptors,
+            cached=False,
         )
     finally:
         for fd in descriptors.values():
@@ -104,10 +114,6 @@ class Explanation:
         self.plan = prepared.compiled.plan
         self.host = host_steps(prepared.config.spec, prepared.facts, prepared.cgroups, self.plan)
         self.warnings = prepared.config.warnings + prepared.compiled.warnings
-        if not prepared.facts.permitted & CAP_SYS_ADMIN:
-            self.warnings.append(
-                f"this is the plan for user {posix.getuid()} without CAP_SYS_ADMIN: the kernel would refuse to run it"
-            )
 
     def document(self) -> dict[str, Any]:
         """The object of --json."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ocirt.state.store import Entry
 
 
-def hooks_of(folder: str, known: dict[str, Any], cgroups: Cgroups) -> Hooks:
+def hooks_of(entry: Entry, known: dict[str, Any], cgroups: Cgroups) -> Hooks:
     """An existing container's, from the copy of its configuration. Raises Error if that cannot be read."""
-    spec = parse(read_json(f"{folder}/{CONFIG}"))
+    spec = parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd))
     return Hooks(spec, known, cgroups, for_hook(spec))
 
 
@@ -52,7 +52,7 @@ class Started:
     def __init__(self, known: dict[str, Any], entry: Entry) -> None:
         self.known = known
         self.entry = entry
-        self.hooks = hooks_of(entry.folder, known, Cgroups.from_state(known["cgroups"]))
+        self.hooks = hooks_of(entry, known, Cgroups.from_state(known["cgroups"]))
 
     def before_program(self) -> None:
         self._or_gone(before_program)
@@ -65,7 +65,7 @@ class Started:
             return run(self.hooks)
         except BaseException as error:
             if isinstance(error, Error):
-                error = place(error, self.known, self.entry.folder)
+                error = place(error, self.known, self.entry)
             hint = self._destroy()
             if hint and isinstance(error, Error):
                 error.hint = f"{error.hint}; {hint}" if error.hint else hint

@@ -113,11 +113,10 @@ class _HostSteps:
         """As soon as there is a pid."""
         at = self.clone + 1
         if self.maps_ids:
-            for name, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-                lines = "; ".join(
-                    f"{one['containerID']} {one['hostID']} {one['size']}" for one in self.linux.get(name) or ()
-                )
-                self._add(at, f"/linux/{name}", "map the ids of the user namespace", [f"/proc/PID/{file} ← {lines}"])
+            from ocirt.host.idmap import steps
+
+            for name, action in steps(self.linux, unprivileged=self.facts.unprivileged):
+                self._add(at, f"/linux/{name}", "map the ids of the user namespace", [action])
         limits = self.spec["process"].get("rlimits")
         if limits and (self.maps_ids or "user" in self.facts.joined):
             from ocirt.host.limits import raised

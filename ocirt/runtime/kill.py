@@ -49,35 +49,62 @@ def kill(root: str, container_id: str, signal: str = "TERM", *, everyone: bool =
     with store.lock(container_id) as entry:
         known = store.read(container_id)
         status = status_of(known, entry.folder)
+        warnings: list[str] = []
         if everyone and status != CREATING:
-            _kill_all(known, status, number)
+            warnings = _kill_all(known, status, number)
         elif status in (STOPPED, CREATING) or not signal_process(known, number):
             raise ContainerError(f'container not running: "{container_id}" is {status}')
         if status != PAUSED:
-            return []
+            return warnings
         if number == SIGKILL:
             thaw(known)
-            return []
-        return [f'"{container_id}" is paused: the signal arrives when it is resumed']
+            return warnings
+        return [*warnings, f'"{container_id}" is paused: the signal arrives when it is resumed']
 
 
-def _kill_all(known: dict[str, Any], status: str, number: int) -> None:
+def _kill_all(known: dict[str, Any], status: str, number: int) -> list[str]:
+    """Returns warnings."""
     from ocirt.cgroups.manager import Cgroups
 
     cgroups = Cgroups.from_state(known["cgroups"])
     if status == STOPPED and known["privatePids"]:
-        return  # all went with its pid namespace; who is in the cgroups is another container's
+        return []  # all went with its pid namespace; who is in the cgroups is another container's
+    if not cgroups.places:
+        return _kill_members(known, status, number)
     # Each once: of a signal that is not real-time, a second one is lost anyway, but a handler may run twice.
     outside = status != STOPPED and known["pid"] not in cgroups.processes()
-    if cgroups.places:
-        from ocirt.cgroups.signals import kill_all, signal_all
+    from ocirt.cgroups.signals import kill_all, signal_all
 
-        if number == SIGKILL:
-            kill_all(cgroups)
-        else:
-            signal_all(cgroups, number)
+    if number == SIGKILL:
+        kill_all(cgroups)
+    else:
+        signal_all(cgroups, number)
     if outside:
         signal_process(known, number)
+    return []
+
+
+def _kill_members(known: dict[str, Any], status: str, number: int) -> list[str]:
+    """Of a container without a cgroup. Returns a warning if more may be left than anybody knows of."""
+    if known["privatePids"] and number == SIGKILL:
+        signal_process(known, number)  # the others go with its pid namespace
+        return []
+    if status != STOPPED:
+        kill_members(known, number)
+    if known["privatePids"]:
+        return []
+    return [
+        f'"{known["id"]}" has neither a cgroup nor a pid namespace of its own: only its first process and the'
+        " descendants of that are known"
+    ]
+
+
+def kill_members(known: dict[str, Any], number: int) -> None:
+    """Signal the processes of a container that lives, without a cgroup. Raises KernelError."""
+    from ocirt.cgroups.signals import signal_listed
+    from ocirt.state.members import members
+
+    signal_listed(lambda: members(known), number)
 
 
 def thaw(known: dict[str, Any]) -> None:

@@ -26,8 +26,9 @@ from ocirt.plan.kernel import CLONE_NEWNS
 from ocirt.plan.paths import parts_of
 from ocirt.plan.tags import FD_COPY_FROM, FD_COPY_TO, FD_ROOT, SYNC_COPY, SYNC_READY
 from ocirt.plan.verify_enter_mounts import verify_mounts
+from ocirt.runtime.copied import config_text
 from ocirt.state.status import CREATING, STOPPED, status_of
-from ocirt.state.store import CONFIG, Store
+from ocirt.state.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class _Work:
             raise ContainerError(f'container not running: "{container_id}" is {status}')
         self.file = file
         self.text = read_json(file)
-        text = read_json(f"{store.folder(container_id)}/{CONFIG}")
+        text = config_text(store, container_id)
         self.own = Config(parse(text), text, self.known["bundle"], self.known.get("config") or "")
         try:
             mounts = parse(self.text)
@@ -100,6 +101,10 @@ class _Work:
             with _Entered(self.known, descriptors) as entered:
                 facts = facts_to_enter(self.config, self.known["id"], as_program=False)
                 facts.directories, facts.symlinks, facts.user_maps = directories, symlinks, maps
+                if facts.unprivileged:
+                    from ocirt.host.locked import kept_flags
+
+                    facts.kept = kept_flags(self.config, directories)
                 plan, warnings = compile_addition(self.config, facts, entered.container.entrance)
                 agent = _Agent(self.config, plan, directories)
                 try:
@@ -223,7 +228,14 @@ class _Agent:
         if tag >= SYNC_COPY:
             from ocirt.host.mounting import help_with
 
-            help_with(self.config.spec["mounts"], tag, self.init.pid, self._filling, self.directories)
+            help_with(
+                self.config.spec["mounts"],
+                tag,
+                self.init.pid,
+                self._filling,
+                self.directories,
+                unprivileged=self.init.plan.unprivileged,
+            )
         return {}
 
 

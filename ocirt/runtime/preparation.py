@@ -9,7 +9,7 @@ from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load
 from ocirt.config.read import placed
 from ocirt.errors import ConfigError, Error
-from ocirt.host.facts import gather
+from ocirt.host.facts import CAP_SYS_ADMIN, gather, permitted_capabilities
 from ocirt.host.launch import Init
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
@@ -29,7 +29,12 @@ class Preparation:
     """A container that could be made: its configuration, the facts, the plan, and what the host will do beside it.
 
     Everything that can be refused is refused in the constructor, with an Error that has its place in config.json.
+
+    takes_activation: are the descriptors that a service manager gave us (LISTEN_FDS) for the container?
+    config_text: what the configuration says, instead of a file.
     """
+
+    takes_activation = True
 
     def __init__(
         self,
@@ -49,14 +54,15 @@ class Preparation:
         new_keyring: bool = True,
         pivot: bool = True,
         manager: str = "cgroupfs",
+        config_text: str | None = None,
     ) -> None:
         check_id(container_id)
         self.id = container_id
         self.store = Store(root)
         try:
-            self.config = load(bundle, config_file)
+            self.config = load(bundle, config_file, config_text)
         except ConfigError as error:
-            raise _counted(error, bundle, config_file) from None
+            raise _counted(error, bundle, config_file, config_text) from None
         receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)
         self.handing = Handing(console_socket, pidfd_socket, pid_file, receiver)
         self.has_terminal = bool(self.config.spec["process"].get("terminal"))
@@ -70,10 +76,15 @@ class Preparation:
             self.hook_kinds = kinds_of(self.config.spec, strict=strict)
         try:
             self.handing.check(self.has_terminal, terminal_is_ours=terminal_is_ours)
-            listened = _handed_over()
+            listened = _handed_over() if self.takes_activation else 0
             if preserve_fds:
                 check_open(CONTROL + listened, preserve_fds)
             layout = detect()
+            permitted = permitted_capabilities()
+            if not permitted & CAP_SYS_ADMIN:
+                from ocirt.host.rootless import give_user_namespace
+
+                give_user_namespace(self.config)
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
@@ -82,6 +93,7 @@ class Preparation:
                 container_id,
                 layout,
                 self.cgroups,
+                permitted=permitted,
                 wait_for_start=wait_for_start,
                 window=window,
                 descriptors=self.descriptors,
@@ -102,7 +114,7 @@ class Preparation:
             self.agent = self._find_agent()
         except Error as error:
             self.close_descriptors()
-            raise _counted(self.placed(error), self.config.bundle, config_file) from None
+            raise _counted(self.placed(error), self.config.bundle, config_file, config_text) from None
         verify(self.compiled.plan)
         self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
@@ -149,10 +161,10 @@ def _handed_over() -> int:
     return handed_over()
 
 
-def _counted(error: Error, bundle: str, file: str | None) -> Error:
+def _counted(error: Error, bundle: str, file: str | None, text: str | None) -> Error:
     """With the number of problems that the bundle has beside this one, if that is one of its configuration's."""
     if error.pointer is None:
         return error
     from ocirt.runtime.check import counted
 
-    return counted(error, bundle, file)
+    return counted(error, bundle, file, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocirt.cgroups.files import check_there
 from ocirt.cgroups.manager import Cgroups
-from ocirt.errors import ContainerError, Error
+from ocirt.errors import Error
 from ocirt.state.status import STOPPED, status_of
 from ocirt.state.store import Store
 
@@ -16,14 +16,17 @@ DEFAULT_OPTIONS = ("-ef",)
 
 
 def processes(root: str, container_id: str) -> list[int]:
-    """Their pids, as the host has them, sorted: all in the container's cgroups and below. None in a stopped one."""
+    """Their pids, as the host has them, sorted: all in the container's cgroups and below; without a cgroup, those that
+    can be known otherwise (state.members). None in a stopped one."""
     store = Store(root)
     known = store.read(container_id)
     cgroups = Cgroups.from_state(known["cgroups"])
     if status_of(known, store.folder(container_id)) == STOPPED:
         return []
     if not cgroups.places:
-        raise ContainerError(f'"{container_id}" has no cgroup that says which processes it has')
+        from ocirt.state.members import members
+
+        return sorted(members(known))
     check_there(cgroups.places[0][-1])
     return cgroups.processes()
 

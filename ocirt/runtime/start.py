@@ -42,39 +42,38 @@ def start(root: str, container_id: str) -> list[str]:
 
 def _execute(state: dict[str, Any], entry: Entry) -> None:
     """Let init go. Raises Error, as init reports it, if the program cannot be executed."""
-    fifo = f"{entry.folder}/{START}"
     try:
         pidfd = open_process(state["pid"])
     except OSError as error:
         raise from_os_error(error, "open the container's first process") from None
     try:
-        record = _let_go(state, fifo, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
+        record = _let_go(state, entry, pidfd) if start_time(state["pid"]) == state["pidStart"] else None
     except Error as error:
-        raise place(error, state, entry.folder) from None
+        raise place(error, state, entry) from None
     finally:
         posix.close(pidfd)
     if record is None:
         raise ContainerError(f'the first process of "{state["id"]}" ended before it was started')
-    posix.unlink(fifo)
+    entry.unlink(START)
     if not record and not _was_executed(state):
         early = ended_early("ended", BEFORE_PROGRAM, filtered="seccomp" in state)
-        raise place(early, state, entry.folder)
+        raise place(early, state, entry)
     if record:
         kind, index, errno, length = MESSAGE.unpack_from(record)
         if kind == MSG_ERROR:
             for step, pointer, doing, call in state["last"]:
                 if step == index:
                     failed = failure_of(pointer, doing, call, errno, record[MESSAGE.size : MESSAGE.size + length])
-                    raise place(failed, state, entry.folder)
+                    raise place(failed, state, entry)
         raise ContainerError(f'the first process of "{state["id"]}" sent something unknown')
 
 
-def place(error: Error, known: dict[str, Any], folder: str) -> Error:
+def place(error: Error, known: dict[str, Any], entry: Entry) -> Error:
     """With the line in the container's configuration, as the copy in our folder has it."""
     from ocirt.config.read import placed, read_json
 
     try:
-        text = read_json(f"{folder}/{CONFIG}")
+        text = read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd)
     except Error:
         text = ""
     return placed(error, known.get("config") or f"{known['bundle']}/config.json", text)
@@ -86,7 +85,7 @@ def _was_executed(state: dict[str, Any]) -> bool:
     return executed if executed is not None else not (state.get("seccomp") or {}).get("blocks")
 
 
-def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
+def _let_go(state: dict[str, Any], entry: Entry, pidfd: int) -> bytes | None:
     """Open the FIFO, which init is opening for writing; then its end-of-file is the execve, and bytes are its failure.
 
     None if init ended before it came so far.
@@ -98,7 +97,7 @@ def _let_go(state: dict[str, Any], fifo: str, pidfd: int) -> bytes | None:
         agent = started(state, pidfd)  # before init goes on: what fails here can be tried again
     reader = -1
     try:
-        reader = posix.open(fifo, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        reader = entry.open_fifo(START)
         if agent:
             try:
                 agent.serve(state, (reader, pidfd))

@@ -10,7 +10,6 @@ import posix
 from ocirt.cgroups.files import check_there
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.merge import POINTER, Merged
-from ocirt.cgroups.resources import Resources
 from ocirt.cgroups.setting import Change
 from ocirt.config.check_resources import check_resources
 from ocirt.config.read import MAX_SIZE, parse, placed, read_json
@@ -128,12 +127,12 @@ def update(root: str, container_id: str, wanted: Wanted) -> list[str]:
 def current(entry: Entry) -> dict[str, Any]:
     """The resources of a container as they are by now: those of its configuration, or of the last update."""
     try:
-        posix.stat(f"{entry.folder}/{RESOURCES}")
+        posix.stat(RESOURCES, dir_fd=entry.fd)
     except FileNotFoundError:
-        spec = parse(read_json(f"{entry.folder}/{CONFIG}"))
+        spec = parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd))
         resources: dict[str, Any] = (spec.get("linux") or {}).get("resources") or {}
         return resources
-    found: dict[str, Any] = parse(read_json(f"{entry.folder}/{RESOURCES}"))
+    found: dict[str, Any] = parse(read_json(f"{entry.folder}/{RESOURCES}", folder=entry.fd))
     return found
 
 
@@ -144,8 +143,8 @@ def _update(
     devices = wanted.resources.get("devices") or ()
     if not any(rule["allow"] or "major" in rule or "minor" in rule for rule in devices):
         devices = ()  # no rules but "deny all": CRI sends that with every update, and does not mean it
-    after = Resources(cgroups.places, merged.resources)
-    change = Change(after.changed_from(Resources(cgroups.places, old), merged.touched, cgroups.made))
+    after = cgroups.compiled(merged.resources)
+    change = Change(after.changed_from(cgroups.compiled(old), merged.touched, cgroups.made))
     schemata = _schemata(entry, known, wanted.schemata) if wanted.schemata else None
     before = {**old, "devices": old.get("devices") or []}
     new = {**merged.resources, "devices": devices or before["devices"]}
@@ -177,7 +176,7 @@ def _schemata(entry: Entry, known: dict[str, Any], wanted: Mapping[str, str]) ->
     """Raises ContainerError if the container has no class of service."""
     from ocirt.host.resctrl import Schemata, class_folder, mount_point
 
-    rdt = (parse(read_json(f"{entry.folder}/{CONFIG}")).get("linux") or {}).get("intelRdt")
+    rdt = (parse(read_json(f"{entry.folder}/{CONFIG}", folder=entry.fd)).get("linux") or {}).get("intelRdt")
     if rdt is None:
         raise ContainerError(
             f'"{known["id"]}" has no class of service whose schemata could change',

@@ -6,9 +6,10 @@ import posix
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import monotonic, sleep
 
-from ocirt.errors import ELOOP, ContainerError, from_os_error
+from ocirt.errors import ContainerError, from_os_error
 from ocirt.state.document import dumps
-from ocirt.state.store import STATE, unknown
+from ocirt.state.place import STICKY, check_root
+from ocirt.state.store import STATE, open_folder, unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ LOCK_PATIENCE = 10.0
 
 
 class Entry:
-    """A container's folder, locked until `close`."""
+    """A container's folder, locked until `close`. folder: its path, for messages; fd: through it all is done, so that
+    it does not matter what the path leads to by then."""
 
     def __init__(self, folder: str, fd: int) -> None:
         self.folder = folder
@@ -27,18 +29,50 @@ class Entry:
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file into place, whole or not at all."""
-        temporary = f"{self.folder}/.{name}"
+        temporary = f".{name}"
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
         try:
-            fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600)
+            fd = posix.open(temporary, flags, 0o600 | STICKY, dir_fd=self.fd)
             try:
                 view = memoryview(content)
                 while view:
                     view = view[posix.write(fd, view) :]
             finally:
                 posix.close(fd)
-            posix.rename(temporary, f"{self.folder}/{name}")
+            posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
+            error.filename = None
             raise from_os_error(error, f"write {self.folder}/{name}") from None
+
+    def make_fifo(self, name: str, mode: int) -> int:
+        """Make a FIFO; returns an O_PATH descriptor of it. Raises KernelError."""
+        try:
+            posix.mkfifo(name, mode, dir_fd=self.fd)
+            fd = posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=self.fd)
+            # chmod(2) of the one that was opened: the umask has had its part in the mode.
+            posix.chmod(f"/proc/self/fd/{fd}", mode | STICKY)
+            return fd
+        except OSError as error:
+            error.filename = None
+            raise from_os_error(error, f"create {self.folder}/{name}") from None
+
+    def open_fifo(self, name: str) -> int:
+        """Open a FIFO for reading, without waiting for a writer. Raises ContainerError for anything else, OSError."""
+        flags = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        fd = posix.open(name, flags, dir_fd=self.fd)
+        status = posix.fstat(fd)
+        if status.st_mode & 0o170000 != 0o010000 or status.st_uid != posix.geteuid():
+            posix.close(fd)
+            raise ContainerError(f"{self.folder}/{name} is not the FIFO that `create` made")
+        return fd
+
+    def rename(self, old: str, new: str) -> None:
+        """Raises OSError."""
+        posix.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def unlink(self, name: str) -> None:
+        """Raises OSError."""
+        posix.unlink(name, dir_fd=self.fd)
 
     def write_state(self, state: dict[str, Any]) -> None:
         self.write(STATE, dumps(state).encode())
@@ -46,10 +80,10 @@ class Entry:
     def remove(self) -> None:
         """Remove the folder. Its state goes last, so that a removal that is cut short can be done again."""
         try:
-            names = [name for name in posix.listdir(self.folder) if name != STATE]
+            names = [name for name in posix.listdir(self.fd) if name != STATE]
             for name in [*names, STATE]:
                 try:
-                    posix.unlink(f"{self.folder}/{name}")
+                    posix.unlink(name, dir_fd=self.fd)
                 except FileNotFoundError:
                     continue
             posix.rmdir(self.folder)
@@ -74,7 +108,7 @@ def make(root: str, folder: str, container_id: str) -> Entry:
     """A new one. Raises ContainerError if there is one already."""
     _make_root(root)
     try:
-        posix.mkdir(folder, 0o700)
+        posix.mkdir(folder, 0o700 | STICKY)
     except FileExistsError:
         raise ContainerError(
             f'a container with id "{container_id}" exists already', hint=f"ocirt delete {container_id}"
@@ -89,28 +123,23 @@ def make(root: str, folder: str, container_id: str) -> Entry:
 
 
 def _make_root(root: str) -> None:
-    made = ""
-    for part in root.strip("/").split("/"):
-        made += "/" + part
-        try:
-            posix.mkdir(made, 0o700 if made == root else 0o755)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise from_os_error(error, f"create the state directory {made}", hint="see --root") from None
+    made, us = "", posix.geteuid()
+    try:
+        for part in root.strip("/").split("/"):
+            made += "/" + part
+            try:
+                posix.mkdir(made, 0o700 | STICKY if made == root else 0o755 if us == 0 else 0o700)
+            except FileExistsError:
+                continue
+        check_root(root)
+    except OSError as error:
+        hint = "see --root and XDG_RUNTIME_DIR" if us else "see --root"
+        raise from_os_error(error, f"create the state directory {made}", hint=hint) from None
 
 
 def lock(folder: str, container_id: str) -> Entry:
-    """Raises NotFoundError if there is none; ContainerError if another command keeps it, or it is another user's."""
-    try:
-        # Not through a link: what is in the folder is going to be removed.
-        fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise unknown(container_id) from None
-    except OSError as error:
-        if error.errno == ELOOP:
-            raise unknown(container_id) from None
-        raise from_os_error(error, f"open {folder}") from None
+    """Raises NotFoundError if there is none; ContainerError if another command keeps it, or it is not ours alone."""
+    fd = open_folder(folder, container_id)
     until = monotonic() + LOCK_PATIENCE
     while True:
         try:
@@ -133,9 +162,4 @@ def lock(folder: str, container_id: str) -> Entry:
     if not same:
         posix.close(fd)
         raise unknown(container_id)
-    if then.st_uid != posix.geteuid():  # its state says what to kill and to remove
-        posix.close(fd)
-        raise ContainerError(
-            f"{folder} belongs to the user {then.st_uid}, not to you", hint="that user's ocirt may change it"
-        )
     return Entry(folder, fd)

@@ -40,6 +40,12 @@ def _start_time(fields: list[bytes]) -> int:
     return 0 if not fields or (fields[0] in b"ZX" and int(fields[17]) <= 1) else int(fields[19])
 
 
+def parent(pid: int) -> int:
+    """Who made the process, or adopted it; 0 if it is gone."""
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
+
+
 def has_executed(pid: int) -> bool | None:
     """Has the process, which may be a zombie by now, executed a program since it was cloned? None: nobody knows any
     more. End-of-file on a close-on-exec descriptor says that it has, or that it died first."""

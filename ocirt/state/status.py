@@ -46,7 +46,7 @@ def is_paused(state: dict[str, Any]) -> bool:
     if not path:
         return False
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except OSError:
         return False  # it is gone
     try:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.errors import Error, NotFoundError, UsageError, from_os_error
+from ocirt.errors import ELOOP, Error, NotFoundError, UsageError, from_os_error
+from ocirt.state.place import check_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,25 +78,25 @@ class Store:
         except UsageError:
             raise unknown(container_id) from None
         folder = self.folder(container_id)
-        path = f"{folder}/{STATE}"
-        try:
-            if not listed and not _is_folder(folder):
-                raise unknown(container_id)
-            fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-        except FileNotFoundError:
-            if _is_folder(folder):
-                return unfinished(container_id)
-            raise unknown(container_id) from None
-        except OSError as error:
-            raise from_os_error(error, f"read {path}") from None
-        try:
-            content = chunk = posix.read(fd, _CHUNK)
-            while len(chunk) == _CHUNK:  # less is all that there is, of a file that nobody changes
-                chunk = posix.read(fd, _CHUNK)
-                content += chunk
-        finally:
-            posix.close(fd)
-        return _parsed(content, path)
+        if listed:
+            try:
+                check_own(posix.lstat(folder), folder)
+            except FileNotFoundError:
+                raise unknown(container_id) from None
+            content = _content(f"{folder}/{STATE}", None, folder)
+        else:
+            fd = open_folder(folder, container_id)
+            try:
+                content = _content(STATE, fd, folder)
+            finally:
+                posix.close(fd)
+        if content is None:
+            return unfinished(container_id)
+        return _parsed(content, f"{folder}/{STATE}")
+
+    def open(self, container_id: str) -> int:
+        """A descriptor of a container's folder, as `read` looks at it. Raises NotFoundError, Error."""
+        return open_folder(self.folder(container_id), container_id)
 
     def ids(self) -> list[str]:
         """The ids of all containers, sorted."""
@@ -105,6 +106,50 @@ class Store:
             return []
         except OSError as error:
             raise from_os_error(error, f"read {self.root}") from None
+
+
+def open_folder(folder: str, container_id: str) -> int:
+    """A descriptor of it. Raises NotFoundError if there is none, ContainerError if it is not ours alone."""
+    try:
+        # Not through a link: what is in the folder is going to be believed, and to be removed.
+        fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise unknown(container_id) from None
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise unknown(container_id) from None
+        raise from_os_error(error, f"open {folder}") from None
+    try:
+        check_own(posix.fstat(fd), folder)
+    except Error:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _content(path: str, at: int | None, folder: str) -> bytes | None:
+    """What state.json holds, opened from the descriptor `at`; None if there is none. Raises Error."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=at)
+    except FileNotFoundError:
+        if at is None and not _is_folder(folder):
+            raise unknown(folder.rpartition("/")[2]) from None
+        return None
+    except OSError as error:
+        error.filename = None
+        raise from_os_error(error, f"read {folder}/{STATE}") from None
+    try:
+        status = posix.fstat(fd)
+        check_own(status, f"{folder}/{STATE}")
+        if status.st_mode & 0o170000 != 0o100000:
+            return b""  # nothing that we wrote
+        content = chunk = posix.read(fd, _CHUNK)
+        while len(chunk) == _CHUNK:  # less is all that there is, of a file that nobody changes
+            chunk = posix.read(fd, _CHUNK)
+            content += chunk
+        return content
+    finally:
+        posix.close(fd)
 
 
 def unfinished(container_id: str) -> dict[str, Any]:

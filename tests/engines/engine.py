@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from runtime.criu_host import CRIU
@@ -94,6 +94,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Engine:
     """A command-line client with its own folder, and the environment that it runs in. `runtime`: a name of RUNTIMES."""
 
+    as_whom: ClassVar[dict[str, Any]] = {}
+    """Options of subprocess.run that say who runs it, if not root."""
+
     def __init__(self, client: list[str], folder: Path, runtime: str, environment: dict[str, str]) -> None:
         self.client = client
         self.folder = folder
@@ -110,13 +113,18 @@ class Engine:
 
     def command(self, *argv: str | Path, **options: Any) -> Done:
         """Run another program with the client's environment."""
-        return command(*argv, env=self.environment, timeout=120, **options)
+        return command(*argv, env=self.environment, timeout=120, **self.as_whom, **options)
 
     def output(self, *argv: str | Path, **options: Any) -> str:
         """The same, and it has to succeed."""
         done = self.command(*argv, **options)
         assert done.code == 0, f"{' '.join(map(str, argv))}: {done}"
         return done.out.rstrip()
+
+    def prepare(self, folder: Path) -> dict[str, str]:
+        """Make the folder. Returns what the environment needs besides."""
+        folder.mkdir()
+        return {}
 
     def end(self) -> None:
         """End the daemon, if it has one."""

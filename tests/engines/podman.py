@@ -23,7 +23,7 @@ events_logger = "file"
 infra_image = "localhost/pause:latest"
 runtime = "{runtime}"
 runtime_supports_json = ["crun", "ocirt", "runc"]
-runtime_supports_nocgroup = ["ocirt"]
+runtime_supports_nocgroup = ["crun", "ocirt"]
 [engine.runtimes]
 {runtime} = ["{executable}"]
 """
@@ -44,7 +44,7 @@ class Podman(DockerLike):
     needs_all_capabilities = False
 
     def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
-        folder.mkdir()
+        environment = self.prepare(folder)
         (folder / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
@@ -58,6 +58,7 @@ class Podman(DockerLike):
             "CONTAINERS_REGISTRIES_CONF": "/dev/null",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
             "TMPDIR": str(folder),
+            **environment,
         }
         client = [require("podman", "podman"), "--tmpdir", f"{folder}/tmp", "--network-config-dir", f"{folder}/net"]
         super().__init__(client, folder, runtime, own)

@@ -5,38 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from engines.engine import IMAGE, RUNTIMES, Engine, executable, require
+from engines.buildah import Buildah
+from engines.engine import IMAGE, RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.root
-
-
-LIMITS = """\
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-"""
-"""The usual ones of newer releases take CAP_SYS_RESOURCE."""
-
-
-class Buildah(Engine):
-    """`buildah` with a store of its own."""
-
-    def __init__(self, folder: Path, runtime: str, archive: Path) -> None:
-        folder.mkdir()
-        (folder / "containers.conf").write_text(LIMITS)
-        own = {
-            "CONTAINERS_CONF": f"{folder}/containers.conf",
-            "CONTAINERS_REGISTRIES_CONF": "/dev/null",
-            "TMPDIR": str(folder),
-        }
-        places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "overlay"]
-        own["BUILDAH_ISOLATION"] = "oci"
-        super().__init__([require("buildah", "buildah"), *places], folder, runtime, own)
-        self.run_flags = ["--runtime", executable(runtime)]
-        self.ok("pull", f"docker-archive:{archive}")
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)

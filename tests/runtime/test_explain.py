@@ -312,7 +312,7 @@ def as_nobody(bundle: Path) -> tuple[int, str]:
 
 
 @pytest.mark.root
-def test_explain_works_for_an_unprivileged_user_and_says_what_that_means(bundle: Bundle) -> None:
+def test_explain_works_for_an_ordinary_user_and_has_the_user_namespace_that_is_made(bundle: Bundle) -> None:
     """In a folder of its own, because pytest's are closed to others."""
     folder = Path(tempfile.mkdtemp(prefix="ocirt-explain-"))
     try:
@@ -321,7 +321,9 @@ def test_explain_works_for_an_unprivileged_user_and_says_what_that_means(bundle:
         code, text = as_nobody(folder / "bundle")
         assert code == 0, text
         assert text.startswith(f"bundle  {folder}/bundle\n")
-        assert "warning: this is the plan for user 65534 without CAP_SYS_ADMIN" in text
+        assert "clone3(CLONE_PARENT|CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWUSER|" in text
+        assert "uid_map ← 0 65534 1\n" in text
+        assert "warning: /linux/uidMappings: the container has only one id, 65534 of the host" in text
     finally:
         shutil.rmtree(folder)
 

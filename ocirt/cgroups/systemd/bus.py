@@ -12,7 +12,8 @@ from time import monotonic
 
 from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, Parser, new_method_call
 
-from ocirt.cgroups.layout import read
+from ocirt.cgroups.delegation import host_uid, in_user_namespace
+from ocirt.cgroups.layout import exists
 from ocirt.errors import Error
 
 TYPE_CHECKING = False
@@ -54,27 +55,41 @@ class BusError(Exception):
 
 
 def own_address() -> str:
-    """SYSTEM, or the address of the user's bus: from the environment, where an empty variable is an unset one.
+    """SYSTEM, or the address of the user's bus: from the environment, where an empty variable is an unset one, or else
+    where systemd has it for our uid as the host knows it.
 
+    Root of a user namespace in which systemd is pid 1, as in a container of a whole system, is root of that host.
     Raises Error if there is none.
     """
-    if posix.geteuid() == 0 and not _in_user_namespace():
+    if posix.geteuid() == 0 and (not in_user_namespace() or _is_systems_own()):
         return SYSTEM
     if address := posix.environ.get(b"DBUS_SESSION_BUS_ADDRESS"):
         return address.decode("utf-8", "surrogateescape")
     if folder := posix.environ.get(b"XDG_RUNTIME_DIR"):
-        return f"unix:path={folder.decode('utf-8', 'surrogateescape')}/bus"
+        return f"unix:path={_escaped(folder)}/bus"
+    usual = f"/run/user/{host_uid()}"
+    if exists(usual + "/bus") or exists(usual + "/systemd/private"):
+        return f"unix:path={usual}/bus"
     raise Error(
-        "there is no user's systemd to make cgroups: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set",
-        hint="`loginctl enable-linger` starts one; or use `--cgroup-manager cgroupfs` or `disabled`",
+        "there is no user's systemd to make cgroups: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set,"
+        f" and {usual} has no bus",
+        hint=f"`loginctl enable-linger {host_uid()}` starts one; or use `--cgroup-manager cgroupfs` or `disabled`",
     )
 
 
-def _in_user_namespace() -> bool:
+def _is_systems_own() -> bool:
+    """Is pid 1 systemd, and in our user namespace?"""
+    if not exists("/run/systemd/system"):
+        return False
     try:
-        return read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
+        return posix.readlink("/proc/1/ns/user") == posix.readlink("/proc/self/ns/user")
     except OSError:
-        return False  # a kernel without
+        return False  # we may not look: it is the host's
+
+
+def _escaped(path: bytes) -> str:
+    """As a D-Bus address has it ("Server Addresses"): what is neither a letter, a digit nor one of -_/.\\ as %XX."""
+    return "".join(chr(byte) if bytes((byte,)).isalnum() or byte in b"-_/.\\" else f"%{byte:02x}" for byte in path)
 
 
 class Bus:
@@ -312,11 +327,12 @@ def sockets_of(address: str) -> list[str]:
 
 
 def _unescaped(value: str) -> str:
-    first, *rest = value.split("%")
+    first, *rest = value.encode("utf-8", "surrogateescape").split(b"%")
     try:
-        return first + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
+        path = first + b"".join(bytes((int(part[:2], 16),)) + part[2:] for part in rest)
     except ValueError:
         return value
+    return path.decode("utf-8", "surrogateescape")
 
 
 def _shown(path: str) -> str:

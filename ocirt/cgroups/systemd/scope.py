@@ -59,6 +59,7 @@ class SystemdCgroups(Cgroups):
         self._wanted: dict[str, Any] = {}
         self._version = 0
         self._pure_v2 = len(self.places) == 1 and self.places[0][2]
+        self.delegated = bus.user
 
     @classmethod
     def for_unit(
@@ -106,7 +107,7 @@ class SystemdCgroups(Cgroups):
     def limit(self, wanted: dict[str, Any]) -> list[str]:
         self._wanted = wanted
         warnings = super().limit(wanted)
-        warning = devices.properties(wanted.get("devices") or (), v2=self._pure_v2)[1]
+        warning = self._device_properties(wanted.get("devices") or ())[1]
         return [*warnings, warning] if warning else warnings
 
     def plan(self) -> None:
@@ -211,8 +212,12 @@ class SystemdCgroups(Cgroups):
     def _late_properties(self) -> list[Property]:
         asked = {one.name for one in self.annotations}
         found = late(self._wanted, v2=self._pure_v2, version=self._systemd())
-        found += devices.properties(self._wanted.get("devices") or (), v2=self._pure_v2)[0]
+        found += self._device_properties(self._wanted.get("devices") or ())[0]
         return [one for one in found if one.name not in asked]
+
+    def _device_properties(self, config: Sequence[dict[str, Any]]) -> tuple[list[Property], str]:
+        """(the properties, a warning or ""). A user's manager may not load the program that they become."""
+        return ([], "") if self.bus.user else devices.properties(config, v2=self._pure_v2)
 
     def set_late(self, devices: Sequence[dict[str, Any]]) -> None:
         """systemd is told first, and then the files are written, which have the exact values."""
@@ -230,7 +235,9 @@ class SystemdCgroups(Cgroups):
 
     def tell_devices(self, config: Sequence[dict[str, Any]]) -> None:
         """What systemd has of DeviceAllow= is added to, unless it is emptied first."""
-        known = devices.properties(config, v2=self._pure_v2)[0]
+        if self.bus.user:
+            return
+        known = self._device_properties(config)[0]
         self._tell([Property("DeviceAllow", "a(ss)", [], devices.POINTER), *known])
         self.bus.close()
 

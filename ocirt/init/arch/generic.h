@@ -1,5 +1,6 @@
 /* The system call numbers that every architecture since 2012 shares (asm-generic/unistd.h). */
 enum {
+    NR_getxattr = 8,
     NR_faccessat = 48,
     NR_openat = 56,
     NR_close = 57,

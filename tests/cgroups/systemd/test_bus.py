@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,24 +180,63 @@ def test_an_address_without_one_is_an_error(address: str) -> None:
         sockets_of(address)
 
 
-def test_root_of_the_host_talks_to_the_systems_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module.posix, "geteuid", lambda: 0)
-    monkeypatch.setattr(bus_module, "_in_user_namespace", lambda: False)
+@dataclass
+class Caller:
+    """Who we are, as own_address finds out: set its fields."""
+
+    uid: int = 1000
+    host_uid: int = 1000
+    in_user_namespace: bool = False
+    systems_own: bool = False
+    environ: dict[bytes, bytes] = field(default_factory=dict)
+    there: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
+    one = Caller()
+    monkeypatch.setattr(bus_module.posix, "geteuid", lambda: one.uid)
+    monkeypatch.setattr(bus_module.posix, "environ", one.environ)
+    monkeypatch.setattr(bus_module, "host_uid", lambda: one.host_uid)
+    monkeypatch.setattr(bus_module, "in_user_namespace", lambda: one.in_user_namespace)
+    monkeypatch.setattr(bus_module, "_is_systems_own", lambda: one.systems_own)
+    monkeypatch.setattr(bus_module, "exists", lambda path: path in one.there)
+    return one
+
+
+def test_root_of_the_host_talks_to_the_systems_manager(caller: Caller) -> None:
+    caller.uid = 0
+    caller.environ[b"XDG_RUNTIME_DIR"] = b"/run/user/7"
     assert own_address() == bus_module.SYSTEM
-    monkeypatch.setattr(bus_module, "_in_user_namespace", lambda: True)
-    monkeypatch.setattr(bus_module.posix, "environ", {b"XDG_RUNTIME_DIR": b"/run/user/7"})
+    caller.in_user_namespace = True
     assert own_address() == "unix:path=/run/user/7/bus"
+    caller.systems_own = True  # a whole system in a user namespace
+    assert own_address() == bus_module.SYSTEM
 
 
-def test_a_users_address_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module.posix, "geteuid", lambda: 1000)
-    monkeypatch.setattr(
-        bus_module.posix, "environ", {b"XDG_RUNTIME_DIR": b"/r", b"DBUS_SESSION_BUS_ADDRESS": b"unix:path=/x"}
-    )
+def test_a_users_address_is_in_the_environment(caller: Caller) -> None:
+    caller.environ |= {b"XDG_RUNTIME_DIR": b"/r", b"DBUS_SESSION_BUS_ADDRESS": b"unix:path=/x"}
     assert own_address() == "unix:path=/x"
-    monkeypatch.setattr(bus_module.posix, "environ", {b"XDG_RUNTIME_DIR": b"", b"DBUS_SESSION_BUS_ADDRESS": b""})
-    with pytest.raises(Error, match="neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set"):
+    caller.environ |= {b"DBUS_SESSION_BUS_ADDRESS": b""}
+    assert own_address() == "unix:path=/r/bus"
+    caller.environ |= {b"XDG_RUNTIME_DIR": "/a b,ü".encode()}
+    assert sockets_of(own_address()) == ["/a b,ü/bus"]
+
+
+@pytest.mark.parametrize("there", ["/run/user/1000/bus", "/run/user/1000/systemd/private"])
+def test_without_it_the_bus_is_where_systemd_has_it_for_our_uid_on_the_host(caller: Caller, there: str) -> None:
+    caller.uid, caller.in_user_namespace, caller.there = 0, True, (there,)
+    assert own_address() == "unix:path=/run/user/1000/bus"
+
+
+def test_without_any_the_error_says_how_to_get_one(caller: Caller) -> None:
+    caller.environ |= {b"XDG_RUNTIME_DIR": b"", b"DBUS_SESSION_BUS_ADDRESS": b""}
+    with pytest.raises(Error) as caught:
         own_address()
+    assert "neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set, and /run/user/1000 has no bus" in str(
+        caught.value
+    )
+    assert "`loginctl enable-linger 1000`" in caught.value.hint
 
 
 def test_without_a_server_there_is_one_line_with_a_hint(tmp_path: Path) -> None:

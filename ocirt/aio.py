@@ -1,0 +1,171 @@
+"""Containers for asyncio: `ocirt.Container` with coroutines.
+
+What makes or changes a container takes some milliseconds and runs in a thread; for its end the event loop watches a
+pidfd, so that a thousand containers need no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, Any, TypeVar
+
+from ocirt.library import container as blocking
+from ocirt.library.container import Path
+
+T = TypeVar("T")
+
+
+class Process:
+    """A further process in a container; `blocking` is the same as a Process of `ocirt`."""
+
+    def __init__(self, process: blocking.Process) -> None:
+        self.blocking = process
+
+    @property
+    def pid(self) -> int:
+        return self.blocking.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.blocking.returncode
+
+    async def wait(self) -> int | None:
+        """As Child.wait; asyncio.timeout and wait_for bound it."""
+        return await self.blocking.wait_async()
+
+    async def communicate(self, content: bytes = b"") -> tuple[bytes, bytes]:
+        return await _finished(self.blocking.communicate, content)
+
+    def send_signal(self, signal: int | str) -> None:
+        self.blocking.send_signal(signal)
+
+    def close(self) -> None:
+        self.blocking.close()
+
+
+class Container:
+    """`blocking` is the same as a Container of `ocirt`, whose methods these are; docs/library.md has examples."""
+
+    def __init__(self, container: blocking.Container) -> None:
+        """Not to be called: see `create` and `load`."""
+        self.blocking = container
+
+    @classmethod
+    async def create(cls, bundle: Path | None = None, **keywords: Any) -> Container:
+        """As Container.create. Cancelled, it leaves nothing."""
+        return cls(await _made(blocking.Container.create, bundle, **keywords))
+
+    @classmethod
+    async def run(cls, bundle: Path | None = None, **keywords: Any) -> Container:
+        return cls(await _made(blocking.Container.run, bundle, **keywords))
+
+    @classmethod
+    async def load(cls, id: str, *, root: Path | None = None) -> Container:
+        return cls(await _finished(blocking.Container.load, id, root=root))
+
+    @property
+    def id(self) -> str:
+        return self.blocking.id
+
+    @property
+    def pid(self) -> int:
+        return self.blocking.pid
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        return self.blocking.stdin
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        return self.blocking.stdout
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        return self.blocking.stderr
+
+    @property
+    def returncode(self) -> int | None:
+        return self.blocking.returncode
+
+    async def start(self) -> None:
+        await _finished(self.blocking.start)
+
+    async def state(self) -> dict[str, Any]:
+        return await _finished(self.blocking.state)
+
+    async def exec(self, *args: Any, **keywords: Any) -> Process:
+        """As Container.exec. Cancelled, it ends the process."""
+        return Process(await _made(self.blocking.exec, *args, **keywords))
+
+    async def kill(self, signal: int | str = "TERM", *, everyone: bool = False) -> None:
+        await _finished(self.blocking.kill, signal, everyone=everyone)
+
+    async def wait(self) -> int | None:
+        """As Child.wait; asyncio.timeout and wait_for bound it."""
+        return await self.blocking._child.wait_async()
+
+    async def communicate(self, content: bytes = b"") -> tuple[bytes, bytes]:
+        return await _finished(self.blocking.communicate, content)
+
+    async def stats(self) -> dict[str, Any]:
+        return await _finished(self.blocking.stats)
+
+    async def ps(self) -> list[int]:
+        return await _finished(self.blocking.ps)
+
+    async def pause(self) -> None:
+        await _finished(self.blocking.pause)
+
+    async def resume(self) -> None:
+        await _finished(self.blocking.resume)
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        await _finished(self.blocking.update, resources)
+
+    async def delete(self, *, force: bool = False) -> None:
+        await _finished(self.blocking.delete, force=force)
+
+    def detach(self) -> None:
+        self.blocking.detach()
+
+    async def __aenter__(self) -> Container:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.delete(force=True)
+
+
+async def _finished(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+    """In a thread. A thread cannot be cancelled: who is cancelled waits for its end all the same."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **keywords))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen
+        raise
+
+
+async def _made(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+    """The same for what makes something, which goes again if nobody is there to take it."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **keywords))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled() and not task.exception():
+            await asyncio.to_thread(_removed, task.result())
+        raise
+
+
+def _removed(made: object) -> None:
+    if isinstance(made, blocking.Container):
+        made.delete(force=True)
+    elif isinstance(made, blocking.Process):
+        with made:
+            pass
