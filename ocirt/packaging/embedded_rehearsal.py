@@ -17,7 +17,9 @@ from ocirt.runtime.spec import default_spec
 from ocirt.state.document import dumps
 
 PID = 4711
-DIRECTORY, FILE = 0o040700, 0o100600
+DIRECTORY, FILE, FIFO = 0o040700, 0o100600, 0o010622
+FIRST = 4026531837
+"""The inode of the first user namespace (include/linux/proc_ns.h)."""
 MORE = 1000
 """The index of a step that comes after init's clone."""
 CONTROLLERS = ("name=systemd", "pids", "blkio", "freezer", "devices", "memory", "cpuset", "cpuacct", "cpu")
@@ -62,14 +64,19 @@ class World:
             self.files |= {folder: None, f"{folder}/cgroup.procs": b""}
         self.opened: list[str] = ["/dev/null"] * 10
         self.places: dict[int, int] = {}
+        self.fifos: set[str] = set()
         self.messages: list[bytes] = []
         self.said = b""  # to stderr
 
-    def find(self, path: str, dir_fd: int | None = None) -> bytes | None:
-        if dir_fd is not None:
-            path = f"{self.opened[dir_fd]}/{path}"
+    def whole(self, path: str | int, dir_fd: int | None = None) -> str:
+        """The path that is meant: of a descriptor, of a name in an open folder, through /proc/self/fd."""
+        if isinstance(path, int):
+            return self.opened[path]
         if path.startswith("/proc/self/fd/"):
-            path = self.opened[int(path.rpartition("/")[2])]
+            return self.opened[int(path.rpartition("/")[2])]
+        return path if dir_fd is None or path.startswith("/") else f"{self.opened[dir_fd]}/{path}"
+
+    def find(self, path: str) -> bytes | None:
         if path.startswith("/proc/") and path.endswith("/stat"):
             return STAT.encode()
         if path.startswith("/proc/") and path.endswith("/status"):
@@ -81,12 +88,13 @@ class World:
         return self.files[path]
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        path = self.whole(path, dir_fd)
         if flags & posix.O_CREAT:
             self.files[path] = b""
         elif path.startswith("/sys/fs/cgroup/") and flags & posix.O_WRONLY:
             self.files.setdefault(path, b"")
-        self.find(path, dir_fd)
-        self.opened.append(path if dir_fd is None else f"{self.opened[dir_fd]}/{path}")
+        self.find(path)
+        self.opened.append(path)
         return len(self.opened) - 1
 
     def read(self, fd: int, size: int) -> bytes:
@@ -104,23 +112,35 @@ class World:
         return len(content)
 
     def stat(self, path: str | int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> posix.stat_result:
-        content = self.find(self.opened[path] if isinstance(path, int) else path)
-        return posix.stat_result((DIRECTORY if content is None else FILE, 1, 1, 1, 0, 0, len(content or b""), 0, 0, 0))
+        path = self.whole(path, dir_fd)
+        content = self.find(path)
+        kind = DIRECTORY if content is None else FIFO if path in self.fifos else FILE
+        return posix.stat_result((kind, 1, 1, 1, 0, 0, len(content or b""), 0, 0, 0))
 
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        path = self.whole(path, dir_fd)
         if path in self.files:
             raise FileExistsError(17, "File exists", path)
         self.files[path] = None
 
+    def mkfifo(self, path: str, mode: int, *, dir_fd: int | None = None) -> None:
+        path = self.whole(path, dir_fd)
+        self.files[path] = b""
+        self.fifos.add(path)
+
     def remove(self, path: str, *, dir_fd: int | None = None) -> None:
-        self.find(path, dir_fd)
+        path = self.whole(path, dir_fd)
+        self.find(path)
         self.files.pop(path, None)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        old, new = self.whole(old, src_dir_fd), self.whole(new, dst_dir_fd)
         self.files[new] = self.files.pop(old)
+        if old in self.fifos:
+            self.fifos.add(new)
 
     def listdir(self, path: str | int) -> list[str]:
-        folder = (self.opened[path] if isinstance(path, int) else path) + "/"
+        folder = self.whole(path) + "/"
         return [
             name[len(folder) :] for name in self.files if name.startswith(folder) and "/" not in name[len(folder) :]
         ]
@@ -131,7 +151,7 @@ class World:
         if path.endswith("/exe"):
             return "/memfd:ocirt-init (deleted)"
         if "/ns/" in path:
-            return f"{path.rpartition('/')[2]}:[{4026531835 + ('self' not in path)}]"
+            return f"{path.rpartition('/')[2]}:[{FIRST + ('self' not in path)}]"
         raise OSError(22, "Invalid argument", path)
 
     def some_file(self, *args: object) -> int:
@@ -201,8 +221,9 @@ def rehearse(begin, loaded) -> None:  # type: ignore[no-untyped-def]
         "pidfd_open": world.some_file,
         "posix_spawn": lambda *args, **named: PID - 1,
         "waitpid": lambda pid, options: (pid, 0),
-        "mkfifo": lambda path, mode: world.files.__setitem__(path, b""),
+        "mkfifo": world.mkfifo,
         "_exit": world.exit,
+        "access": lambda path, mode, **named: True,
     }
     ours |= dict.fromkeys(("close", "chmod", "kill", "getuid", "geteuid"), nothing)
     posix.__dict__.update(ours)
