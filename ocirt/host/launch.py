@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from fcntl import fcntl
 
 from ocirt.errors import Error, KernelError
@@ -106,7 +106,10 @@ class Init:
             if kind == MSG_PID:
                 self.pid = value
                 self.restore_mask()
-                host.started(value)
+                try:
+                    host.started(value)
+                except KernelError as error:
+                    raise self._told([content for content, _ in early]) or error from None
                 posix.waitpid(self._spawned, 0)
                 self._spawned = 0
             elif not self.pid and index > self._clone:
@@ -121,6 +124,20 @@ class Init:
             elif kind == MSG_ERROR:
                 self.failed = index
                 raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+
+    def _told(self, messages: list[bytes]) -> KernelError | None:
+        """Why init has failed, if it has: then it is gone, and what could not be done to it is no news."""
+        try:
+            while content := self._socket.recv(MAX_MESSAGE, MSG_DONTWAIT):
+                messages.append(content)
+        except BlockingIOError:
+            pass
+        for content in messages:
+            kind, index, value, length = MESSAGE.unpack_from(content)
+            if kind == MSG_ERROR:
+                self.failed = index
+                return failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+        return None
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """The next message, and the descriptors that ride along."""
