@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-RUNTIMES = ("runc", "crun", "ocirt")
+RUNTIMES = ("runc", "ocirt")
 MAPS = "tr -s ' ' </proc/self/uid_map"
 LOOP = ("sh", "-c", "trap 'exit 5' TERM; echo out; echo err >&2; while :; do sleep 0.05; done")
 
