@@ -1,4 +1,4 @@
-"""podman and buildah of an ordinary user, on runc, crun and ocirt: no cgroup is theirs, and no systemd.
+"""podman and buildah of an ordinary user, on runc and on ocirt: no cgroup is theirs, and no systemd.
 
 It takes uidmap and slirp4netns, and a kernel that lets an ordinary user mount overlayfs (5.13).
 """
