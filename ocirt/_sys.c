@@ -182,6 +182,27 @@ static PyObject *sys_unshare(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(prlimit_doc,
+             "prlimit(pid, resource, limits=None) -> (soft, hard)\n\n"
+             "prlimit(2): the limits as they were; limits: the new ones. 2**64 - 1 is RLIM_INFINITY.");
+
+static PyObject *sys_prlimit(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int pid, resource, given;
+    unsigned long long soft = 0, hard = 0;
+    uint64_t wanted[2], found[2];
+
+    given = PyTuple_GET_SIZE(args) > 2;
+    if (!PyArg_ParseTuple(args, "ii|(KK)", &pid, &resource, &soft, &hard))
+        return NULL;
+    wanted[0] = soft;
+    wanted[1] = hard;
+    if (syscall(SYS_prlimit64, pid, resource, given ? wanted : NULL, found) < 0)
+        return failed("prlimit");
+    return Py_BuildValue("(KK)", (unsigned long long)found[0], (unsigned long long)found[1]);
+}
+
 PyDoc_STRVAR(setns_doc,
              "setns(descriptor, flags)\n\n"
              "setns(2). Python has it since 3.12.");
@@ -259,6 +280,7 @@ static PyObject *sys_openat2(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     { "openat2", sys_openat2, METH_VARARGS, openat2_doc },
     { "unshare", sys_unshare, METH_VARARGS, unshare_doc },
+    { "prlimit", sys_prlimit, METH_VARARGS, prlimit_doc },
     { "setns", sys_setns, METH_VARARGS, setns_doc },
     { "mount", sys_mount, METH_VARARGS, mount_doc },
     { "umount2", sys_umount2, METH_VARARGS, umount2_doc },

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from resource import RLIM_INFINITY, getrlimit, prlimit
-
+from ocirt._sys import prlimit
 from ocirt.config.names import RLIMITS
 from ocirt.errors import from_os_error
 
@@ -12,16 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-_INFINITE = 2**64 - 1
-
 
 def raised(rlimits: Sequence[dict[str, Any]]) -> list[tuple[int, int, int]]:
     """(place in the list, our soft limit, the hard limit to be) of those that are above our own hard limit."""
     found = []
     for index, limit in enumerate(rlimits):
-        soft, hard = getrlimit(RLIMITS[limit["type"]])
-        if hard != RLIM_INFINITY and limit["hard"] > hard:
-            found.append((index, soft, RLIM_INFINITY if limit["hard"] == _INFINITE else limit["hard"]))
+        soft, hard = prlimit(0, RLIMITS[limit["type"]])
+        if limit["hard"] > hard:  # RLIM_INFINITY is the highest number
+            found.append((index, soft, limit["hard"]))
     return found
 
 
@@ -31,9 +28,8 @@ def raise_limits(pid: int, rlimits: Sequence[dict[str, Any]]) -> None:
         limit = rlimits[index]
         try:
             prlimit(pid, RLIMITS[limit["type"]], (soft, hard))
-        except (OSError, ValueError) as error:  # ValueError: resource's word for EPERM on some limits
-            if not isinstance(error, OSError):
-                error = PermissionError(1, "Operation not permitted")
+        except OSError as error:
+            error.filename = None  # the call's name
             hint = "raising a hard limit needs CAP_SYS_RESOURCE"
             pointer = f"/process/rlimits/{index}"
             doing = f"raise {limit['type']} to {limit['hard']}"

@@ -72,6 +72,7 @@ LATER = (
     "ocirt.state.entry",
     "ocirt.config.check_namespaces",
     "ocirt.host.idmap",
+    "ocirt.host.limits",
     "ocirt.host.locked",
     "ocirt.host.rootless",
 )
