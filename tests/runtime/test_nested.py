@@ -25,7 +25,7 @@ ALL += [f"CAP_{name}" for name in "NET_BIND_SERVICE NET_ADMIN NET_RAW SYS_CHROOT
 ALL += ["CAP_SYS_RESOURCE", "CAP_SETFCAP", "CAP_AUDIT_WRITE"]
 LIFE = """
 set -e
-cd /work
+cd /bundles
 ocirt() { %s "$@"; }
 ocirt run --bundle inner one
 ocirt create --bundle lasting two </dev/null >/dev/null 2>&1
@@ -55,7 +55,7 @@ class Outer:
         self.runtime = runtime
         self.place = place
         rootfs = place / "rootfs"
-        for folder in ("dev", "etc", "proc", "run", "sys", "tmp", "usr", "work"):
+        for folder in ("dev", "etc", "proc", "run", "sys", "tmp", "usr", "bundles"):
             (rootfs / folder).mkdir(parents=True)
         for link in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
             if Path("/", link).is_symlink():
@@ -75,7 +75,7 @@ class Outer:
         self.bind("/etc/ld.so.cache", "ro")
         for path in installation():
             self.bind(str(path), "ro")
-        self.bind(str(self.work()), to="/work")
+        self.bind(str(self.work()), to="/bundles")
 
     def work(self) -> Path:
         """The bundles of the inner containers."""
