@@ -323,3 +323,19 @@ def test_without_systemd_its_driver_says_so(host: Host, there: Bundle) -> None:
     assert done.code == 1
     assert "systemd" in done.err
     assert "jeepney" not in done.err
+
+
+HIDDEN = """
+set -e
+for folder in /usr/lib/python3 /usr/lib/python3.*; do mount -t tmpfs tmpfs $folder; done
+"$1" sandbox -- echo hello
+"""
+
+
+@pytest.mark.root
+def test_a_helper_is_the_file_itself(one_file: Path, tmp_path: Path) -> None:
+    """A sandbox's keeper is a process of its own. (Not in those hosts: no user namespace can be made in a chroot.)"""
+    alone = tmp_path / "alone"
+    shutil.copy(one_file, alone)
+    done = command("unshare", "--mount", "sh", "-c", HIDDEN, "sh", alone, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"})
+    assert (done.code, done.out, done.err) == (0, "hello\n", "")

@@ -37,6 +37,10 @@ def main(name: str, args: list[str]) -> int:
             from ocirt.cli.version import print_version
 
             return print_version(name)
+        if args[:1] == ["--module"]:
+            from ocirt.host.itself import carry_out as carry_out_module
+
+            return carry_out_module(args[1:])
         from ocirt.cli.commands import run_click
 
         return run_click(name, args)

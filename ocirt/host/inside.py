@@ -11,26 +11,22 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import ocirt
 from ocirt._sys import setns
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import Error, KernelError, from_os_error
-
-_MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from ocirt.host.inside import main; main()"
+from ocirt.host.itself import command
 
 
 def help_inside(pid: int, descriptors: list[int], work: dict[str, Any]) -> None:
     """work: mount, pointer, and directory if a destination is to be made. Raises KernelError."""
-    package = str(Path(ocirt.__file__).resolve().parents[1])
     try:
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             words = [str(fd) for fd in (namespace, *descriptors)]
             done = subprocess.run(
-                [sys.executable, "-IS", "-c", _MAIN, package, json.dumps(work), *words],
+                command("ocirt.host.inside", json.dumps(work), *words),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 env={},
@@ -48,10 +44,10 @@ def help_inside(pid: int, descriptors: list[int], work: dict[str, Any]) -> None:
         raise KernelError(**answer)
 
 
-def main() -> None:
-    """Of the other Python. Writes {} or the error's fields."""
-    work = json.loads(sys.argv[2])
-    namespace, *descriptors = map(int, sys.argv[3:])
+def main(words: list[str]) -> None:
+    """Of the other process. Writes {} or the error's fields."""
+    work = json.loads(words[0])
+    namespace, *descriptors = map(int, words[1:])
     answer: dict[str, Any] = {}
     try:
         setns(namespace, NAMESPACES["user"])

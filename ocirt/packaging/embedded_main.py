@@ -112,6 +112,8 @@ if archive:  # noqa: F821
     for name, module in loaded.items():
         if name.partition(".")[0] == "ocirt":
             module.__dict__["__loader__"] = Archive
+    for variables in asking:
+        variables["__file__"] = f"{finder['FOLDER']}{variables['__file__']}"
     loaded["ocirt.host.image"].carried = image  # noqa: F821
     # Nothing else is looked for, and nothing on the host.
     frozen = loaded["_frozen_importlib"]

@@ -7,25 +7,18 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ocirt.errors import Error, UsageError
+from ocirt.host.itself import command
 from ocirt.sandbox import channel
 from ocirt.sandbox.options import Bind, options
 from ocirt.sandbox.result import Result
 
 PLACE = "/run/ocirt-sandbox"
-_START = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from ocirt.sandbox.keeper import main
-main(int(sys.argv[1]), sys.argv[2])
-"""
 _PASSED_ON = ("PATH", "OCIRT_CACHE", "XDG_RUNTIME_DIR")
 _MOST_STDIN = 1 << 30
 
@@ -72,14 +65,11 @@ class _Keeper:
         raise Error("the keeper of the sandboxes ends at once")
 
     def _start(self) -> None:
-        if not sys.executable:
-            raise Error("no Python interpreter to keep sandboxes with", hint="sys.executable is empty")
-        package = str(Path(__file__).resolve().parents[2])
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _START, str(theirs.fileno()), PLACE, package],
+                    command("ocirt.sandbox.keeper", str(theirs.fileno()), PLACE),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},

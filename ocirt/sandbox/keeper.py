@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 from typing import Any
 
@@ -143,7 +142,9 @@ def collect(state: str) -> list[str]:
     return found
 
 
-def main(number: int, place: str) -> None:
+def main(words: list[str]) -> None:
+    """Of the keeper's process. words: its socket's descriptor, and the place."""
+    number, place = int(words[0]), words[1]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it reaches the program, which then lets go of us
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with socket.socket(fileno=number) as control:
@@ -156,7 +157,3 @@ def main(number: int, place: str) -> None:
         else:
             send(control, {"ready": True})
             keeper.serve(control)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
