@@ -30,9 +30,10 @@ class Out:
         return _write(1, text + "\n")
 
     def warn(self, warnings: Sequence[str], *, always: bool = False) -> None:
-        """`always`: on stderr in any case, for a person who looks; the log has them with --debug only."""
+        """On stderr for a person who looks: with --debug, `always`, or on a terminal without a log, which engines have. To
+        an engine stderr is the container's own. The log has them with --debug only."""
         for warning in warnings:
-            if self.debug or always:
+            if self.debug or always or (not self.log and posix.isatty(2)):
                 _write(2, f"ocirt: warning: {warning}\n")
             if self.debug:
                 self._log("warning", warning, {})
