@@ -16,7 +16,7 @@ class Out:
     """Where a command's words go: stdout, stderr, and the file of --log.
 
     A log has exactly one object for a failure, because podman reads the whole file as one JSON document; warnings go
-    there, and to stderr, only with --debug.
+    there only with --debug.
     """
 
     def __init__(self, root: str, log: str | None, log_format: str, *, debug: bool) -> None:
@@ -30,8 +30,8 @@ class Out:
         return _write(1, text + "\n")
 
     def warn(self, warnings: Sequence[str], *, always: bool = False) -> None:
-        """On stderr for a person who looks: with --debug, `always`, or on a terminal without a log, which engines have. To
-        an engine stderr is the container's own. The log has them with --debug only."""
+        """On stderr for a person who looks: with --debug, `always`, or on a terminal and without a log. To an engine,
+        which has a log, stderr is the container's own. The log has them with --debug only."""
         for warning in warnings:
             if self.debug or always or (not self.log and posix.isatty(2)):
                 _write(2, f"ocirt: warning: {warning}\n")

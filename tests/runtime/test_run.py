@@ -243,3 +243,25 @@ def test_a_signal_before_the_payload_runs_undoes_everything(runtime: Runtime, bu
         assert process.wait(20) in (0, 143, -15)  # -15: before Python had a handler
         assert not runtime.root.exists() or list(runtime.root.iterdir()) == []
         assert not inits()
+
+
+@pytest.mark.parametrize("flags", [(), ("--log", "log")], ids=["by hand", "by an engine"])
+def test_warnings_are_for_who_looks_at_a_terminal(
+    runtime: Runtime, bundle: Bundle, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    bundle.config["process"]["capabilities"]["ambient"] = ["CAP_KILL"]
+    bundle.config["process"]["capabilities"]["inheritable"] = []
+    bundle.write()
+    ours, theirs = os.openpty()
+    try:
+        done = runtime(*flags, "run", "--bundle", bundle.path, "c", stderr=theirs, cwd=tmp_path)
+        assert done.code == 0
+        os.set_blocking(ours, False)
+        try:
+            said = os.read(ours, 4096).decode()
+        except BlockingIOError:
+            said = ""
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert said.startswith("ocirt: warning: /process/capabilities/ambient: CAP_KILL") == (not flags), said
