@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from ocirt.cgroups.layout import read
 from ocirt.config.check_namespaces import host_id
 from ocirt.errors import ConfigError
 from ocirt.host.idmap import find_tool, lacks_rights
@@ -128,13 +129,6 @@ def user_name(uid: int) -> str:
 
 def _lines(path: str) -> list[bytes]:
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        return read(path).encode("utf-8", "surrogateescape").split(b"\n")
     except OSError:
         return []
-    try:
-        content = b""
-        while chunk := posix.read(fd, 65536):
-            content += chunk
-    finally:
-        posix.close(fd)
-    return content.split(b"\n")
