@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ def talking() -> int:
 
 def left() -> tuple[object, ...]:
     """What sandboxes could leave: cgroups, mounts (here and in the keeper), processes, state, descriptors."""
+    gc.collect()  # what earlier tests have left open is closed now, and not in between
     pid = keeper.pid
     children = {
         child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()

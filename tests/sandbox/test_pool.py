@@ -49,7 +49,7 @@ def test_one_that_has_died_is_replaced() -> None:
 
 
 def test_limits_and_timeouts_are_each_runs_own() -> None:
-    with sandbox.Pool(1, ["sh", "-c", 'read command; eval "$command"'], timeout=2) as pool:
+    with sandbox.Pool(1, ["sh", "-c", 'read command; eval "$command"'], timeout=5) as pool:
         assert pool.run(stdin="sleep 1000\n").timed_out
         result = pool.run(stdin="unshare -m true; exit 7\n")
         assert (result.returncode, result.denied_syscalls) == (7, {"unshare": 1})
