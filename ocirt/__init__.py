@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ocirt.errors import UsageError as UsageError
     from ocirt.library.container import Container as Container
     from ocirt.library.container import Process as Process
-    from ocirt.library.container import default_config as default_config
+    from ocirt.library.documents import default_config as default_config
     from ocirt.library.stdio import DEVNULL as DEVNULL
     from ocirt.library.stdio import PIPE as PIPE
     from ocirt.library.stdio import STDOUT as STDOUT
@@ -33,7 +33,8 @@ _ERRORS = (
 )
 _PLACES = {
     **dict.fromkeys(_ERRORS, "ocirt.errors"),
-    **dict.fromkeys(("Container", "Process", "default_config"), "ocirt.library.container"),
+    **dict.fromkeys(("Container", "Process"), "ocirt.library.container"),
+    "default_config": "ocirt.library.documents",
     **dict.fromkeys(("PIPE", "STDOUT", "DEVNULL"), "ocirt.library.stdio"),
 }
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Container", "Process", "default_config", *_ERRORS]

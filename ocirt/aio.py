@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from ocirt.library import container as blocking
-from ocirt.library.container import Path
+from ocirt.library.documents import Path
 from ocirt.library.exchange import exchange
 
 T = TypeVar("T")

@@ -16,6 +16,7 @@ from typing import IO, Any, TypeAlias
 
 from ocirt.errors import ContainerError, Error, UsageError
 from ocirt.library.child import Child
+from ocirt.library.documents import Path, request_of, text_of
 from ocirt.library.stdio import Stream, Streams
 from ocirt.runtime import delete as deletion
 from ocirt.runtime import events, kill, pause, ps, start, update
@@ -24,13 +25,10 @@ from ocirt.runtime import state as looking
 from ocirt.runtime.creation import Creation
 from ocirt.runtime.exec import Execution, execution_of
 from ocirt.runtime.handing import Handing
-from ocirt.runtime.process import Request
-from ocirt.runtime.spec import default_spec
 from ocirt.state.place import own_folder
 from ocirt.state.process import open_process, start_time
 from ocirt.state.store import Store
 
-Path: TypeAlias = "str | os.PathLike[str]"
 Texts: TypeAlias = "list[str]"
 Pids: TypeAlias = "list[int]"
 Documents: TypeAlias = "list[dict[str, Any]]"
@@ -127,7 +125,7 @@ class Container:
         place = _root(root)
         file, text = None, None
         if isinstance(config, Mapping):
-            text = _text(config)
+            text = text_of(config)
         elif config is not None:
             file = os.fspath(config)
         elif bundle is None:
@@ -264,7 +262,7 @@ class Container:
         process      instead of all that, a process object (config.md, "Process")
         """
         with _during("exec"):
-            request = _request(argv, process, env, cwd, user)
+            request = request_of(argv, process, env, cwd, user)
             streams = Streams(stdin, stdout, stderr)
             try:
                 execution = execution_of(
@@ -320,7 +318,7 @@ class Container:
     def update(self, resources: Mapping[str, Any]) -> None:
         """Change limits: a linux.resources object with what is to change (config-linux.md). All of it or nothing."""
         with _during("update"):
-            text = _text(resources)
+            text = text_of(resources)
             wanted = update.Wanted(json.loads(text), text=text, place="resources")
             self.warnings += update.update(self.root, self.id, wanted)
 
@@ -356,14 +354,6 @@ class Container:
             self._child.close()
 
 
-def default_config(argv: Sequence[str] = ("sh",), *, rootfs: Path = "rootfs") -> dict[str, Any]:
-    """A config.json to begin with, as `ocirt spec` writes it, without a terminal; a new one with each call."""
-    config: dict[str, Any] = json.loads(json.dumps(default_spec()))
-    config["process"] |= {"terminal": False, "args": [*argv]}
-    config["root"] = {"path": os.fspath(rootfs), "readonly": True}
-    return config
-
-
 @contextmanager
 def _during(phase: str) -> Iterator[None]:
     """Errors say which operation was under way."""
@@ -380,51 +370,6 @@ def _root(root: Path | None) -> str:
     place = os.fspath(root)
     # A working directory that is gone matters only to what counts from it.
     return place if os.path.isabs(place) else os.path.join(os.getcwd(), place)
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    """As JSON, for the copy in the state and the lines in errors."""
-    try:
-        return json.dumps(document, indent=1, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"not a JSON document: {error}") from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-def _request(
-    argv: Sequence[str] | None,
-    process: Mapping[str, Any] | None,
-    env: Mapping[str, str] | None,
-    cwd: str | None,
-    user: tuple[int, int] | int | None,
-) -> Request:
-    if process is not None:
-        if argv is not None or env is not None or cwd is not None or user is not None:
-            raise UsageError("a process object says it all: no argv, env, cwd or user beside it")
-        text = _text(process)
-        return Request(json.loads(text), text=text, place="process")
-    if argv is None or isinstance(argv, str | bytes):
-        raise UsageError("argv has to be a list of strings", hint='exec(["ls", "-l"])')
-    changes: dict[str, Any] = {"args": list(argv), "terminal": False}
-    names = {"/process/args": "argv"}
-    if env is not None:
-        changes["env"] = [f"{name}={value}" for name, value in env.items()]
-        names["/process/env"] = "env"
-    if cwd is not None:
-        changes["cwd"] = cwd
-        names["/process/cwd"] = "cwd"
-    if user is not None:
-        uid, gid = user if isinstance(user, tuple) else (user, None)
-        changes["user"] = {"uid": uid} if gid is None else {"uid": uid, "gid": gid}
-        names["/process/user"] = "user"
-    return Request(changes, changes=True, names=names)
 
 
 def _launched(execution: Execution) -> int:
