@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.cgroups.layout import exists, read
+from ocirt.cgroups.layout import exists, in_user_namespace, read
 from ocirt.cgroups.manager import Cgroups, below_own
 from ocirt.cgroups.setting import refuse
 from ocirt.cgroups.v2 import has_processes
@@ -23,21 +23,12 @@ if TYPE_CHECKING:
 
 POINTER = "/linux/cgroupsPath"
 _MAY_MAKE = posix.W_OK | posix.X_OK
-_FIRST = "user:[4026531837]"
-"""The inode of the host's user namespace is a constant (include/linux/proc_ns.h, PROC_USER_INIT_INO)."""
+_CPUS = "cpuset.cpus"
 
 
 def unprivileged() -> bool:
     """Are we anybody but root of the host? A user namespace's root has no rights beyond that namespace."""
     return posix.geteuid() != 0 or in_user_namespace()
-
-
-def in_user_namespace() -> bool:
-    """In another one than the host's first (user_namespaces(7))?"""
-    try:
-        return posix.readlink("/proc/self/ns/user") != _FIRST
-    except OSError:
-        return False  # a kernel without
 
 
 def host_uid() -> int:
@@ -60,22 +51,23 @@ def delegated(layout: Layout, cgroups_path: str, container_id: str) -> Cgroups:
     Raises ConfigError if a cgroupsPath is asked for that we may make in no hierarchy.
     """
     places, rest = [], []
-    why = ""
+    first = ""
     for one in layout.hierarchies:
         for path in _candidates(one, cgroups_path, container_id):
-            reason = refusal(one, path)
-            if not reason:
+            found = obstacle(one, path)
+            if not found:
                 places.append((one.name, one.controllers, one.v2, one.mount, one.mount + path))
                 break
-            why = why or reason
+            first = first or found
         else:
             rest.append(one)
     if not places and cgroups_path:
-        raise ConfigError(f'no cgroup "{cgroups_path}": {why}', pointer=POINTER, hint=f"leave it out; or {fix()}")
+        message = f'no cgroup "{cgroups_path}": {_why(first)}'
+        raise ConfigError(message, pointer=POINTER, hint=f"leave it out; or {fix()}")
     if not places:
         from ocirt.cgroups.disabled import DisabledCgroups
 
-        return DisabledCgroups(layout, lacking=why)
+        return DisabledCgroups(layout, lacking=_why(first))
     cgroups = Cgroups(places)
     cgroups.delegated = True
     cgroups.rest = [(one.name, one.controllers, one.v2, one.mount, one.mount + one.own.rstrip("/")) for one in rest]
@@ -91,22 +83,23 @@ def _candidates(one: Mounted, cgroups_path: str, container_id: str) -> list[str]
     return found
 
 
-def refusal(one: Mounted, path: str) -> str:
-    """Why we may not make the cgroup `path` of a hierarchy and put a process into it; "" if we may."""
+def obstacle(one: Mounted, path: str) -> str:
+    """The file because of which we may not make the cgroup `path` of a hierarchy and put a process into it; "" if we
+    may."""
     target = one.mount + path
     folder = target
     while folder != one.mount and not exists(folder):
         folder = folder.rpartition("/")[0]
     if folder != target and not posix.access(folder, _MAY_MAKE, effective_ids=True):
-        return _not_ours(folder)
+        return folder
     needed = [f"{target}/cgroup.procs"] if folder == target else []
     if one.v2:
         needed.append(f"{one.mount}{_common(one.own, path)}/cgroup.procs")
     for file in needed:
         if not posix.access(file, posix.W_OK, effective_ids=True):
-            return _not_ours(file)
-    if "cpuset" in one.controllers and folder != target and not read(f"{folder}/cpuset.cpus").strip():
-        return f"{folder}/cpuset.cpus is empty"
+            return file
+    if "cpuset" in one.controllers and folder != target and not read(f"{folder}/{_CPUS}").strip():
+        return f"{folder}/{_CPUS}"
     return ""
 
 
@@ -120,7 +113,12 @@ def _common(one: str, other: str) -> str:
     return found
 
 
-def _not_ours(path: str) -> str:
+def _why(path: str) -> str:
+    """What is the matter with an obstacle, if there is one."""
+    if not path:
+        return ""
+    if path.endswith(f"/{_CPUS}"):
+        return f"{path} is empty"
     return f"the user {host_uid()} may not write to {path}"
 
 

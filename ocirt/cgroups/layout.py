@@ -11,6 +11,8 @@ import posix
 from ocirt.errors import Error
 
 ROOT = "/sys/fs/cgroup"
+_FIRST = "user:[4026531837]"
+"""The inode of the host's user namespace is a constant (include/linux/proc_ns.h, PROC_USER_INIT_INO)."""
 
 
 class Mounted:
@@ -50,6 +52,15 @@ def read(path: str) -> str:
     finally:
         posix.close(fd)
     return content.decode("utf-8", "surrogateescape")
+
+
+def in_user_namespace() -> bool:
+    """Are we in another one than the host's first (user_namespaces(7))? Its root has no rights over what no namespace
+    owns: devices, priorities, cgroups."""
+    try:
+        return posix.readlink("/proc/self/ns/user") != _FIRST
+    except OSError:
+        return False  # a kernel without
 
 
 def exists(path: str) -> bool:

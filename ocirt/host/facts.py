@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ocirt.cgroups.layout import mount_point, read
+from ocirt.cgroups.layout import in_user_namespace, mount_point, read
 from ocirt.config.read import absolute
 from ocirt.errors import ConfigError
 from ocirt.plan.facts import Facts, Hierarchy
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 CAP_SYS_ADMIN = 1 << 21
-_INITIAL = "user:[4026531837]"
-"""The inode of the initial user namespace is a constant (include/linux/proc_ns.h, PROC_USER_INIT_INO)."""
 
 
 def root_path(config: Config) -> str:
@@ -73,11 +71,6 @@ def bind_sources(config: Config, made: str = "") -> tuple[dict[str, bool], dict[
 def permitted_capabilities() -> int:
     """The bit set of our permitted capabilities (proc(5), status)."""
     return int(status_field("self", "CapPrm"), 16)
-
-
-def is_nested() -> bool:
-    """Are we in a user namespace? Its root has no rights over what no namespace owns: devices, priorities."""
-    return posix.readlink("/proc/self/ns/user") != _INITIAL
 
 
 def hierarchies(layout: Layout, cgroups: Cgroups) -> tuple[Hierarchy, ...]:
@@ -181,7 +174,7 @@ def gather(
 
         modules = security_modules()
     joined, shared = namespaces(config, descriptors)
-    nested = is_nested()
+    nested = in_user_namespace()
     foreign: tuple[str, ...] = ()
     if nested:
         from ocirt.host.namespaces import not_owned

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posix
 
+from ocirt.cgroups.layout import in_user_namespace
 from ocirt.errors import EACCES, from_os_error
-from ocirt.host.facts import CAP_SYS_ADMIN, is_nested, permitted_capabilities
+from ocirt.host.facts import CAP_SYS_ADMIN, permitted_capabilities
 
 _POINTER = "/process/oomScoreAdj"
 
@@ -24,7 +25,7 @@ def set_oom_score(pid: int | str, score: int) -> list[str]:
             posix.close(fd)
     except OSError as error:
         error.filename = None
-        if error.errno == EACCES and (is_nested() or not permitted_capabilities() & CAP_SYS_ADMIN):
+        if error.errno == EACCES and (in_user_namespace() or not permitted_capabilities() & CAP_SYS_ADMIN):
             why = "to lower it needs CAP_SYS_RESOURCE outside of all user namespaces"
             return [f"{_POINTER}: {score} is not set, the caller's stays: {why}"]
         hint = "to lower it below ocirt's own needs CAP_SYS_RESOURCE" if error.errno == EACCES else ""

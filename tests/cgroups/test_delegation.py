@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ocirt.cgroups import delegation
-from ocirt.cgroups.delegation import delegated, host_uid, lack, may_join, offered, refusal
+from ocirt.cgroups.delegation import delegated, host_uid, lack, may_join, obstacle, offered
 from ocirt.cgroups.layout import Layout, Mounted
 from ocirt.cgroups.manager import Cgroups
 from ocirt.cgroups.resources import Resources
@@ -91,9 +91,9 @@ def test_one_that_is_there_already_has_to_take_processes(tree: Tree) -> None:
     tree.cgroup("service")
     tree.cgroup("service/c")
     (one,) = tree.layout("/service/leaf").hierarchies
-    assert refusal(one, "/service/c") == ""
+    assert obstacle(one, "/service/c") == ""
     tree.close("service/c/cgroup.procs")
-    assert "service/c/cgroup.procs" in refusal(one, "/service/c")
+    assert "service/c/cgroup.procs" in obstacle(one, "/service/c")
 
 
 def test_nothing_is_no_cgroup(tree: Tree) -> None:

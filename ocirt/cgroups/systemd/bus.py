@@ -12,8 +12,8 @@ from time import monotonic
 
 from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, Parser, new_method_call
 
-from ocirt.cgroups.delegation import host_uid, in_user_namespace
-from ocirt.cgroups.layout import exists
+from ocirt.cgroups.delegation import host_uid
+from ocirt.cgroups.layout import exists, in_user_namespace
 from ocirt.errors import Error
 
 TYPE_CHECKING = False
