@@ -56,6 +56,7 @@ def run(
         pivot=pivot,
         strict=strict,
         manager=manager,
+        ahead=Creation.stdio,
     )
     if warn:
         warn(creation.warnings)
