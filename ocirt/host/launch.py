@@ -44,8 +44,8 @@ _NO_SIGNALS: tuple[int, ...] = ()
 
 
 class Ahead:
-    """An ocirt-init that is started while the plan is still being made. It makes the container's namespaces, which takes
-    the kernel as long as the plan takes Python, and waits in them. It ends by itself when the socket is closed.
+    """An ocirt-init that is started while the plan is still being made. It makes the container's namespaces, which
+    takes the kernel as long as the plan takes Python, and waits in them. It ends by itself when the socket is closed.
 
     flags: of clone3(2).
     """
@@ -56,7 +56,7 @@ class Ahead:
         self.socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         self.plan = -1
         self.spawned = 0
-        before = pthread_sigmask(SIG_BLOCK, ENDING)
+        self.mask: set[int] = pthread_sigmask(SIG_BLOCK, ENDING)
         try:
             self.plan = sealable("ocirt-plan")
             sources = {"control": theirs.fileno(), "plan": self.plan}
@@ -66,7 +66,6 @@ class Ahead:
             raise
         finally:
             theirs.close()
-            pthread_sigmask(SIG_SETMASK, before)
 
     def fits(self, plan: Plan, numbers: Mapping[str, int]) -> bool:
         """Is it where this plan's clone would leave it? What stands before the clone is then done inside."""
@@ -94,6 +93,7 @@ class Ahead:
                 except ChildProcessError:
                     continue
         self.plan, self.spawned = -1, 0
+        pthread_sigmask(SIG_SETMASK, self.mask)
 
 
 class Init:
@@ -114,6 +114,7 @@ class Init:
         if ahead:
             self._socket = self._theirs = ahead.socket
             self._spawned = ahead.spawned
+            self._mask = ahead.mask
         else:
             self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
 
@@ -124,7 +125,6 @@ class Init:
     def go(self) -> None:
         """Give the plan to an init that went ahead of it."""
         assert self._ahead
-        self._mask = pthread_sigmask(SIG_BLOCK, ENDING)
         seal(self._ahead.plan, self.encoded.content)
         posix.close(self._ahead.plan)
         self._ahead.plan = -1
@@ -275,7 +275,8 @@ class Init:
 def _start(
     image: bytes, numbers: Mapping[str, int], sources: Mapping[str, int], stdio: Sequence[int], *more: str
 ) -> int:
-    """Execute ocirt-init with the descriptors `sources` at their `numbers`, `stdio` as 0, 1, 2 and, below control, our own
+    """Execute ocirt-init with the descriptors `sources` at their `numbers`, `stdio` as 0, 1, 2 and, below control, our
+    own
     as they are; `more`: arguments behind the plan's number. Returns its pid; raises OSError."""
     moved = [sealed(INIT_NAME, image, executable=True)]
     try:

@@ -58,9 +58,9 @@ def run(
         manager=manager,
         ahead=Creation.stdio,
     )
-    if warn:
-        warn(creation.warnings)
     try:
+        if warn:
+            warn(creation.warnings)
         creation.launch()
         creation.before_program()
         if not detach:
