@@ -1,0 +1,107 @@
+"""What `run --seccomp-trace` and `explain --seccomp` print."""
+
+from __future__ import annotations
+
+import posix
+
+from ocirt.cli.listing import table
+from ocirt.errors import UsageError
+from ocirt.state.document import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+STDERR = "-"
+SHOWN_ARGS = 3
+
+
+def trace_of(options: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Where the report goes. Raises UsageError for a file that cannot be written."""
+    if options["detach"]:
+        raise UsageError("--seccomp-trace and --detach exclude each other", hint="who traces has to stay")
+    file = str(options["seccomp_trace"])
+    if file == STDERR:
+        return lambda report: _write(2, "\n".join(trace_lines(report)) + "\n")
+    _open(file)
+    return lambda report: _write(_open(file, posix.O_TRUNC), dumps(report, indent=2) + "\n")
+
+
+def _open(file: str, flags: int = 0) -> int:
+    """Only to see whether it can be, without flags: a descriptor here would be among those of --preserve-fds."""
+    try:
+        fd = posix.open(file, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC | flags, 0o644)
+    except OSError as error:
+        raise UsageError(f"--seccomp-trace: {file}: {error.strerror}") from None
+    if not flags:
+        posix.close(fd)
+    return fd
+
+
+def _write(fd: int, text: str) -> None:
+    view = memoryview(text.encode("utf-8", "surrogateescape"))
+    while view:
+        view = view[posix.write(fd, view) :]
+
+
+def trace_lines(report: dict[str, Any]) -> list[str]:
+    """A trace as text."""
+    denied = report["denied"]
+    if not denied:
+        return ["ocirt: the seccomp profile denied no system call"]
+    count = sum(one["count"] for one in denied)
+    rows = [("CALL", "ARGUMENTS", "TIMES", "ACTION", "BECAUSE OF")]
+    rows += [
+        (
+            called(one),
+            "; ".join(map(arguments, one["args"][:2])) + ("; …" if len(one["args"]) > 2 else ""),
+            str(one["count"]),
+            action_text(one),
+            one["pointer"],
+        )
+        for one in denied
+    ]
+    lines = [f"ocirt: the seccomp profile denied {count} call{'' if count == 1 else 's'}:", "", *table(rows)]
+    if report["notKept"]:
+        lines.append(f"… and more: {report['notKept']} calls that are too many different ones to be shown")
+    nameless = [called(one) for one in denied if not one["name"]]
+    if nameless:
+        lines += ["", f"libseccomp has no name for {', '.join(nameless)}: no rule can allow them"]
+    return lines + addition_lines(report["addition"])
+
+
+def addition_lines(addition: dict[str, Any]) -> list[str]:
+    lines = []
+    if addition["architectures"]:
+        lines += ["", "add to linux.seccomp.architectures:", dumps(addition["architectures"], indent=2)]
+    if addition["syscalls"]:
+        lines += ["", "to allow them, put before the entries of linux.seccomp.syscalls:"]
+        lines.append(dumps(addition["syscalls"], indent=2))
+    if addition["remove"]:
+        lines += ["", "to allow them, remove these names:", *addition["remove"]]
+    return lines
+
+
+def called(one: dict[str, Any]) -> str:
+    """A call's name, with its architecture if that is not the machine's own."""
+    name = one["name"] or f"number {one['number']}"
+    short = one["architecture"].removeprefix("SCMP_ARCH_").lower()
+    if not short:
+        return f"{name} (of no architecture of this machine)"
+    return name if short == posix.uname().machine else f"{name} ({short})"
+
+
+def arguments(args: list[int]) -> str:
+    """The first ones: how many a call has is not in its notification."""
+    return ", ".join(hex(value) if value > 9 else str(value) for value in args[:SHOWN_ARGS]) + ", …"
+
+
+def action_text(one: dict[str, Any]) -> str:
+    """ "ERRNO EPERM", "KILL_PROCESS"."""
+    short = str(one["action"]).removeprefix("SCMP_ACT_")
+    if one["errno"] is None:
+        return short
+    return f"{short} {one['errnoName'] or one['errno']}"
+
+
