@@ -24,19 +24,25 @@ def trace_of(options: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     file = str(options["seccomp_trace"])
     if file == STDERR:
         return lambda report: _write(2, "\n".join(trace_lines(report)) + "\n")
-    _open(file)
-    return lambda report: _write(_open(file, posix.O_TRUNC), dumps(report, indent=2) + "\n")
+    _check(file)
+    return lambda report: _write(_open(file, posix.O_CREAT | posix.O_TRUNC), dumps(report, indent=2) + "\n")
 
 
-def _open(file: str, flags: int = 0) -> int:
-    """Only to see whether it can be, without flags: a descriptor here would be among those of --preserve-fds."""
+def _check(file: str) -> None:
+    """Can it be written? Before a container is made, and without leaving anything: neither a file, nor a descriptor
+    among those of --preserve-fds."""
     try:
-        fd = posix.open(file, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC | flags, 0o644)
+        try:
+            posix.close(_open(file, 0))
+        except FileNotFoundError:
+            posix.close(_open(file, posix.O_CREAT | posix.O_EXCL))
+            posix.unlink(file)
     except OSError as error:
         raise UsageError(f"--seccomp-trace: {file}: {error.strerror}") from None
-    if not flags:
-        posix.close(fd)
-    return fd
+
+
+def _open(file: str, flags: int) -> int:
+    return posix.open(file, posix.O_WRONLY | posix.O_CLOEXEC | flags, 0o644)
 
 
 def _write(fd: int, text: str) -> None:
@@ -103,5 +109,3 @@ def action_text(one: dict[str, Any]) -> str:
     if one["errno"] is None:
         return short
     return f"{short} {one['errnoName'] or one['errno']}"
-
-

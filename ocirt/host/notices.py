@@ -33,7 +33,7 @@ def next_notice(listener: int) -> Notice | None:
         ioctl(listener, NOTIF_RECV, content)
     except FileNotFoundError:
         return None
-    return Notice(content)
+    return Notice(bytes(content))
 
 
 def answer(listener: int, notice: Notice, errno: int) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import posix
 import select
-from _signal import SIG_BLOCK, pthread_sigmask, valid_signals
+from _signal import SIG_BLOCK, pthread_sigmask
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 
 from ocirt.errors import from_os_error
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SIGKILL, SIGSYS = 9, 31
 ENOSYS = 38
+SIGNALS = frozenset(range(1, 65)) - {32, 33}  # these are the C library's own
 END, DONE, KILLED = b"e", b"d", b"k"
 
 
@@ -97,7 +98,7 @@ class Supervisor:
         """The child's life."""
         code = 1
         try:
-            pthread_sigmask(SIG_BLOCK, valid_signals())  # what a terminal, or a service manager, sends is meant for `run`
+            pthread_sigmask(SIG_BLOCK, SIGNALS)  # what a terminal, or a service manager, sends is meant for `run`
             posix.setsid()
             _close_all_but({2, listener, end})
             said = self._until_end(listener, end)
@@ -156,9 +157,9 @@ class Supervisor:
     def _kill(self, listener: int, notice: Notice) -> None:
         """What SIGSYS by the kernel is nearest to (docs/seccomp.md has what differs).
 
-        Sent by us it would have to get past a handler and a mask, and the first process of a pid namespace: SIGKILL then.
-        The call is answered all the same, as only SIGKILL ends its wait; the signal is the thread's own, so that it comes
-        before the next instruction.
+        Sent by us it would have to get past a handler and a mask, and it would not end the first process of a pid
+        namespace: SIGKILL then. The call is answered all the same, as only SIGKILL ends its wait; the signal is the
+        thread's own, so that it comes before the next instruction.
         """
         status = _status(notice.thread)
         if not status or not is_waiting(listener, notice):

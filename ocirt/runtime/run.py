@@ -39,8 +39,8 @@ def run(
 
     pivot, manager: as `create` has them. keep: leave it stopped when it has ended, for `delete`.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
-    and those of hooks when they have run. trace: in the foreground, who is given what the seccomp profile has denied, in
-    another process (runtime.seccomp_trace).
+    and those of hooks when they have run. trace: in the foreground, who is given what the seccomp profile has denied,
+    in another process (runtime.seccomp_trace).
     """
     window = window_of_ours() if not detach else None
     make: Callable[..., Creation] = Creation

@@ -49,4 +49,3 @@ def reported(creation: Creation, status: int) -> int:
     if creation.supervisor.killed and status == 128 + SIGKILL:
         return 128 + SIGSYS
     return status
-
