@@ -44,7 +44,7 @@ def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.check import check
 
     try:
-        report = check(bundle_of(options, args), manager_of(options))
+        report = check(bundle_of(options, args), manager_of(options), strict=options["strict"])
     except Error as error:  # of ours: what is wrong with the bundle is in the report
         error.exit_code = NOT_CHECKED
         raise

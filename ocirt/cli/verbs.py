@@ -290,6 +290,13 @@ VERBS = {
             Flag("max-output", "Of stdout, and of stderr, so much is kept. Default: 1M.", metavar="SIZE"),
             Flag("json", "Print how it ended as JSON, with its output in it."),
         ),
-        Verb("check", "Check a bundle, and report every problem.", ("[BUNDLE]",), _BUNDLE, Flag("json", "As JSON.")),
+        Verb(
+            "check",
+            "Check a bundle, and report every problem.",
+            ("[BUNDLE]",),
+            _BUNDLE,
+            Flag("json", "As JSON."),
+            Flag("strict", "Also warn of what is dangerous, and fail for warnings."),
+        ),
     )
 }
