@@ -31,11 +31,24 @@ def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.explain import explain
 
+    if options["seccomp"]:
+        return _explain_seccomp(out, options, args)
     explanation = explain(bundle_of(options, args), manager_of(options))
     if options["json"]:
         out.print(dumps(explanation.document(), indent=2))
     else:
         out.print("\n".join(explanation.lines(everything=options["all"], colour=has_colour())))
+    return 0
+
+
+def _explain_seccomp(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.seccomp import profile_lines
+    from ocirt.runtime.explain_seccomp import explain_seccomp
+
+    if options["all"]:
+        raise UsageError("--seccomp and --all exclude each other", hint="--seccomp shows all of the profile")
+    table = explain_seccomp(bundle_of(options, args))
+    out.print(dumps(table, indent=2) if options["json"] else "\n".join(profile_lines(table)))
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posix
+from textwrap import wrap
 
 from ocirt.cli.listing import table
-from ocirt.errors import UsageError
+from ocirt.errors import UsageError, printable
 from ocirt.state.document import dumps
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 STDERR = "-"
 SHOWN_ARGS = 3
+WIDTH = 100
 
 
 def trace_of(options: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
@@ -109,3 +111,55 @@ def action_text(one: dict[str, Any]) -> str:
     if one["errno"] is None:
         return short
     return f"{short} {one['errnoName'] or one['errno']}"
+
+
+def profile_lines(table_: dict[str, Any]) -> list[str]:
+    """A profile as text: the default, what comes of which calls, and what is unknown."""
+    default = table_["default"]
+    head = [("default", f"{action_text(default)}: a call {default['means']}")]
+    if table_["newer"]:
+        head.append(("newer", f"a call that is newer than all that are named {table_['newer']['means']}"))
+    for one in table_["architectures"]:
+        name = one["name"].removeprefix("SCMP_ARCH_").lower()
+        words = "the machine's own" if one["pointer"] is None else one["pointer"]
+        if not one["used"]:
+            words += ": ignored: this machine does not run its programs"
+        head.append(("architecture", f"{name} ({words})"))
+    head.append(("others", "programs of other architectures are killed"))
+    for one in table_["flags"]:
+        words = "" if one["known"] else " (not known to this kernel: the filter cannot be loaded)"
+        head.append(("flag", one["name"].removeprefix("SECCOMP_FILTER_FLAG_") + words))
+    if table_["listenerPath"]:
+        head.append(("agent", table_["listenerPath"]))
+    head += [
+        ("not known", f"{name}: not known to this kernel: the filter cannot be loaded") for name in table_["actions"]
+    ]
+    lines = [printable(line) for line in table(head)]
+    for rules in _groups(table_["rules"]):
+        lines += ["", f"{action_text(rules[0])}: {rules[0]['means']}"]
+        for rule in rules:
+            lines += _rule_lines(rule)
+    left_out = [rule["pointer"] for rule in table_["rules"] if not rule["counts"]]
+    if left_out:
+        lines += ["", f"the default's own action, and left out: {', '.join(left_out)}"]
+    if table_["unknown"]:
+        lines += ["", "not known here:"]
+        lines += [printable(f"  {one['pointer']}: {one['name']}: {one['then']}") for one in table_["unknown"]]
+    if table_["warnings"]:
+        lines += ["", *(f"warning: {printable(text)}" for text in table_["warnings"])]
+    return lines
+
+
+def _groups(rules: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Those that count, by what comes of them, in the order of the first of each."""
+    groups: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
+    for rule in rules:
+        if rule["counts"]:
+            groups.setdefault((rule["action"], rule["errno"]), []).append(rule)
+    return list(groups.values())
+
+
+def _rule_lines(rule: dict[str, Any]) -> list[str]:
+    condition = f"  if {rule['conditions']}" if rule["conditions"] else ""
+    words = wrap(" ".join(rule["names"]), WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [f"  {rule['pointer']}{condition}", *(f"    {printable(line)}" for line in words)]

@@ -264,6 +264,7 @@ VERBS = {
             _BUNDLE,
             Flag("json", "As JSON."),
             Flag("all", "Also the branches that are only taken when something is missing."),
+            Flag("seccomp", "Instead, the seccomp profile: what comes of which system calls."),
         ),
         Verb(
             "features",

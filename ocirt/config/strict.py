@@ -80,31 +80,13 @@ _ALSO_OWN = "/run /var /var/lib /var/log /home /srv /opt /mnt /tmp".split()
 _HARMLESS_DEVICES = tuple(
     f"/dev/{name}" for name in "null zero full random urandom tty shm pts mqueue ptmx fuse".split()
 )
-_LIMITS = (
-    "CPU",
-    "Memory",
-    "Tasks",
-    "IO",
-    "BlockIO",
-    "Allowed",
-    "Startup",
-    "Timeout",
-    "Runtime",
-    "Delegate",
-    "OOM",
-    "Kill",
+_LIMITS = tuple(
+    (
+        "CPU Memory Tasks IO BlockIO Allowed Startup Timeout Runtime OOM Kill SendSIG ManagedOOM FinalKill Description"
+        " After Before CollectMode DefaultDependencies"
+    ).split()
 )
-_LIMITS += (
-    "SendSIG",
-    "Description",
-    "Slice",
-    "After",
-    "Before",
-    "CollectMode",
-    "ManagedOOM",
-    "Finalkill",
-    "DefaultDep",
-)
+"""What the names of harmless properties begin with."""
 _PREFIX = "org.systemd.property."
 
 
