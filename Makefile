@@ -52,6 +52,7 @@ dist: ## one executable file that needs no Python where it runs: dist/ocirt
 	$(call need,$(PACKAGES_BUILD))
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/python ocirt/packaging/dist.py dist/ocirt
+	@$(BIN)/python ocirt/packaging/sbom.py dist/ocirt dist/ocirt.sbom.json
 
 venv: $(VENV)/bin/pip ## the same, with what the tests need
 	@rm -rf build *.egg-info
