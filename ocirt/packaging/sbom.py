@@ -58,12 +58,12 @@ def component(one: Distribution) -> dict[str, Any]:
 
 def _licence(one: Distribution) -> str:
     """Its SPDX expression or, of older packages, what it says instead."""
-    metadata = one.metadata
-    for field in ("License-Expression", "License"):
-        text = metadata.get(field)
+    metadata: dict[str, Any] = one.metadata.json
+    for field in ("license_expression", "license"):
+        text = metadata.get(field) or ""
         if text and "\n" not in text:
             return str(text)
-    classifiers = [line for line in metadata.get_all("Classifier") or () if line.startswith("License ::")]
+    classifiers = [line for line in metadata.get("classifier") or () if line.startswith("License ::")]
     return classifiers[0].rpartition(":: ")[2] if classifiers else "NOASSERTION"
 
 
