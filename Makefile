@@ -4,6 +4,8 @@ PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 EXTRAS := test
 BIN := $(VENV)/bin
+COMMA := ,
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 export CI
 
@@ -43,16 +45,19 @@ test: ## install what is missing, build, and pass all tests
 
 build: $(VENV)/bin/pip ## compile and install into .venv
 	@rm -rf build *.egg-info
-	@$(BIN)/pip install --quiet --disable-pip-version-check .
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@$(INSTALL) --no-build-isolation --no-deps .
 
 dist: ## one executable file that needs no Python where it runs: dist/ocirt
 	$(call need,$(PACKAGES_BUILD))
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/python ocirt/packaging/dist.py dist/ocirt
+	@$(BIN)/python ocirt/packaging/sbom.py dist/ocirt dist/ocirt.sbom.json
 
 venv: $(VENV)/bin/pip ## the same, with what the tests need
 	@rm -rf build *.egg-info
-	@$(BIN)/pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/$(subst $(COMMA),-,$(EXTRAS)).txt
+	@$(INSTALL) --no-build-isolation --no-deps .
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -m venv $(VENV)

@@ -92,4 +92,6 @@ def test_plans_and_checks_touch_nothing_outside(path: Path) -> None:
 )
 def test_only_the_command_line_prints_and_exits(path: Path) -> None:
     called = names_called(path)
+    if path.name == "supervisor.py":  # a child of fork(2), to which nothing below the command line returns
+        called.discard("posix._exit")
     assert not called & {"print", "exit", "quit", "sys.exit", "posix._exit", "os._exit", "SystemExit"}

@@ -59,6 +59,11 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.run import run
 
     bundle, container_id = which(options["bundle"], args)
+    trace = None
+    if options["seccomp_trace"] is not None:
+        from ocirt.cli.seccomp import trace_of
+
+        trace = trace_of(options)
     return run(
         out.root,
         container_id,
@@ -76,6 +81,7 @@ def run(out: Out, options: dict[str, Any], args: list[str]) -> int:
         manager=manager_of(options),
         committed=ignore_endings if options["detach"] else end_helper,
         warn=out.warn,
+        trace=trace,
     )
 
 

@@ -61,7 +61,9 @@ def _flags(
                 return None
             options[flag.key] = True
             continue
-        if not equals:
+        if flag.bare is not None:
+            value = value if equals else flag.bare
+        elif not equals:
             if at == len(args):
                 return None
             value = args[at]

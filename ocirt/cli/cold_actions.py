@@ -31,6 +31,8 @@ def spec(out: Out, options: dict[str, Any], args: list[str]) -> int:
 def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.explain import explain
 
+    if options["seccomp"]:
+        return _explain_seccomp(out, options, args)
     explanation = explain(bundle_of(options, args), manager_of(options))
     if options["json"]:
         out.print(dumps(explanation.document(), indent=2))
@@ -39,12 +41,23 @@ def explain(out: Out, options: dict[str, Any], args: list[str]) -> int:
     return 0
 
 
+def _explain_seccomp(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.cli.seccomp import profile_lines
+    from ocirt.runtime.explain_seccomp import explain_seccomp
+
+    if options["all"]:
+        raise UsageError("--seccomp and --all exclude each other", hint="--seccomp shows all of the profile")
+    table = explain_seccomp(bundle_of(options, args))
+    out.print(dumps(table, indent=2) if options["json"] else "\n".join(profile_lines(table)))
+    return 0
+
+
 def check(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.config.schema import ERROR
     from ocirt.runtime.check import check
 
     try:
-        report = check(bundle_of(options, args), manager_of(options))
+        report = check(bundle_of(options, args), manager_of(options), strict=options["strict"])
     except Error as error:  # of ours: what is wrong with the bundle is in the report
         error.exit_code = NOT_CHECKED
         raise

@@ -156,6 +156,7 @@ def option(flag: Flag) -> click.Option:
 
 
 def _complete_path(metavar: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    metavar = metavar.strip("[=]")
     kind = "dir" if metavar in _FOLDERS else "file" if metavar in _FILES else "plain"
     return lambda context, param, incomplete: [CompletionItem(incomplete, type=kind)]
 
@@ -174,6 +175,9 @@ def split_values(args: Sequence[str], flags: Sequence[Flag], *, stop: bool = Fal
         if any(name == "-" + flag.name for flag in flags):
             name, arg = "-" + name, "-" + arg
         flag = next((flag for flag in flags if flag.metavar and name in spellings(flag)), None)
+        if flag and flag.bare is not None:
+            result.append(arg if equals else f"{arg}={flag.bare}")
+            continue
         if arg == "--" or (stop and (arg == "-" or not arg.startswith("-"))):
             return [*result, *args[at - 1 :]]
         if flag and equals and len(name) == 2:

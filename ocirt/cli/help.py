@@ -20,6 +20,9 @@ DETAILS = {
         ocirt run bundle/             the folder's name is the id
         ocirt run bundle/ mine        another id
         ocirt run -d -b bundle mine   as engines call it; it goes on in the background
+
+        --seccomp-trace says at the end which system calls linux.seccomp denied, by which rule, and what would allow
+        them. The program meets the same errors as without; docs/seccomp.md has the exceptions.
         """,
     "exec": """
         It has the container's rights, filter, limits and environment, but for what the flags change: --env,
@@ -127,6 +130,9 @@ DETAILS = {
         it, marked with a triangle. Branches that are only taken when something is missing are folded. With
         --systemd-cgroup (before the verb) systemd is asked where the cgroup would be.
 
+        --seccomp prints the seccomp profile instead: what comes of which calls, under which conditions, and what is not
+        known here; nothing else of the bundle is looked at.
+
         --json has the same as one object: sections, steps (with call, args, pointer), host, cgroups, limits, devices,
         warnings.
 
@@ -157,8 +163,13 @@ DETAILS = {
         --json: {"path", "ok", "problems": [{"level", "code", "pointer", "line", "column", "message", "expected",
         "got", "hint"}]}.
 
+        --strict also warns of what is allowed and dangerous, such as all capabilities, the host's namespaces, or an
+        engine's socket. The code of such a warning is the name of its rule: docs/cli.md lists them. What is only worth
+        knowing has the level info.
+
         \b
-        Exit status: 0 no errors (there may be warnings), 1 errors, 2 it could not be checked.
+        Exit status: 0 no errors (without --strict there may be warnings), 1 errors, with --strict also warnings,
+        2 it could not be checked.
         """,
 }
 """Verb → text."""

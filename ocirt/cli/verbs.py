@@ -9,9 +9,10 @@ from __future__ import annotations
 
 class Flag:
     """--name, and its short letters. `metavar`: what its value is called; None for a switch. many: may it be given more
-    than once? Then its value is a list."""
+    than once? Then its value is a list. bare: its value when it is given without one; then one is given by --name=VALUE
+    alone."""
 
-    __slots__ = ("default", "help", "letters", "many", "metavar", "name", "values")
+    __slots__ = ("bare", "default", "help", "letters", "many", "metavar", "name", "values")
 
     def __init__(
         self,
@@ -23,6 +24,7 @@ class Flag:
         default: str | None = None,
         values: tuple[str, ...] = (),
         many: bool = False,
+        bare: str | None = None,
     ) -> None:
         self.name = name
         self.help = help
@@ -31,6 +33,7 @@ class Flag:
         self.default = default
         self.values = values
         self.many = many
+        self.bare = bare
 
     @property
     def key(self) -> str:
@@ -157,6 +160,12 @@ VERBS = {
             *_MAKING,
             _DETACH,
             Flag("keep", "Leave it stopped when it has ended, and do not remove it."),
+            Flag(
+                "seccomp-trace",
+                "At the end, say which system calls the seccomp profile denied; in FILE: as JSON.",
+                metavar="[=FILE]",
+                bare="-",
+            ),
             hot=True,
         ),
         Verb(
@@ -255,6 +264,7 @@ VERBS = {
             _BUNDLE,
             Flag("json", "As JSON."),
             Flag("all", "Also the branches that are only taken when something is missing."),
+            Flag("seccomp", "Instead, the seccomp profile: what comes of which system calls."),
         ),
         Verb(
             "features",
@@ -281,6 +291,13 @@ VERBS = {
             Flag("max-output", "Of stdout, and of stderr, so much is kept. Default: 1M.", metavar="SIZE"),
             Flag("json", "Print how it ended as JSON, with its output in it."),
         ),
-        Verb("check", "Check a bundle, and report every problem.", ("[BUNDLE]",), _BUNDLE, Flag("json", "As JSON.")),
+        Verb(
+            "check",
+            "Check a bundle, and report every problem.",
+            ("[BUNDLE]",),
+            _BUNDLE,
+            Flag("json", "As JSON."),
+            Flag("strict", "Also warn of what is dangerous, and fail for warnings."),
+        ),
     )
 }

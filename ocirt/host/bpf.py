@@ -1,4 +1,4 @@
-"""Classic BPF for what libseccomp does not do, or not right: newer calls, and conditions on arguments.
+"""Classic BPF for what libseccomp does not do, or not right: newer calls, and conditions on arguments; and its machine.
 
 Written out here because libseccomp (2.5.4) forgets rules: where a system call has several with conditions, the first
 condition of one that holds keeps it from trying the others, and some are lost altogether. tests/host/
@@ -9,7 +9,7 @@ What is made here stands before libseccomp's program: it returns, or falls throu
 
 from __future__ import annotations
 
-from struct import pack
+from struct import iter_unpack, pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,3 +130,38 @@ def _condition(condition: dict[str, Any], after: int, width: int) -> bytes:
         + instruction(EQUAL, high, no=to(less, 2))
         + code
     )
+
+
+class Machine:
+    """Runs a filter in place of the kernel. Raises ValueError for an instruction that no filter of ours has."""
+
+    def __init__(self, program: bytes) -> None:
+        self._program = list(iter_unpack("<HBBI", program))
+        if any(code not in _KNOWN for code, _, _, _ in self._program):
+            raise ValueError("not a filter that is made here")
+
+    def run(self, data: bytes) -> int:
+        """What the filter returns for a call; data: struct seccomp_data (seccomp(2))."""
+        program, at, value = self._program, 0, 0
+        while True:
+            code, yes, no, operand = program[at]
+            at += 1
+            if code == LOAD:
+                (value,) = unpack_from("<I", data, operand)
+            elif code == AND:
+                value &= operand
+            elif code == JUMP:
+                at += operand
+            elif code == RETURN:
+                return int(operand)
+            elif code == EQUAL:
+                at += yes if value == operand else no
+            elif code == GREATER:
+                at += yes if value > operand else no
+            elif code == GREATER_OR_EQUAL:
+                at += yes if value >= operand else no
+            else:
+                at += yes if value & operand else no
+
+
+_KNOWN = frozenset((LOAD, AND, JUMP, RETURN, EQUAL, GREATER, GREATER_OR_EQUAL, ANY_BIT))

@@ -147,6 +147,7 @@ def gather(
     listened: int = 0,
     new_keyring: bool = True,
     pivot: bool = True,
+    traced: bool = False,
 ) -> Facts:
     """The facts for one container. Raises ConfigError where the configuration does not fit what is there.
 
@@ -156,6 +157,7 @@ def gather(
     Facts has it. pivot: by pivot_root(2)?
     made: a bind mount's source that the host is going to make.
     cached: may a compiled seccomp filter be taken from the cache, and put there?
+    traced: does it ask a listener about what it denies (host.traced)?
     """
     machine = posix.uname().machine
     seccomp = None
@@ -163,6 +165,10 @@ def gather(
         from ocirt.host.filters import filter_of
 
         seccomp = filter_of(config.spec, machine, cached=cached)
+        if traced:
+            from ocirt.host.traced import traced_filter
+
+            seccomp = traced_filter(seccomp, config.spec["linux"]["seccomp"])
         if seccomp.listens:
             from ocirt.host.listener import make_words
 

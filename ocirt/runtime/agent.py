@@ -57,7 +57,7 @@ def remembered(seccomp: dict[str, Any], facts: Facts) -> dict[str, Any]:
     if there is none, the number of the words in init, and whether it may forbid the start."""
     listens = facts.seccomp is not None and facts.seccomp.listens
     return {
-        "listenerPath": seccomp["listenerPath"] if listens else "",
+        "listenerPath": (seccomp.get("listenerPath") or "") if listens else "",
         "listenerMetadata": seccomp.get("listenerMetadata") or "",
         "words": inherited(facts)["words"] if listens else -1,
         "blocks": facts.seccomp is not None and facts.seccomp.blocks,

@@ -52,16 +52,18 @@ _INSTEAD: dict[str, Any] = {
 
 
 class Report:
-    """All problems of a bundle, in the order of their places."""
+    """All problems of a bundle, in the order of their places. strict: are warnings enough to refuse it?"""
 
-    def __init__(self, path: str, problems: list[Problem]) -> None:
+    def __init__(self, path: str, problems: list[Problem], *, strict: bool = False) -> None:
         self.path = path
+        self.strict = strict
         self.problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
 
     @property
     def ok(self) -> bool:
-        """Warnings are allowed."""
-        return not any(problem.level == ERROR for problem in self.problems)
+        """Warnings are allowed, but for `strict`."""
+        bad = (ERROR, WARNING) if self.strict else (ERROR,)
+        return not any(problem.level in bad for problem in self.problems)
 
     def place(self, problem: Problem) -> str:
         """ "FILE:LINE:COLUMN: ", as editors take it; "FILE: " for what stands nowhere in it."""
@@ -74,12 +76,14 @@ class Report:
         words = [
             f"{count} {level}{'' if count == 1 else 's'}" for count, level in zip(counts, (ERROR, WARNING), strict=True)
         ]
-        return f"{printable(self.path)}: {'ok' if self.ok else 'not usable'}: {', '.join(words)}"
+        usable = not any(problem.level == ERROR for problem in self.problems)
+        word = "ok" if self.ok else "usable, with warnings" if usable else "not usable"
+        return f"{printable(self.path)}: {word}: {', '.join(words)}"
 
 
-def check(bundle: str, manager: str = "cgroupfs") -> Report:
+def check(bundle: str, manager: str = "cgroupfs", *, strict: bool = False) -> Report:
     """Never raises for what is wrong with the bundle: that is in the report. manager: who would make the cgroups;
-    systemd is not asked."""
+    systemd is not asked. strict: also what is dangerous (config.strict)."""
     path = f"{bundle}/config.json"
     try:
         folder = absolute(bundle)
@@ -95,13 +99,16 @@ def check(bundle: str, manager: str = "cgroupfs") -> Report:
         return Report(path, [_from_error(error)])
     try:
         problems = schema_problems(spec)
-        problems += Checker(folder, text, spec, problems, manager=manager).run() if isinstance(spec, dict) else []
+        if isinstance(spec, dict):
+            checker = Checker(folder, text, spec, problems, manager=manager)
+            problems += checker.run()
+            problems += checker.dangers() if strict else []
     except RecursionError:
         problems = [Problem(ERROR, "", "not usable JSON: nested too deeply", code="config")]
     places = Places(text)
     for problem in problems:
         problem.line, problem.column = places.of(problem.pointer) if problem.pointer is not None else (0, 0)
-    return Report(path, problems)
+    return Report(path, problems, strict=strict)
 
 
 def counted(error: Error, bundle: str, file: str | None = None, text: str | None = None) -> Error:
@@ -189,6 +196,20 @@ class Checker:
             problem.pointer = problem.pointer and self.repaired.original(problem.pointer)
         known = {one.pointer for one in self.problems} | self.repaired.made_up
         return [one for one in problems if one.pointer is None or not _is_below(one.pointer, known)]
+
+    def dangers(self) -> list[Problem]:
+        """What is allowed and dangerous, in what is not wrong: after `run`."""
+        from ocirt.config.strict import strict_problems
+
+        repaired = Repaired(self.spec, self.wrong)
+        try:
+            check_shape(repaired.spec)
+        except Error:
+            return []
+        problems = strict_problems(repaired.spec)
+        for problem in problems:
+            problem.pointer = repaired.original(problem.pointer or "")
+        return [one for one in problems if not _is_below(one.pointer or "", self.wrong | repaired.made_up)]
 
     def _noted(self, error: Error) -> bool:
         """Note a problem and what to take out because of it. False: that cannot be told."""

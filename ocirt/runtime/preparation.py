@@ -44,6 +44,8 @@ class Preparation:
     """Are the descriptors that a service manager gave us (LISTEN_FDS) for the container?"""
     notifies = True
     """Does the program get a socket for sd_notify(3), if our caller has one?"""
+    traces = False
+    """Is a listener asked about what the seccomp profile denies?"""
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class Preparation:
                 listened=listened,
                 new_keyring=new_keyring,
                 pivot=pivot,
+                traced=self.traces,
             )
             self.compiled = compile_plan(self.config, self.facts)
             if linux.get("intelRdt"):

@@ -12,6 +12,7 @@ from ocirt.runtime.handing import window_of_ours
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
 
 def run(
@@ -32,15 +33,22 @@ def run(
     manager: str = "cgroupfs",
     committed: Callable[[], object] | None = None,
     warn: Callable[[Sequence[str]], object] | None = None,
+    trace: Callable[[dict[str, Any]], object] | None = None,
 ) -> int:
     """The program's exit code, or 128 + the signal that ended it; 0 with `detach`. Raises Error, leaving nothing.
 
     pivot, manager: as `create` has them. keep: leave it stopped when it has ended, for `delete`.
     committed: is called when the program runs, as `create` does. warn: is given the warnings, before anything is made,
-    and those of hooks when they have run.
+    and those of hooks when they have run. trace: in the foreground, who is given what the seccomp profile has denied,
+    in another process (runtime.seccomp_trace).
     """
     window = window_of_ours() if not detach else None
-    creation = Creation(
+    make: Callable[..., Creation] = Creation
+    if trace:
+        from ocirt.runtime.seccomp_trace import reported, tracing
+
+        make = tracing(trace)
+    creation = make(
         root,
         container_id,
         bundle,
@@ -80,7 +88,10 @@ def run(
             creation.notify.stay(creation.pid)
     if warn:
         warn(warnings)
-    return 0 if detach else finish(creation, keep=keep, warn=warn)
+    if detach:
+        return 0
+    code = finish(creation, keep=keep, warn=warn)
+    return reported(creation, code) if trace else code
 
 
 def finish(creation: Creation, *, keep: bool = False, warn: Callable[[Sequence[str]], object] | None = None) -> int:

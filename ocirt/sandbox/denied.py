@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 from collections.abc import Sequence
-from fcntl import ioctl
 from typing import Any
 
 from ocirt.host.listener import let_go, take
-from ocirt.host.seccomp import library
+from ocirt.host.notices import answer, name_of, next_notice
 
-NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
-_NOTIF = struct.Struct("<QIIiIQ6Q")  # id, pid, flags, then seccomp_data: nr, arch, ip, args
-_RESP = struct.Struct("<QqiI")  # id, val, error, flags
 EPERM = 1
 MOST = 10_000
 """Answers for one sandbox. Then the listener is closed, and the kernel answers ENOSYS by itself: a program that asks
@@ -43,33 +37,21 @@ class Denials:
 
     def answer(self) -> None:
         """One call that waits."""
-        notice = bytearray(_NOTIF.size)
-        try:
-            ioctl(self.fd, NOTIF_RECV, notice)
-            cookie, _, _, number, architecture, *_ = _NOTIF.unpack(notice)
-            key = (architecture, number)
-            self._numbers[key] = self._numbers.get(key, 0) + 1
-            ioctl(self.fd, NOTIF_SEND, _RESP.pack(cookie, 0, -EPERM, 0))
-        except FileNotFoundError:
-            return  # who asked is gone
-        self.answered += 1
+        notice = next_notice(self.fd)
+        if notice is None:
+            return
+        key = (notice.architecture, notice.number)
+        self._numbers[key] = self._numbers.get(key, 0) + 1
+        if answer(self.fd, notice, EPERM):
+            self.answered += 1
         if self.answered >= MOST:
             self.close()
 
     def names(self) -> dict[str, int]:
         """Name of the call → how often it was refused."""
-        if not self._numbers:
-            return {}
-        resolve = library().seccomp_syscall_resolve_num_arch
-        resolve.restype = ctypes.c_void_p
-        resolve.argtypes = (ctypes.c_uint32, ctypes.c_int)
-        free = ctypes.CDLL(None).free
-        free.argtypes = (ctypes.c_void_p,)
         found: dict[str, int] = {}
         for (architecture, number), count in self._numbers.items():
-            text = resolve(architecture, number)
-            name = ctypes.string_at(text).decode() if text else str(number)
-            free(text)
+            name = name_of(architecture, number) or str(number)
             found[name] = found.get(name, 0) + count
         return found
 

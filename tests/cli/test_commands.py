@@ -65,6 +65,10 @@ def by_loop(args: list[str]) -> tuple[str, dict[str, Any], list[str]] | None:
         ["run", "-d", "/b", "one"],
         ["run", "--detach", "--bundle", "/b", "one"],
         ["run", "", "one"],
+        ["run", "--seccomp-trace", "/b"],
+        ["run", "-seccomp-trace", "/b", "one"],
+        ["run", "--seccomp-trace=file", "-d", "/b"],
+        ["run", "/b", "--seccomp-trace"],
         ["run", "a b", "ä"],
         ["run", "/b\udcff", "one"],
     ],
@@ -264,6 +268,21 @@ def test_a_long_flag_may_have_one_dash(monkeypatch: pytest.MonkeyPatch, args: li
     assert found
     assert found[1][key] is True
     assert found[2] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("args", "value"),
+    [
+        (["/b"], None),
+        (["--seccomp-trace", "/b"], "-"),
+        (["/b", "--seccomp-trace=a=b"], "a=b"),
+        (["-seccomp-trace=f", "/b"], "f"),
+    ],
+)
+def test_a_flag_may_have_a_value_or_none(args: list[str], value: str | None) -> None:
+    found = by_loop(["run", *args])
+    assert found
+    assert (found[1]["seccomp_trace"], found[2]) == (value, ["/b"])
 
 
 def test_a_long_flag_with_one_dash_may_have_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
