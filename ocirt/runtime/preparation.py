@@ -20,8 +20,11 @@ from ocirt.state.store import Store, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirt.config.read import Config
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
+    from ocirt.plan.encode import Encoded
+    from ocirt.plan.scope import Compiled
     from ocirt.runtime.agent import Agent
     from ocirt.runtime.notify import Notify
 
@@ -63,7 +66,7 @@ class Preparation:
         self.id = container_id
         self.store = Store(root)
         try:
-            self.config = load(bundle, config_file, config_text)
+            self.config = self._load(bundle, config_file, config_text)
         except ConfigError as error:
             raise _counted(error, bundle, config_file, config_text) from None
         receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)
@@ -108,7 +111,7 @@ class Preparation:
                 new_keyring=new_keyring,
                 pivot=pivot,
             )
-            self.compiled = compile_plan(self.config, self.facts)
+            self.compiled, self.encoded = self._plan()
             if linux.get("intelRdt"):
                 from ocirt.host.resctrl import Resctrl, mount_point
 
@@ -121,8 +124,6 @@ class Preparation:
         except Error as error:
             self.close_descriptors()
             raise _counted(self.placed(error), self.config.bundle, config_file, config_text) from None
-        verify(self.compiled.plan)
-        self.encoded = encode(self.compiled.plan)
         self.init = Init(self.compiled.plan, self.encoded)
         try:
             self.handing.connect()
@@ -130,6 +131,15 @@ class Preparation:
             self.init.close()
             self.close_descriptors()
             raise self.placed(error) from None
+
+    def _load(self, bundle: str, file: str | None, text: str | None) -> Config:
+        return load(bundle, file, text)
+
+    def _plan(self) -> tuple[Compiled, Encoded]:
+        """The plan, proved, and its bytes."""
+        compiled = compile_plan(self.config, self.facts)
+        verify(compiled.plan)
+        return compiled, encode(compiled.plan)
 
     @property
     def warnings(self) -> list[str]:
