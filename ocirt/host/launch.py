@@ -43,6 +43,15 @@ BEFORE_PROGRAM = "before the program was executed"
 _NO_SIGNALS: tuple[int, ...] = ()
 
 
+def start(path: str, args: list[str], moves: list[tuple[int, int]], /) -> int:
+    """posix_spawn(3): the pid. moves: our descriptors, and what they are in the child.
+
+    The library puts ocirt._sys.spawn here, so that other threads go on meanwhile.
+    """
+    actions = [(posix.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in moves]
+    return posix.posix_spawn(path, args, {}, file_actions=actions, setsigmask=_NO_SIGNALS, setsigdef=ALL_SIGNALS)
+
+
 class Init:
     """A running ocirt-init: `follow` it until it is ready or has failed."""
 
@@ -67,7 +76,7 @@ class Init:
         sources = {**descriptors, "control": self._theirs.fileno(), "plan": plan}
         moved = []
         try:
-            actions: list[tuple[int, int, int]] = []
+            moves: list[tuple[int, int]] = []
             preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
             above = HIGH + len(preserved)
             for number, source in [
@@ -77,18 +86,11 @@ class Init:
             ]:
                 high = fcntl(source, F_DUPFD_CLOEXEC, above)
                 moved.append(high)
-                actions.append((posix.POSIX_SPAWN_DUP2, high, number))
+                moves.append((high, number))
             high = fcntl(program, F_DUPFD_CLOEXEC, above)
             moved.append(high)
             self._mask = pthread_sigmask(SIG_BLOCK, ENDING)
-            self._spawned = posix.posix_spawn(
-                f"/proc/self/fd/{high}",
-                [INIT_NAME, str(numbers["plan"])],
-                {},
-                file_actions=actions,
-                setsigmask=_NO_SIGNALS,
-                setsigdef=ALL_SIGNALS,
-            )
+            self._spawned = start(f"/proc/self/fd/{high}", [INIT_NAME, str(numbers["plan"])], moves)
         finally:
             for fd in (*moved, program, plan):
                 posix.close(fd)

@@ -18,6 +18,7 @@ from ocirt.errors import ContainerError, Error, UsageError
 from ocirt.library.child import Child
 from ocirt.library.documents import Path, request_of, text_of
 from ocirt.library.stdio import Stream, Streams
+from ocirt.library.threads import let_others_run
 from ocirt.runtime import delete as deletion
 from ocirt.runtime import events, kill, pause, ps, start, update
 from ocirt.runtime import list as listing
@@ -28,6 +29,8 @@ from ocirt.runtime.remembered import RememberingCreation
 from ocirt.state.place import own_folder
 from ocirt.state.process import open_process, start_time
 from ocirt.state.store import Store
+
+let_others_run()
 
 Texts: TypeAlias = "list[str]"
 Pids: TypeAlias = "list[int]"
