@@ -31,7 +31,7 @@ import floor
 import library
 import sandbox as sandboxes
 import timeline
-from measuring import Measured, Runtimes, arguments, make_bundle, shuffled
+from measuring import Measured, Runtimes, arguments, make_bundle, shuffled, tmpfs
 from peers import Peers
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, help="write bench.svg and timeline.svg to this folder")
     parser.add_argument("--seccomp", action="store_true", help="only what a seccomp profile costs")
     options = parser.parse_args()
-    # The state is on a tmpfs, as runtimes have it by default.
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/run", prefix="b") as short:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=tmpfs(), prefix="b") as short:
         work, state = Path(folder), Path(short)
         peers = Peers(options.ocirt, work)
         if options.seccomp:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 PEERS = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
 
 
+def tmpfs() -> str:
+    """A folder on a tmpfs, as runtimes have /run by default; there are hosts on which /run is none."""
+    mounted = {line.split()[1]: line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    for folder in ("/run", "/dev/shm"):
+        if mounted.get(folder) == "tmpfs":
+            return folder
+    raise SystemExit("bench: neither /run nor /dev/shm is a tmpfs")
+
+
 def spawn(argv: Sequence[str], environment: dict[str, str] | None = None) -> int:
     """Start a command that reads and writes nothing; its pid."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
