@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from measuring import Runtimes, arguments, installed, make_bundle, shuffled, table
+from measuring import Runtimes, arguments, installed, make_bundle, shuffled, table, tmpfs
 
 import ocirt
 
@@ -84,8 +84,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--many", type=int, default=1000)
     options = parser.parse_args()
-    # The state is on a tmpfs, as runtimes have it by default.
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/run", prefix="b") as short:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=tmpfs(), prefix="b") as short:
         bundle = make_bundle(Path(folder) / "true", ["/bin/true"])
         runtimes = Runtimes(installed(options.ocirt), Path(short))
         root = Path(short) / "library"
