@@ -11,7 +11,7 @@ from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPAC
 from fcntl import fcntl
 
 from ocirt.errors import Error, KernelError
-from ocirt.host.memfd import sealed
+from ocirt.host.memfd import seal, sealable, sealed
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.wire import MAX_MESSAGE, MESSAGE, MSG_ERROR, MSG_FD, MSG_GO, MSG_PID, MSG_SYNC, OP_CLONE, PATCH, REPLY
 from ocirt.state.process import INIT_NAME, has_executed
@@ -52,10 +52,66 @@ def start(path: str, args: list[str], moves: list[tuple[int, int]], /) -> int:
     return posix.posix_spawn(path, args, {}, file_actions=actions, setsigmask=_NO_SIGNALS, setsigdef=ALL_SIGNALS)
 
 
-class Init:
-    """A running ocirt-init: `follow` it until it is ready or has failed."""
+class Ahead:
+    """An ocirt-init that is started while the plan is still being made. It makes the container's namespaces, which
+    takes the kernel as long as the plan takes Python, and waits in them. It ends by itself when the socket is closed.
 
-    def __init__(self, plan: Plan, encoded: Encoded) -> None:
+    flags: of clone3(2).
+    """
+
+    def __init__(self, image: bytes, flags: int, stdio: Sequence[int]) -> None:
+        self.flags = flags
+        self.numbers = {"control": CONTROL, "plan": CONTROL + 1}
+        self.socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        self.plan = -1
+        self.spawned = 0
+        self.mask: set[int] = pthread_sigmask(SIG_BLOCK, ENDING)
+        try:
+            self.plan = sealable("ocirt-plan")
+            sources = {"control": theirs.fileno(), "plan": self.plan}
+            self.spawned = _start(image, self.numbers, sources, stdio, str(CONTROL), str(flags))
+        except OSError:
+            self.drop()
+            raise
+        finally:
+            theirs.close()
+
+    def fits(self, plan: Plan, numbers: Mapping[str, int]) -> bool:
+        """Is it where this plan's clone would leave it? What stands before the clone is then done inside."""
+        before = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
+        return (
+            numbers == self.numbers
+            and plan.steps[before].args == (self.flags, -1)
+            and all(step.call in ("close_range", "rt_sigaction", "umask") for step in plan.steps[:before])
+        )
+
+    def drop(self) -> None:
+        """There is no use for it: end it, and leave no zombie."""
+        if self.plan >= 0:
+            posix.close(self.plan)
+        pid = 0
+        if self.spawned:
+            # Its first message says whether there is a second process; only then both are known.
+            content = self.socket.recv(MAX_MESSAGE)
+            pid = MESSAGE.unpack_from(content)[2] if content else 0
+        self.socket.close()
+        for one in (self.spawned, pid):
+            if one:
+                try:
+                    posix.waitpid(one, 0)
+                except ChildProcessError:
+                    continue
+        self.plan, self.spawned = -1, 0
+        pthread_sigmask(SIG_SETMASK, self.mask)
+
+
+class Init:
+    """A running ocirt-init: `follow` it until it is ready or has failed.
+
+    ahead: one that was started before, and only waits for this plan.
+    """
+
+    def __init__(self, plan: Plan, encoded: Encoded, ahead: Ahead | None = None) -> None:
         self.plan = plan
         self.encoded = encoded
         self.pid = 0
@@ -63,7 +119,25 @@ class Init:
         self._spawned = 0
         self._mask: set[int] | None = None
         self._clone = next(index for index, step in enumerate(plan.steps) if step.op == OP_CLONE)
-        self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        self._ahead = ahead
+        if ahead:
+            self._socket = self._theirs = ahead.socket
+            self._spawned = ahead.spawned
+            self._mask = ahead.mask
+        else:
+            self._socket, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+
+    @property
+    def is_ahead(self) -> bool:
+        return self._ahead is not None
+
+    def go(self) -> None:
+        """Give the plan to an init that went ahead of it."""
+        assert self._ahead
+        seal(self._ahead.plan, self.encoded.content)
+        posix.close(self._ahead.plan)
+        self._ahead.plan = -1
+        self.answer({})
 
     def spawn(
         self, image: bytes, numbers: Mapping[str, int], descriptors: Mapping[str, int], stdio: Sequence[int]
@@ -71,29 +145,13 @@ class Init:
         """Start it. `numbers` (of plan.inherited) says which descriptors it has, `descriptors` what those besides
         control and plan are; `stdio` becomes 0, 1, 2. What lies between these and control is our own,
         and handed on."""
-        program = sealed(INIT_NAME, image, executable=True)
         plan = sealed("ocirt-plan", self.encoded.content)
         sources = {**descriptors, "control": self._theirs.fileno(), "plan": plan}
-        moved = []
         try:
-            moves: list[tuple[int, int]] = []
-            preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
-            above = HIGH + len(preserved)
-            for number, source in [
-                *enumerate(stdio),
-                *preserved,
-                *((numbers[name], sources[name]) for name in numbers),
-            ]:
-                high = fcntl(source, F_DUPFD_CLOEXEC, above)
-                moved.append(high)
-                moves.append((high, number))
-            high = fcntl(program, F_DUPFD_CLOEXEC, above)
-            moved.append(high)
             self._mask = pthread_sigmask(SIG_BLOCK, ENDING)
-            self._spawned = start(f"/proc/self/fd/{high}", [INIT_NAME, str(numbers["plan"])], moves)
+            self._spawned = _start(image, numbers, sources, stdio)
         finally:
-            for fd in (*moved, program, plan):
-                posix.close(fd)
+            posix.close(plan)
             self._theirs.close()
 
     def follow(self, host: Host, *, until: int) -> None:
@@ -105,6 +163,8 @@ class Init:
         while True:
             content, fds = early.pop(0) if early and self.pid else self._receive()
             kind, index, value, length = MESSAGE.unpack_from(content)
+            if kind == MSG_PID and not value:
+                continue  # it could not go ahead, and does it now as the plan has it
             if kind == MSG_PID:
                 self.pid = value
                 self.restore_mask()
@@ -182,6 +242,9 @@ class Init:
     def close(self) -> None:
         self._socket.close()
         self._theirs.close()  # still open if it was never spawned
+        if self._ahead and self._ahead.plan >= 0:
+            posix.close(self._ahead.plan)
+            self._ahead.plan = -1
 
     def restore_mask(self) -> None:
         """From the spawn until the pid is known, or all is undone, no signal may end us: it would leave a process that
@@ -192,6 +255,10 @@ class Init:
 
     def kill(self) -> None:
         """End it, wherever it is, and leave no zombie."""
+        if self._ahead and self._spawned and not self.pid:
+            content = self._socket.recv(MAX_MESSAGE)
+            kind, _, value, _ = MESSAGE.unpack_from(content) if content else (0, 0, 0, 0)
+            self.pid = value if kind == MSG_PID else 0
         self.close()
         for pid in (self._spawned, self.pid):
             if pid:
@@ -212,6 +279,33 @@ class Init:
             how = f"ended with status {posix.WEXITSTATUS(status)}"
         filtered = when == BEFORE_PROGRAM and any(step.call == "seccomp" for step in self.plan.steps)
         return ended_early(how, when, filtered=filtered)
+
+
+def _start(
+    image: bytes, numbers: Mapping[str, int], sources: Mapping[str, int], stdio: Sequence[int], *more: str
+) -> int:
+    """Execute ocirt-init with the descriptors `sources` at their `numbers`, `stdio` as 0, 1, 2 and, below control, our
+    own
+    as they are; `more`: arguments behind the plan's number. Returns its pid; raises OSError."""
+    moved = [sealed(INIT_NAME, image, executable=True)]
+    try:
+        moves: list[tuple[int, int]] = []
+        preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
+        above = HIGH + len(preserved)
+        for number, source in [
+            *enumerate(stdio),
+            *preserved,
+            *((numbers[name], sources[name]) for name in numbers),
+        ]:
+            high = fcntl(source, F_DUPFD_CLOEXEC, above)
+            moved.append(high)
+            moves.append((high, number))
+        high = fcntl(moved[0], F_DUPFD_CLOEXEC, above)
+        moved.append(high)
+        return start(f"/proc/self/fd/{high}", [INIT_NAME, str(numbers["plan"]), *more], moves)
+    finally:
+        for fd in moved:
+            posix.close(fd)
 
 
 def ended_early(how: str, when: str, *, filtered: bool = False) -> Error:

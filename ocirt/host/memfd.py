@@ -22,15 +22,25 @@ SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 
 def sealed(name: str, content: bytes, *, executable: bool = False) -> int:
     """A descriptor (close-on-exec) of `content`, sealed against every change."""
+    fd = sealable(name, executable=executable)
+    seal(fd, content)
+    return fd
+
+
+def sealable(name: str, *, executable: bool = False) -> int:
+    """An empty one."""
     flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
     try:
-        fd = posix.memfd_create(name, flags | (MFD_EXEC if executable else MFD_NOEXEC_SEAL))
+        return posix.memfd_create(name, flags | (MFD_EXEC if executable else MFD_NOEXEC_SEAL))
     except OSError as error:
         if error.errno != EINVAL:
             raise
-        fd = posix.memfd_create(name, flags)  # before Linux 6.3 there is no such choice
+        return posix.memfd_create(name, flags)  # before Linux 6.3 there is no such choice
+
+
+def seal(fd: int, content: bytes) -> None:
+    """Write all that it is to hold, and let nobody write again."""
     view = memoryview(content)
     while view:
         view = view[posix.write(fd, view) :]
     fcntl(fd, F_ADD_SEALS, SEALS)
-    return fd

@@ -5,7 +5,9 @@
  * Freestanding: no libc, no allocation, no global constructor; it runs inside the container, where
  * every page counts and every library would be attack surface.
  *
- * usage: ocirt-init PLAN-DESCRIPTOR
+ * usage: ocirt-init PLAN-DESCRIPTOR [CONTROL-DESCRIPTOR CLONE-FLAGS]
+ *
+ * With the latter the plan is still being made: init goes ahead into the namespaces, and waits for it there.
  */
 #include "decode.h"
 #include "freestanding.h"
@@ -39,6 +41,7 @@ static struct plan plan;
 static i64 registers[REGISTERS];
 static u8 register_set[REGISTERS];
 static i64 channel; /* where failures go */
+static u64 ahead; /* the flags of the clone that was made before there was a plan */
 
 static long call(long nr, long a, long b, long c)
 {
@@ -130,6 +133,8 @@ static i64 do_clone(u32 index)
     struct clone_args args = { .flags = (u64)argument(index, 0) };
     long pid;
 
+    if (ahead)
+        return args.flags == ahead ? 0 : -EPROTO_;
     if (args.flags & CLONE_INTO_CGROUP_)
         args.cgroup = (u64)argument(index, 1);
     pid = call(NR_clone3, (long)&args, sizeof args, 0);
@@ -248,24 +253,48 @@ static void walk(void)
     fail(plan.header->steps - 1, EINVAL_); /* a plan ends in execve */
 }
 
-static i64 descriptor(const char *text)
+static i64 number(const char *text)
 {
     i64 value = 0;
 
     if (!text || !*text)
         return -1;
     for (; *text; text++) {
-        if (*text < '0' || *text > '9' || value > 1 << 20)
+        if (*text < '0' || *text > '9' || value >> 40)
             return -1;
         value = value * 10 + (*text - '0');
     }
     return value;
 }
 
+/* Go on in a new process, in new namespaces, and wait there until the plan is written. Where that fails, it is tried
+ * again where the plan has it, and reported with its place. */
+static void go_ahead(i64 plan_fd, i64 control, u64 flags)
+{
+    struct clone_args args = { .flags = flags };
+    struct reply go;
+
+    /* The plan's is the highest descriptor that the host has given. */
+    call(NR_close_range, plan_fd + 1, 0xffffffff, 0);
+    long pid = call(NR_clone3, (long)&args, sizeof args, 0);
+    struct message m = { MSG_PID, 0, pid > 0 ? (i32)pid : 0, 0 };
+    if (pid && send(control, &m, sizeof m, -1) < 0)
+        end(1);
+    if (pid > 0)
+        end(0);
+    if (!pid)
+        ahead = flags;
+    if (call(NR_read, control, (long)&go, sizeof go) != sizeof go || go.kind != MSG_GO)
+        end(1); /* the host is gone, or has no use for this */
+}
+
 /* `stack` is what the kernel leaves there: argc, then argv (the ABI's process start-up). */
 _Noreturn void run(long *stack)
 {
-    i64 fd = stack[0] == 2 ? descriptor((const char *)stack[2]) : -1;
+    i64 fd = stack[0] == 2 || stack[0] == 4 ? number((const char *)stack[2]) : -1;
+
+    if (fd >= 0 && stack[0] == 4)
+        go_ahead(fd, number((const char *)stack[3]), (u64)number((const char *)stack[4]));
     long size = fd < 0 ? -1 : call(NR_lseek, fd, 0, SEEK_END_);
     long base = size <= 0 ? -1 : syscall6(NR_mmap, 0, size, PROT_READ_WRITE, MAP_PRIVATE_, fd, 0);
 

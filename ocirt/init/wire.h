@@ -111,7 +111,8 @@ struct slot {
  * `length` bytes); to a SYNC the host answers with a struct reply and `patches` times a
  * struct patch, each followed by its bytes, padded to 4. */
 enum {
-    MSG_PID = 1, /* value: the pid of the process that goes on, in its parent's namespace */
+    MSG_PID = 1, /* value: the pid of the process that goes on, in its parent's namespace; 0 where init could not
+                    go ahead of the plan, and waits for it where it is */
     MSG_SYNC = 2, /* value: tag */
     MSG_FD = 3, /* value: tag; the descriptor rides along */
     MSG_ERROR = 4, /* value: errno; the bytes: the kernel's log, if any */

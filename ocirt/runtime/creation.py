@@ -84,6 +84,10 @@ class Creation(Preparation):
             self.entry = self.store.create(self.id)
         finally:
             pthread_sigmask(SIG_SETMASK, before)
+        if self.init.is_ahead:
+            # Nothing that it does until it meets the host would outlive it, but the folders of mounts in the root file
+            # system, which are not undone in any case.
+            self.init.go()
         self._prepare()
         self._begin()
         self._poststop_due = True
@@ -91,7 +95,8 @@ class Creation(Preparation):
 
     def _begin(self) -> None:
         """The container's first process comes to be."""
-        self._spawn()
+        if not self.init.is_ahead:
+            self._spawn()
         if self.facts.attached_late and not self._cgroups_made:
             # While init starts. A failure waits until init's pid is known: what has no pid cannot be ended.
             try:

@@ -7,19 +7,24 @@ import posix
 from ocirt.cgroups.layout import detect
 from ocirt.cgroups.manager import Cgroups
 from ocirt.config.load import load
+from ocirt.config.names import NAMESPACES
 from ocirt.config.read import placed
 from ocirt.errors import ConfigError, Error
 from ocirt.host.facts import CAP_SYS_ADMIN, gather, permitted_capabilities
-from ocirt.host.launch import Init
+from ocirt.host.image import init_image
+from ocirt.host.launch import Ahead, Init
 from ocirt.plan.compile import compile_plan
 from ocirt.plan.encode import encode
-from ocirt.plan.inherited import CONTROL
+from ocirt.plan.inherited import CONTROL, inherited
+from ocirt.plan.kernel import CLONE_PARENT
 from ocirt.plan.verify import verify
 from ocirt.runtime.handing import RECEIVER, Handing, check_open
 from ocirt.state.store import Store, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirt.config.read import Config
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
@@ -35,6 +40,7 @@ class Preparation:
     Everything that can be refused is refused in the constructor, with an Error that has its place in config.json.
 
     config_text: what the configuration says, instead of a file.
+    ahead: stdin, stdout and stderr of an init that may be started before the plan is made; () for none.
     """
 
     takes_activation = True
@@ -61,6 +67,7 @@ class Preparation:
         pivot: bool = True,
         manager: str = "cgroupfs",
         config_text: str | None = None,
+        ahead: Sequence[int] = (),
     ) -> None:
         check_id(container_id)
         self.id = container_id
@@ -76,6 +83,7 @@ class Preparation:
         self.resctrl: Resctrl | None = None
         self.net_devices: NetDevices | None = None
         self.notify: Notify | None = None
+        self.ahead: Ahead | None = None
         self.hook_kinds: dict[str, list[str]] = {}
         if self.config.spec.get("hooks"):
             from ocirt.config.hooks import kinds_of
@@ -95,6 +103,8 @@ class Preparation:
             made = self._add_notify() if self.notifies and posix.environ.get(b"NOTIFY_SOCKET") else ""
             linux = self.config.spec.get("linux") or {}
             self.cgroups = Cgroups.chosen(manager, layout, self.config.spec, container_id)
+            if ahead and permitted & CAP_SYS_ADMIN and not (listened or preserve_fds or made):
+                self.ahead = self._send_ahead(ahead, late=self.cgroups.joins(layout.pure_v2) == (False, True))
             self.config.warnings += self.cgroups.limit(linux.get("resources") or {})
             self.facts = gather(
                 self.config,
@@ -121,16 +131,18 @@ class Preparation:
 
                 self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
             self.agent = self._find_agent()
-        except Error as error:
-            self.close_descriptors()
-            raise _counted(self.placed(error), self.config.bundle, config_file, config_text) from None
-        self.init = Init(self.compiled.plan, self.encoded)
-        try:
             self.handing.connect()
-        except Error as error:
-            self.init.close()
+        except BaseException as error:
             self.close_descriptors()
-            raise self.placed(error) from None
+            if self.ahead:
+                self.ahead.drop()
+            if isinstance(error, Error):
+                raise _counted(self.placed(error), self.config.bundle, config_file, config_text) from None
+            raise
+        if self.ahead and not self.ahead.fits(self.compiled.plan, inherited(self.facts)):
+            self.ahead.drop()
+            self.ahead = None
+        self.init = Init(self.compiled.plan, self.encoded, self.ahead)
 
     def _load(self, bundle: str, file: str | None, text: str | None) -> Config:
         return load(bundle, file, text)
@@ -144,6 +156,22 @@ class Preparation:
     @property
     def warnings(self) -> list[str]:
         return self.config.warnings + self.compiled.warnings
+
+    def _send_ahead(self, stdio: Sequence[int], *, late: bool) -> Ahead | None:
+        """Start init while the plan is made, where it is known already what the clone will be: new namespaces, and none
+        that is joined, has ids mapped or clocks moved. late: are the cgroups joined by the host?"""
+        spec = self.config.spec
+        listed = spec["linux"].get("namespaces") or ()
+        if not late or any(one.get("path") or one["type"] in ("user", "time") for one in listed):
+            return None
+        flags = CLONE_PARENT
+        for one in listed:
+            if one["type"] != "cgroup":
+                flags |= NAMESPACES[one["type"]]
+        try:
+            return Ahead(init_image(), flags, stdio)
+        except OSError:
+            return None  # it will fail again, and then there is somebody to report it
 
     def _add_notify(self) -> str:
         """Returns the folder that is going to be there, to be mounted; "" without."""

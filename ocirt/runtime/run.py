@@ -56,10 +56,11 @@ def run(
         pivot=pivot,
         strict=strict,
         manager=manager,
+        ahead=Creation.stdio,
     )
-    if warn:
-        warn(creation.warnings)
     try:
+        if warn:
+            warn(creation.warnings)
         creation.launch()
         creation.before_program()
         if not detach:
