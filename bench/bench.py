@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import chart
 import figures
 import floor
+import library
+import sandbox as sandboxes
 import timeline
 from measuring import Measured, Runtimes, arguments, make_bundle, shuffled, tmpfs
 from peers import Peers
@@ -41,6 +43,7 @@ PROFILE = CONFIGS / "podman-00.json"
 DOCKER = CONFIGS / "docker-00.json"
 """Recorded from dockerd, `docker run` without options."""
 MIB = 1 << 20
+MANY = 1000
 
 # A process's peak RSS counts from its parent's at the fork, so the parent has to be small: an interpreter
 # without site. What is smaller than that (8 MiB) shows as that.
@@ -98,9 +101,10 @@ def docker_bundle(folder: Path) -> Path:
 class Bench:
     """Fills the rows of the table."""
 
-    def __init__(self, runtimes: Runtimes, work: Path, rounds: int, pause: float) -> None:
+    def __init__(self, runtimes: Runtimes, work: Path, state: Path, rounds: int, pause: float) -> None:
         self.runtimes = runtimes
         self.work = work
+        self.state = state
         self.rounds = rounds
         self.pause = pause
         self.rows = figures.rows()
@@ -168,6 +172,17 @@ class Bench:
         for key in ("life", *steps):
             self.done(key, times[key])
 
+    def library(self) -> None:
+        """In this process: its ocirt is the installed one, whatever --ocirt says."""
+        self.done("library", library.lives(self.runtimes, self.true, self.state / "library", self.rounds))
+
+    def many(self) -> None:
+        self.done("many", library.many(self.runtimes, self.true, self.state / "library", MANY, {"crun"}))
+
+    def pool(self) -> None:
+        found = sandboxes.measure(self.work / "pool", self.runtimes.paths["crun"], self.rounds)
+        self.done("pool", {"ocirt": found["pool.run"], "crun": found["crun run"]})
+
     def peak(self) -> None:
         memory = self.nothing()
         for index in range(5):
@@ -210,7 +225,7 @@ class Bench:
         (folder / "timeline.svg").write_text(timeline.draw(argv, mount))
 
 
-PARTS = ("run", "rest", "docker", "life", "peak", "waiting")
+PARTS = ("run", "rest", "docker", "life", "library", "many", "pool", "peak", "waiting")
 
 
 def main() -> None:
@@ -230,7 +245,7 @@ def main() -> None:
         print(f"{options.rounds} rounds, load {os.getloadavg()[0]:.1f}; medians (ratio: ours divided by theirs)")
         print(", ".join(f"{name} {version}" for name, version in peers.versions.items()))
         runtimes = Runtimes(peers.paths, state, {"ocirt": {"OCIRT_CACHE": str(work / "cache")}})
-        bench = Bench(runtimes, work, options.rounds, options.pause)
+        bench = Bench(runtimes, work, state, options.rounds, options.pause)
         for part in options.only or PARTS:
             getattr(bench, part)()
         figures.write(options.json, bench.rows, peers.versions, options.rounds)

@@ -8,10 +8,12 @@
 #include <linux/bpf.h>
 #include <linux/openat2.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,9 +22,17 @@ static PyObject *failed(const char *call)
     return PyErr_SetFromErrnoWithFilename(PyExc_OSError, call);
 }
 
+/* What may wait for a lock in the kernel, or for work that it does, lets other threads of the program go on. The
+ * return to Python leaves errno as it is. */
+
 static long bpf(int command, union bpf_attr *attributes)
 {
-    return syscall(SYS_bpf, command, attributes, sizeof *attributes);
+    long result;
+
+    Py_BEGIN_ALLOW_THREADS
+    result = syscall(SYS_bpf, command, attributes, sizeof *attributes);
+    Py_END_ALLOW_THREADS
+    return result;
 }
 
 PyDoc_STRVAR(bpf_prog_load_doc,
@@ -173,11 +183,14 @@ PyDoc_STRVAR(unshare_doc,
 static PyObject *sys_unshare(PyObject *self, PyObject *args)
 {
     (void)self;
-    int flags;
+    int flags, done;
 
     if (!PyArg_ParseTuple(args, "i", &flags))
         return NULL;
-    if (syscall(SYS_unshare, flags) < 0)
+    Py_BEGIN_ALLOW_THREADS
+    done = (int)syscall(SYS_unshare, flags);
+    Py_END_ALLOW_THREADS
+    if (done < 0)
         return failed("unshare");
     Py_RETURN_NONE;
 }
@@ -210,11 +223,14 @@ PyDoc_STRVAR(setns_doc,
 static PyObject *sys_setns(PyObject *self, PyObject *args)
 {
     (void)self;
-    int fd, flags;
+    int fd, flags, done;
 
     if (!PyArg_ParseTuple(args, "ii", &fd, &flags))
         return NULL;
-    if (syscall(SYS_setns, fd, flags) < 0)
+    Py_BEGIN_ALLOW_THREADS
+    done = (int)syscall(SYS_setns, fd, flags);
+    Py_END_ALLOW_THREADS
+    if (done < 0)
         return failed("setns");
     Py_RETURN_NONE;
 }
@@ -228,12 +244,15 @@ static PyObject *sys_mount(PyObject *self, PyObject *args)
     (void)self;
     PyObject *source = NULL, *target = NULL;
     unsigned long flags;
+    int done;
 
     if (!PyArg_ParseTuple(args, "O&O&k", PyUnicode_FSConverter, &source, PyUnicode_FSConverter, &target, &flags)) {
         Py_XDECREF(source);
         return NULL;
     }
-    int done = mount(PyBytes_AS_STRING(source), PyBytes_AS_STRING(target), NULL, flags, NULL);
+    Py_BEGIN_ALLOW_THREADS
+    done = mount(PyBytes_AS_STRING(source), PyBytes_AS_STRING(target), NULL, flags, NULL);
+    Py_END_ALLOW_THREADS
     Py_DECREF(source);
     Py_DECREF(target);
     if (done < 0)
@@ -247,11 +266,13 @@ static PyObject *sys_umount2(PyObject *self, PyObject *args)
 {
     (void)self;
     PyObject *target = NULL;
-    int flags;
+    int flags, done;
 
     if (!PyArg_ParseTuple(args, "O&i", PyUnicode_FSConverter, &target, &flags))
         return NULL;
-    int done = umount2(PyBytes_AS_STRING(target), flags);
+    Py_BEGIN_ALLOW_THREADS
+    done = umount2(PyBytes_AS_STRING(target), flags);
+    Py_END_ALLOW_THREADS
     Py_DECREF(target);
     if (done < 0)
         return failed("umount2");
@@ -268,16 +289,199 @@ static PyObject *sys_openat2(PyObject *self, PyObject *args)
     PyObject *path = NULL;
     int folder;
     unsigned long long flags, resolve;
+    long fd;
 
     if (!PyArg_ParseTuple(args, "iO&KK", &folder, PyUnicode_FSConverter, &path, &flags, &resolve))
         return NULL;
     struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
-    long fd = syscall(SYS_openat2, folder, PyBytes_AS_STRING(path), &how, sizeof how);
+    Py_BEGIN_ALLOW_THREADS
+    fd = syscall(SYS_openat2, folder, PyBytes_AS_STRING(path), &how, sizeof how);
+    Py_END_ALLOW_THREADS
     Py_DECREF(path);
     return fd < 0 ? failed("openat2") : PyLong_FromLong(fd);
 }
 
+PyDoc_STRVAR(spawn_doc,
+             "spawn(path, args, moves) -> pid\n\n"
+             "posix_spawn(3) with an empty environment, no signal blocked and all of them as by default. moves: pairs\n"
+             "of descriptors, ours and the child's. Other threads go on meanwhile, unlike with posix.posix_spawn: a\n"
+             "child that executes a program can take long to come to it.");
+
+enum { MOST_ARGS = 8 };
+
+static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes, PyObject *moves)
+{
+    sigset_t none, all;
+
+    sigemptyset(&none);
+    sigfillset(&all); /* but the two that glibc has for itself, */
+    sigdelset(&all, SIGKILL);
+    sigdelset(&all, SIGSTOP); /* and these, that nobody can set */
+    int error = posix_spawnattr_setsigmask(attributes, &none);
+    if (!error)
+        error = posix_spawnattr_setsigdefault(attributes, &all);
+    if (!error)
+        error = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    for (Py_ssize_t i = 0; !error && i < PyList_GET_SIZE(moves); i++) {
+        int ours, theirs;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(moves, i), "ii", &ours, &theirs))
+            return -1;
+        error = posix_spawn_file_actions_adddup2(actions, ours, theirs);
+    }
+    return error;
+}
+
+static PyObject *sys_spawn(PyObject *self, PyObject *args)
+{
+    (void)self;
+    const char *path, *words[MOST_ARGS + 1] = { NULL };
+    char *none[] = { NULL };
+    PyObject *list, *moves;
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    pid_t pid = 0;
+
+    if (!PyArg_ParseTuple(args, "sO!O!", &path, &PyList_Type, &list, &PyList_Type, &moves))
+        return NULL;
+    if (PyList_GET_SIZE(list) > MOST_ARGS)
+        return PyErr_Format(PyExc_ValueError, "more than %d arguments", MOST_ARGS);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++)
+        if (!(words[i] = PyUnicode_AsUTF8(PyList_GET_ITEM(list, i))))
+            return NULL;
+    if ((errno = posix_spawn_file_actions_init(&actions)) || (errno = posix_spawnattr_init(&attributes)))
+        return failed("posix_spawn");
+    int error = prepare(&actions, &attributes, moves);
+    if (!error) {
+        Py_BEGIN_ALLOW_THREADS
+        error = posix_spawn(&pid, path, &actions, &attributes, (char **)words, none);
+        Py_END_ALLOW_THREADS
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    if (PyErr_Occurred())
+        return NULL;
+    errno = error;
+    return error ? failed("posix_spawn") : PyLong_FromLong(pid);
+}
+
+PyDoc_STRVAR(several_doc,
+             "several(calls, stop) -> list of errnos, 0 for success\n\n"
+             "As cgroups.layout.several. Other threads go on meanwhile, and this one waits for its turn only once.");
+
+struct one {
+    const char *name, *content;
+    PyObject *path; /* bytes */
+    Py_ssize_t size;
+};
+
+static int write_once(const struct one *call, const char **opened, int *fd)
+{
+    const char *path = PyBytes_AS_STRING(call->path);
+    ssize_t written;
+
+    if (*fd < 0 || strcmp(path, *opened) != 0) {
+        if (*fd >= 0)
+            close(*fd);
+        *opened = path;
+        *fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (*fd < 0)
+            return -1;
+    }
+    do
+        written = write(*fd, call->content, (size_t)call->size);
+    while (written < 0 && errno == EINTR);
+    return written < 0 ? -1 : 0;
+}
+
+static int do_one(const struct one *call, const char **opened, int *fd)
+{
+    const char *path = PyBytes_AS_STRING(call->path);
+    struct stat status;
+
+    if (strcmp(call->name, "mkdir") == 0)
+        return mkdir(path, 0755);
+    if (strcmp(call->name, "rmdir") == 0)
+        return rmdir(path);
+    if (strcmp(call->name, "stat") == 0)
+        return stat(path, &status);
+    if (strcmp(call->name, "access") == 0) {
+        int found = faccessat(AT_FDCWD, path, W_OK, AT_EACCESS);
+        errno = EACCES; /* whatever the reason is, as Python's access() does not tell it */
+        return found;
+    }
+    return write_once(call, opened, fd);
+}
+
+/* Returns how many were done; errnos: of each. */
+static Py_ssize_t do_all(const struct one *calls, Py_ssize_t count, int stop, int *errnos)
+{
+    const char *opened = "";
+    Py_ssize_t done = 0;
+    int fd = -1, failed = 0;
+
+    while (done < count && !(failed && stop)) {
+        failed = do_one(&calls[done], &opened, &fd) < 0;
+        errnos[done++] = failed ? errno : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+static PyObject *list_of(const int *numbers, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        PyObject *number = PyLong_FromLong(numbers[i]);
+        if (!number)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, number);
+    }
+    return list;
+}
+
+static PyObject *sys_several(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *list, *result = NULL;
+    Py_ssize_t parsed = 0, done;
+    int stop;
+
+    if (!PyArg_ParseTuple(args, "O!p", &PyList_Type, &list, &stop))
+        return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(list);
+    struct one *calls = PyMem_Calloc((size_t)count + 1, sizeof *calls);
+    int *errnos = PyMem_Calloc((size_t)count + 1, sizeof *errnos);
+    if (!calls || !errnos) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    /* What the calls point to is in the caller's list, which stays as it is until we return. */
+    for (; parsed < count; parsed++) {
+        struct one *call = &calls[parsed];
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, parsed), "sO&y#", &call->name, PyUnicode_FSConverter, &call->path,
+                              &call->content, &call->size)) {
+            Py_CLEAR(call->path);
+            goto end;
+        }
+    }
+    Py_BEGIN_ALLOW_THREADS
+    done = do_all(calls, count, stop, errnos);
+    Py_END_ALLOW_THREADS
+    result = list_of(errnos, done);
+end:
+    while (parsed > 0)
+        Py_DECREF(calls[--parsed].path);
+    PyMem_Free(calls);
+    PyMem_Free(errnos);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    { "spawn", sys_spawn, METH_VARARGS, spawn_doc },
+    { "several", sys_several, METH_VARARGS, several_doc },
     { "openat2", sys_openat2, METH_VARARGS, openat2_doc },
     { "unshare", sys_unshare, METH_VARARGS, unshare_doc },
     { "prlimit", sys_prlimit, METH_VARARGS, prlimit_doc },

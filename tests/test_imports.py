@@ -41,7 +41,7 @@ ALWAYS = {"_imp", "_json", "_signal", "_struct", "errno", "gc", "marshal", "posi
 """Built into Python or, for _json, a small file: a verb may have any of them."""
 STATE = {"ocirt.state"} | {f"ocirt.state.{name}" for name in ("document", "place", "process", "store", "status")}
 CHANGES = STATE | {"ocirt.state.entry"}
-CGROUPS = {f"ocirt.cgroups{name}" for name in ("", ".files", ".layout", ".manager", ".rules", ".v1", ".v2")}
+CGROUPS = {f"ocirt.cgroups{name}" for name in ("", ".calls", ".files", ".layout", ".manager", ".rules", ".v1", ".v2")}
 CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
     f"ocirt.cli.{name}" for name in ("main", "argv", "verbs", "output", "actions")
 }

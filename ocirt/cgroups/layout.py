@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from ocirt.cgroups import calls
 from ocirt.errors import Error
 
 ROOT = "/sys/fs/cgroup"
@@ -39,7 +40,7 @@ class Layout:
 
     def is_writable(self) -> bool:
         """May we make cgroups anywhere in them, as root of the host may?"""
-        return all(posix.access(one.mount, posix.W_OK, effective_ids=True) for one in self.hierarchies)
+        return not any(calls.several([("access", one.mount, b"") for one in self.hierarchies], True))
 
 
 def read(path: str) -> str:
@@ -79,12 +80,12 @@ def detect(root: str = ROOT, process: str = "/proc/self") -> Layout:
         own = next((path for number, _, path in lines if number == "0"), "/")
         return Layout([Mounted("", (), root, visible(root, own, mountinfo), v2=True)], pure_v2=True)
     hierarchies = []
+    usual = [f"{root}/{'unified' if number == '0' else names.removeprefix('name=')}" for number, names, _ in lines]
+    found = calls.several([("stat", mount + "/cgroup.procs", b"") for mount in usual], False)
     mounts: dict[str, str] | None = None
-    for number, controllers, own in lines:
+    for (number, controllers, own), mount, missing in zip(lines, usual, found, strict=True):
         v2 = number == "0"
-        name = "unified" if v2 else controllers.removeprefix("name=")
-        mount = f"{root}/{name}"
-        if not exists(mount + "/cgroup.procs"):
+        if missing:
             if v2:
                 continue  # usual on v1 hosts: there is nothing in it
             if mounts is None:

@@ -9,9 +9,10 @@ import posix
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import sleep
 
+from ocirt.cgroups import calls
 from ocirt.cgroups.files import processes, remove, write
 from ocirt.cgroups.layout import read
-from ocirt.errors import EACCES, EPERM, ContainerError, KernelError, from_os_error
+from ocirt.errors import EACCES, ENOENT, EPERM, ContainerError, KernelError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,10 +136,11 @@ class Cgroups:
         Raises ContainerError if a cgroup is in use.
         """
         self.made = []
-        for _, _, _, mount, path in self.places:
+        there = calls.several([("stat", place[4], b"") for place in self.places], False)
+        for (_, _, _, mount, path), errno in zip(self.places, there, strict=True):
             folder = path
             missing: list[str] = []
-            while folder != mount and not _exists(folder):
+            while folder != mount and not (_exists(folder) if missing else _is_there(errno, path)):
                 missing.append(folder)
                 folder = folder.rpartition("/")[0]
             if not missing:
@@ -166,10 +168,13 @@ class Cgroups:
         """Make the folders. Raises ContainerError if a cgroup is in use, KernelError if the kernel refuses one."""
         from ocirt.cgroups import v1
 
-        for _, controllers, is_v2, mount, path in self.places:
+        made: set[str] = set()
+        for number, (_, controllers, is_v2, mount, path) in enumerate(self.places):
+            if number == 1:
+                made = self._make_rest()
             for folder in self.made:
                 if path == folder or path.startswith(folder + "/"):
-                    self._make(folder, mount, controllers, is_v2)
+                    self._make(folder, mount, controllers, is_v2, made=folder in made)
             if not is_v2 and path not in self.made:  # made beforehand by another, who may have set nothing in it
                 try:
                     v1.prepare(path, controllers)
@@ -178,6 +183,13 @@ class Cgroups:
             self._hold(path)
         if self.resources:
             self.resources.set_early(self.made)
+
+    def _make_rest(self) -> set[str]:
+        """Of v1, but for the first place: those that could be made, up to one that needs a closer look."""
+        rest = [place[4] for place in self.places[1:] if not place[2]]
+        new = [folder for folder in self.made if any(path == folder or path.startswith(folder + "/") for path in rest)]
+        errnos = calls.several([("mkdir", folder, b"") for folder in new], True)
+        return {folder for folder, errno in zip(new, errnos, strict=False) if not errno}
 
     def _hold(self, path: str) -> None:
         """Of containers that are made in one cgroup at the same time, one goes on: it has a lock on its first folder,
@@ -202,15 +214,16 @@ class Cgroups:
             posix.close(self._lock)
             self._lock = -1
 
-    def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool) -> None:
+    def _make(self, folder: str, mount: str, controllers: tuple[str, ...], is_v2: bool, *, made: bool = False) -> None:
         from ocirt.cgroups import v1, v2
 
         try:
             if is_v2:
                 v2.enable_controllers(mount, folder)
-            posix.mkdir(folder, 0o755)
+            if not made:
+                posix.mkdir(folder, 0o755)
             if not is_v2:
-                v1.prepare(folder, controllers)
+                v1.prepare(folder, controllers, new=True)
         except FileExistsError:
             # Made in this moment: as another container's parent, or by one that has the same path.
             if any(folder == path for _, _, _, _, path in self.places):
@@ -230,13 +243,12 @@ class Cgroups:
 
     def attach(self, pid: int) -> None:
         """Move a process into all of them."""
-        for name, _, _, _, path in self.places:
-            try:
-                write(path + "/cgroup.procs", str(pid))
-            except OSError as error:
-                raise from_os_error(
-                    error, f"join the {name or 'unified'} cgroup {path}", pointer="/linux/cgroupsPath"
-                ) from None
+        content = str(pid).encode()
+        errnos = calls.several([("write", place[4] + "/cgroup.procs", content) for place in self.places], True)
+        if errnos and errnos[-1]:
+            name, path = self.places[len(errnos) - 1][::4]
+            error = OSError(errnos[-1], posix.strerror(errnos[-1]), path + "/cgroup.procs")
+            raise from_os_error(error, f"join the {name or 'unified'} cgroup {path}", pointer="/linux/cgroupsPath")
 
     def join(self, pid: int) -> list[str]:
         """One more process for a container that is there. Returns warnings: a caller that is not root may have come
@@ -325,7 +337,9 @@ class Cgroups:
         self.joined()
         if not self.claimed:
             return
-        busy = [path for _, _, _, _, path in self.places if not removed(path)]
+        own = [place[4] for place in self.places]
+        errnos = calls.several([("rmdir", path, b"") for path in own], False)
+        busy = [path for path, errno in zip(own, errnos, strict=True) if errno not in (0, ENOENT)]
         if busy and not kill and (pids := self._staying()):
             raise ContainerError(
                 f"the cgroup {busy[0]} has processes of others: {', '.join(map(str, pids[:8]))}",
@@ -343,7 +357,6 @@ class Cgroups:
                 pids = processes(path)
                 hint = f"still in it: {named(pids)}" if pids else ""
                 raise from_os_error(error, f"remove the cgroup {path}", hint=hint) from None
-        own = {path for _, _, _, _, path in self.places}
         for folder in reversed(self.made):
             if folder not in own:
                 removed(folder)  # not if it is another container's parent by now
@@ -425,10 +438,12 @@ def _check_thawed(folder: str) -> None:
 
 
 def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise from_os_error(error, f"look for the cgroup {path}", pointer="/linux/cgroupsPath") from None
-    return True
+    return _is_there(calls.several([("stat", path, b"")], True)[0], path)
+
+
+def _is_there(errno: int, path: str) -> bool:
+    """errno: of stat(2). Raises KernelError."""
+    if errno in (0, ENOENT):
+        return not errno
+    error = OSError(errno, posix.strerror(errno))
+    raise from_os_error(error, f"look for the cgroup {path}", pointer="/linux/cgroupsPath")

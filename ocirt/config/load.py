@@ -16,15 +16,23 @@ def load(bundle: str, file: str | None = None, text: str | None = None) -> Confi
 
     Raises ConfigError: one line with file, line, column, JSON pointer, what was expected and what was found.
     """
+    return checked(*found(bundle, file, text))
+
+
+def found(bundle: str, file: str | None, text: str | None) -> tuple[str, str, str]:
+    """(the text, the bundle's absolute path, what the text is called in errors). Raises ConfigError."""
     try:
         folder = absolute(bundle)
     except OSError as error:
         raise ConfigError(f"cannot open the bundle: {error.strerror}", place=bundle, errno=error.errno or 0) from None
     path = file or folder + "/config.json"
     if text is None:
-        text = read_json(path)
-    else:
-        path = DOCUMENT
+        return read_json(path), folder, path
+    return text, folder, DOCUMENT
+
+
+def checked(text: str, folder: str, path: str) -> Config:
+    """What is said does not depend on the bundle's folder or on this host. Raises ConfigError."""
     try:
         config = Config(parse(text), text, folder, path)
         check_shape(config.spec)

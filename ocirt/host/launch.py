@@ -43,6 +43,15 @@ BEFORE_PROGRAM = "before the program was executed"
 _NO_SIGNALS: tuple[int, ...] = ()
 
 
+def start(path: str, args: list[str], moves: list[tuple[int, int]], /) -> int:
+    """posix_spawn(3): the pid. moves: our descriptors, and what they are in the child.
+
+    The library puts ocirt._sys.spawn here, so that other threads go on meanwhile.
+    """
+    actions = [(posix.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in moves]
+    return posix.posix_spawn(path, args, {}, file_actions=actions, setsigmask=_NO_SIGNALS, setsigdef=ALL_SIGNALS)
+
+
 class Ahead:
     """An ocirt-init that is started while the plan is still being made. It makes the container's namespaces, which
     takes the kernel as long as the plan takes Python, and waits in them. It ends by itself when the socket is closed.
@@ -280,7 +289,7 @@ def _start(
     as they are; `more`: arguments behind the plan's number. Returns its pid; raises OSError."""
     moved = [sealed(INIT_NAME, image, executable=True)]
     try:
-        actions: list[tuple[int, int, int]] = []
+        moves: list[tuple[int, int]] = []
         preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
         above = HIGH + len(preserved)
         for number, source in [
@@ -290,17 +299,10 @@ def _start(
         ]:
             high = fcntl(source, F_DUPFD_CLOEXEC, above)
             moved.append(high)
-            actions.append((posix.POSIX_SPAWN_DUP2, high, number))
+            moves.append((high, number))
         high = fcntl(moved[0], F_DUPFD_CLOEXEC, above)
         moved.append(high)
-        return posix.posix_spawn(
-            f"/proc/self/fd/{high}",
-            [INIT_NAME, str(numbers["plan"]), *more],
-            {},
-            file_actions=actions,
-            setsigmask=_NO_SIGNALS,
-            setsigdef=ALL_SIGNALS,
-        )
+        return start(f"/proc/self/fd/{high}", [INIT_NAME, str(numbers["plan"]), *more], moves)
     finally:
         for fd in moved:
             posix.close(fd)

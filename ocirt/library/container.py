@@ -18,16 +18,19 @@ from ocirt.errors import ContainerError, Error, UsageError
 from ocirt.library.child import Child
 from ocirt.library.documents import Path, request_of, text_of
 from ocirt.library.stdio import Stream, Streams
+from ocirt.library.threads import let_others_run
 from ocirt.runtime import delete as deletion
 from ocirt.runtime import events, kill, pause, ps, start, update
 from ocirt.runtime import list as listing
 from ocirt.runtime import state as looking
-from ocirt.runtime.creation import Creation
 from ocirt.runtime.exec import Execution, execution_of
 from ocirt.runtime.handing import Handing
+from ocirt.runtime.remembered import RememberingCreation
 from ocirt.state.place import own_folder
 from ocirt.state.process import open_process, start_time
 from ocirt.state.store import Store
+
+let_others_run()
 
 Texts: TypeAlias = "list[str]"
 Pids: TypeAlias = "list[int]"
@@ -35,7 +38,7 @@ Documents: TypeAlias = "list[dict[str, Any]]"
 """In the class, `list` is a method."""
 
 
-class _Made(Creation):
+class _Made(RememberingCreation):
     """A container of a program: what a service manager has handed to that is not the container's."""
 
     takes_activation = False

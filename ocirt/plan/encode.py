@@ -5,7 +5,7 @@ from __future__ import annotations
 from _struct import Struct, pack
 
 from ocirt.errors import PlanError
-from ocirt.plan.step import Buffer, Field, Program, Reg, Slot, Vector
+from ocirt.plan.step import Buffer, Field, Own, Program, Reg, Slot, Vector
 from ocirt.plan.syscalls import MACHINES
 from ocirt.plan.wire import (
     ARGS,
@@ -37,6 +37,7 @@ class Data:
         self.bytes = bytearray(8)
         self.relocs: list[int] = []
         self.slots: dict[Slot, tuple[int, int]] = {}
+        self.owned: dict[Own, tuple[int, int]] = {}
         self.places: dict[object, int] = {}
 
     def place(self, arg: object) -> int:
@@ -57,6 +58,8 @@ class Data:
             return self.place(arg.buffer) + arg.at
         if isinstance(arg, Slot):
             return self._slot(arg)
+        if isinstance(arg, Own):
+            return self._own(arg)
         if isinstance(arg, Vector):
             return self._vector(arg)
         if isinstance(arg, Program):
@@ -76,6 +79,12 @@ class Data:
         self.slots[slot] = (at + len(prefix), slot.size)
         return at
 
+    def _own(self, own: Own) -> int:
+        content = own.content.encode("utf-8", "surrogateescape")
+        at = self._append(content + b"\0")
+        self.owned[own] = at, len(content)
+        return at
+
     def _vector(self, vector: Vector) -> int:
         places = [self.place(item) for item in vector.items]
         at = self._append(pack(f"<{len(places) + 1}Q", *places, 0))
@@ -90,13 +99,28 @@ class Data:
 
 
 class Encoded:
-    """The plan's bytes, and where in its data a reply may write: slot → (offset, size)."""
+    """The plan's bytes, and where in its data a reply may write: slot → (offset, size). owned: the same of the strings
+    that are this container's own, but offsets in `content`."""
 
-    __slots__ = ("content", "slots")
+    __slots__ = ("content", "owned", "slots")
 
-    def __init__(self, content: bytes, slots: dict[Slot, tuple[int, int]]) -> None:
+    def __init__(
+        self, content: bytes, slots: dict[Slot, tuple[int, int]], owned: dict[Own, tuple[int, int]] | None = None
+    ) -> None:
         self.content = content
         self.slots = slots
+        self.owned = owned or {}
+
+    def of_another(self, names: dict[Own, str]) -> Encoded:
+        """The plan of a container whose own strings are others. Raises PlanError for one that is longer."""
+        content = bytearray(self.content)
+        for own, name in names.items():
+            at, size = self.owned[own]
+            text = name.encode("utf-8", "surrogateescape")
+            if len(text) > size or 0 in text:
+                raise PlanError(f"{name!r} is no string of {size} bytes")
+            content[at : at + size] = text + bytes(size - len(text))
+        return Encoded(bytes(content), self.slots)
 
 
 def encode(plan: Plan) -> Encoded:
@@ -165,4 +189,5 @@ def _assemble(plan: Plan, machine: int, steps: bytes, data: Data) -> Encoded:
         len(content),
         plan.control,
     )
-    return Encoded(b"".join((header, steps, relocs, slots, gap, content)), data.slots)
+    owned = {own: (data_at + at, room) for own, (at, room) in data.owned.items()}
+    return Encoded(b"".join((header, steps, relocs, slots, gap, content)), data.slots, owned)

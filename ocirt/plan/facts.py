@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+KEYRING = "keyring"
+"""Facts.own has it beside "cgroup NAME"."""
+
+
 class Hierarchy:
     """A mounted cgroup hierarchy, as a container is shown it.
 
@@ -174,3 +178,9 @@ class Facts:
         self.wait_for_start = wait_for_start
         self.window = window
         self.seccomp = seccomp
+
+    def own(self) -> dict[str, str]:
+        """The strings of a plan that are this container's own (step.Own), by name; a plan may have less than these."""
+        names = {f"cgroup {one.name}": one.source for one in self.hierarchies}
+        names[KEYRING] = f"_ses.{self.container_id}"
+        return names

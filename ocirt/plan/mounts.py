@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ocirt.plan.facts import Hierarchy
     from ocirt.plan.scope import Scope
-    from ocirt.plan.step import Plan, Reg
+    from ocirt.plan.step import Own, Plan, Reg
 
 _OWNERS = {"proc": "pid", "sysfs": "network", "mqueue": "ipc"}
 """Which namespace must be the user namespace's own for these to be mounted in it."""
@@ -173,7 +173,7 @@ def create(scope: Scope, kind: str, source: str, data: list[tuple[str, str | Non
     return mount
 
 
-def copy(scope: Scope, source: str, options: Options) -> Reg:
+def copy(scope: Scope, source: str | Own, options: Options) -> Reg:
     """A detached copy of what is mounted at `source`, a path on the host: before the pivot, therefore."""
     plan = scope.plan
     tree = CLONE_TREE | (AT_RECURSIVE if options.recursive else 0)
@@ -213,7 +213,7 @@ def take_all(scope: Scope) -> None:
         elif kind == "cgroup" and "cgroup" not in scope.namespaces:
             for hierarchy in scope.facts.hierarchies:
                 plan.at(pointer, f"take cgroup {hierarchy.name} from the host")
-                taken = scope.taken[f"{pointer} {hierarchy.name}"] = copy(scope, hierarchy.source, _shown(options))
+                taken = scope.taken[f"{pointer} {hierarchy.name}"] = _shown(scope, hierarchy, options)
                 cut_off(scope, taken)
         elif kind in _OWNERS and not owns(scope, _OWNERS[kind]):
             from ocirt.plan.rare_mounts import take_hosts
@@ -386,14 +386,14 @@ def _hierarchy(scope: Scope, hierarchy: Hierarchy, options: Options, pointer: st
         kind = "cgroup2" if hierarchy.v2 else "cgroup"
         return create(scope, kind, "cgroup", list(hierarchy.options), options.set)
     taken = scope.taken.pop(f"{pointer} {hierarchy.name}", None)
-    return taken or copy(scope, hierarchy.source, _shown(options))
+    return taken or _shown(scope, hierarchy, options)
 
 
-def _shown(options: Options) -> Options:
-    """The flags alone."""
+def _shown(scope: Scope, hierarchy: Hierarchy, options: Options) -> Reg:
+    """A copy of the container's own cgroup, with the flags alone."""
     shown = Options()
     shown.set, shown.clear = options.set, options.clear
-    return shown
+    return copy(scope, scope.plan.own(f"cgroup {hierarchy.name}", hierarchy.source), shown)
 
 
 def finish_readonly(scope: Scope) -> None:

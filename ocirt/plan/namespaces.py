@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirt.config.names import NAMESPACES
 from ocirt.errors import ConfigError
+from ocirt.plan.facts import KEYRING
 from ocirt.plan.kernel import (
     AF_INET,
     CLONE_INTO_CGROUP,
@@ -166,7 +167,8 @@ def enter_session(scope: Scope) -> None:
     if not scope.facts.new_keyring:
         return
     plan.at("/process", "join a new session keyring")
-    plan.call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{scope.facts.container_id}", ignore=(ENOSYS,))
+    name = plan.own(KEYRING, f"_ses.{scope.facts.container_id}")
+    plan.call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, name, ignore=(ENOSYS,))
 
 
 def bring_up_loopback(scope: Scope) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import errorcode
 
 from ocirt.plan import kernel
-from ocirt.plan.step import Buffer, Field, Program, Reg, Slot, Vector
+from ocirt.plan.step import Buffer, Field, Own, Program, Reg, Slot, Vector
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def plain(value: Argument, args: tuple[Argument, ...] = ()) -> str:
         return register(value)
     if isinstance(value, str):
         return quoted(value)
+    if isinstance(value, Own):
+        return quoted(value.content)
     if isinstance(value, Vector):
         return "[" + ", ".join(plain(item) for item in value.items) + "]"
     if isinstance(value, Slot):

@@ -2,7 +2,8 @@
 
 A step's arguments are Python values: `int` (an immediate), `str` (a string that the kernel reads), `bytes` (a
 structure), `Vector` (an argv), `Program` (a filter), `Buffer` and `Field` (memory that a call fills and a later step
-checks), `Slot` (bytes that the host fills while the plan runs) and `Reg` (the result of an earlier step). `encode`
+checks), `Slot` (bytes that the host fills while the plan runs), `Own` (a string in which the plans of two containers
+with one configuration differ) and `Reg` (the result of an earlier step). `encode`
 turns them into bytes, `explain` into words, `verify` proves rules about them.
 """
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    Argument: TypeAlias = "int | str | bytes | Reg | Vector | Buffer | Field | Slot | Program"
+    Argument: TypeAlias = "int | str | bytes | Reg | Vector | Buffer | Field | Slot | Own | Program"
 
 
 class Reg:
@@ -59,6 +60,16 @@ class Slot:
     def __init__(self, prefix: str, size: int) -> None:
         self.prefix = prefix
         self.size = size
+
+
+class Own:
+    """A string that names what is this container's own, such as its cgroup: another container's plan may be the same
+    but for that. It has its bytes for itself."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: str) -> None:
+        self.content = content
 
 
 class Vector:
@@ -133,6 +144,7 @@ class Plan:
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
         self.sections: list[tuple[int, str]] = []
+        self.owned: dict[str, Own] = {}  # by the names of Facts.own
         self.pointer = ""
         self.doing = ""
         self._free = list(range(REGISTERS - 1, -1, -1))
@@ -223,6 +235,13 @@ class Plan:
         """The labels stand for the next step."""
         for label in labels:
             label.index = len(self.steps)
+
+    def own(self, name: str, content: str) -> Own:
+        """The same for each name. Raises PlanError if that stands for something else already."""
+        one = self.owned.setdefault(name, Own(content))
+        if one.content != content:
+            raise PlanError(f"{name} is {one.content} and {content}")
+        return one
 
     def register(self, name: str) -> Reg:
         if not self._free:

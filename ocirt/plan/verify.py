@@ -11,8 +11,20 @@ from __future__ import annotations
 
 from ocirt.errors import PlanError
 from ocirt.plan.inherited import MOST_INHERITED
-from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, LAST_DESCRIPTOR
-from ocirt.plan.step import Reg, Slot, Vector
+from ocirt.plan.kernel import (
+    AT_FDCWD,
+    EACCES,
+    EEXIST,
+    EINVAL,
+    ELOOP,
+    ENOENT,
+    ENOSYS,
+    ENOTDIR,
+    EPERM,
+    LAST_DESCRIPTOR,
+    OPEN_TREE_CLONE,
+)
+from ocirt.plan.step import Own, Reg, Slot, Vector
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
@@ -50,6 +62,8 @@ RULES = {
     "steps-fit": "a step has at most six arguments and four errnos",
     "failures-known": "only a failure that is known to be harmless does not end the run",
     "slots-in-data": "what the host fills in later is the value of an environment variable, never a path or a flag",
+    "own-anything": "where the plans of two containers differ, any string may stand: a keyring's name, or the path of"
+    " what is copied from the host",
     "buffers-bounded": "what a call reads or writes lies in the memory that was given for it",
     "mounts-private": "no mount can reach the host: a new mount namespace, cut off, comes first",
     "targets-by-descriptor": "no mount stays at a raw path: targets are descriptors opened inside the root",
@@ -181,6 +195,8 @@ def _verify_flow(steps: list[Step]) -> None:
                     raise broken("registers-set", index, step, f"{arg!r} may not be set here")
             elif kind is Slot or kind is Vector:
                 _check_vector(index, step, arg)
+            elif kind is Own:
+                _check_own(index, step, arg)
         after = known
         result = step.result
         if result is not None:
@@ -234,7 +250,20 @@ def _check_vector(index: int, step: Step, arg: object) -> None:
     if step.call == "execve" and type(arg) is Vector:
         slots = [item for item in arg.items if not isinstance(item, str)]
         if not slots or (
-            arg is step.args[-1] and all(slot.prefix.find("=") == len(slot.prefix) - 1 > 0 for slot in slots)
+            arg is step.args[-1]
+            and all(type(slot) is Slot and slot.prefix.find("=") == len(slot.prefix) - 1 > 0 for slot in slots)
         ):
             return
     raise broken("slots-in-data", index, step, "only the environment of execve may hold a slot")
+
+
+def _check_own(index: int, step: Step, arg: object) -> None:
+    """What is proved holds for whatever the string says: the name of a session keyring, and the path of something that
+    is copied from the host for a mount, which may be any path."""
+    if step.call == "keyctl" and arg is step.args[1]:
+        return
+    if step.call == "open_tree" and step.pointer.startswith("/mounts/") and arg is step.args[1]:
+        start, flags = step.args[0], step.args[2]
+        if start == AT_FDCWD and type(flags) is int and flags & OPEN_TREE_CLONE:
+            return
+    raise broken("own-anything", index, step, "it would have to be known what the string says")

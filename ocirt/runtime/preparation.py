@@ -25,8 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ocirt.config.read import Config
     from ocirt.host.netdevices import NetDevices
     from ocirt.host.resctrl import Resctrl
+    from ocirt.plan.encode import Encoded
+    from ocirt.plan.scope import Compiled
     from ocirt.runtime.agent import Agent
     from ocirt.runtime.notify import Notify
 
@@ -72,7 +75,7 @@ class Preparation:
         self.id = container_id
         self.store = Store(root)
         try:
-            self.config = load(bundle, config_file, config_text)
+            self.config = self._load(bundle, config_file, config_text)
         except ConfigError as error:
             raise _counted(error, bundle, config_file, config_text) from None
         receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)
@@ -121,7 +124,7 @@ class Preparation:
                 pivot=pivot,
                 traced=self.traces,
             )
-            self.compiled = compile_plan(self.config, self.facts)
+            self.compiled, self.encoded = self._plan()
             if linux.get("intelRdt"):
                 from ocirt.host.resctrl import Resctrl, mount_point
 
@@ -131,8 +134,6 @@ class Preparation:
 
                 self.net_devices = NetDevices(linux["netDevices"], self.facts.shared)
             self.agent = self._find_agent()
-            verify(self.compiled.plan)
-            self.encoded = encode(self.compiled.plan)
             self.handing.connect()
         except BaseException as error:
             self.close_descriptors()
@@ -145,6 +146,15 @@ class Preparation:
             self.ahead.drop()
             self.ahead = None
         self.init = Init(self.compiled.plan, self.encoded, self.ahead)
+
+    def _load(self, bundle: str, file: str | None, text: str | None) -> Config:
+        return load(bundle, file, text)
+
+    def _plan(self) -> tuple[Compiled, Encoded]:
+        """The plan, proved, and its bytes."""
+        compiled = compile_plan(self.config, self.facts)
+        verify(compiled.plan)
+        return compiled, encode(compiled.plan)
 
     @property
     def warnings(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,16 +85,33 @@ def test_what_comes_before_a_rule_for_everything_never_counts() -> None:
     assert merged([allow, deny]) == []
 
 
+def written(monkeypatch: pytest.MonkeyPatch, rules: list[Rule]) -> list[tuple[str, bytes]]:
+    done: list[tuple[str, bytes]] = []
+
+    def several(calls: list[tuple[str, str, bytes]], stop: bool) -> list[int]:
+        assert stop
+        done.extend((path, content) for name, path, content in calls if name == "write")
+        return [0] * len(calls)
+
+    monkeypatch.setattr("ocirt.cgroups.calls.several", several)
+    set_devices("/cgroup", rules)
+    return done
+
+
 def test_on_v1_all_is_denied_first_and_each_rule_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[str, str]] = []
-    monkeypatch.setattr("ocirt.cgroups.v1.write", lambda path, value: written.append((path, value)))
-    set_devices(
-        "/cgroup",
-        [Rule(True, "c", 1, ANY, "rw"), Rule(False, "b", ANY, 3, "m"), Rule(True, "a", ANY, ANY, "rwm")],
-    )
-    assert written == [
-        ("/cgroup/devices.deny", "a"),
-        ("/cgroup/devices.allow", "c 1:* rw"),
-        ("/cgroup/devices.deny", "b *:3 m"),
-        ("/cgroup/devices.allow", "a"),
+    rules = [Rule(True, "c", 1, ANY, "rw"), Rule(False, "b", ANY, 3, "m"), Rule(True, "a", ANY, ANY, "rwm")]
+    lines = [
+        ("/cgroup/devices.deny", b"a"),
+        ("/cgroup/devices.allow", b"c 1:* rw"),
+        ("/cgroup/devices.deny", b"b *:3 m"),
+        ("/cgroup/devices.allow", b"a"),
     ]
+    assert written(monkeypatch, rules) == lines
+    assert written(monkeypatch, [Rule(False, "a", ANY, ANY, "rwm"), *rules]) == lines
+
+
+def test_a_rule_that_the_kernel_refuses_is_named(tmp_path: Path) -> None:
+    (tmp_path / "devices.deny").touch()
+    with pytest.raises(FileNotFoundError) as refused:
+        set_devices(str(tmp_path), [Rule(True, "c", 1, ANY, "rw")])
+    assert refused.value.filename == f"{tmp_path}/devices.allow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from plan.damage import argument, breaks, drop, find, find_last, insert, jump, like, step, tolerate
 
 from ocirt.plan.kernel import AT_FDCWD, EPERM
-from ocirt.plan.step import Buffer, Field, Plan, Reg, Slot, Vector
+from ocirt.plan.step import Buffer, Field, Own, Plan, Reg, Slot, Vector
 from ocirt.plan.wire import OP_EXPECT, OP_SYNC
 
 # first-act
@@ -268,3 +268,36 @@ def _(plan: Plan) -> None:
 @breaks("buffers-bounded", "half a limit")
 def _(plan: Plan) -> None:
     argument(plan, find(plan, "prlimit64"), 2, bytes(8))
+
+
+# own-anything
+
+
+@breaks("own-anything", "the program")
+def _(plan: Plan) -> None:
+    argument(plan, len(plan.steps) - 1, 0, Own("/bin/sh"))
+
+
+@breaks("own-anything", "a path inside the root")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "mkdirat", pointer="/mounts/0"), 1, Own("proc"))
+
+
+@breaks("own-anything", "a place of the host that is not copied", case="v1-without-cgroup-namespace")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "open_tree", pointer="/mounts/6"), 2, 0)
+
+
+@breaks("own-anything", "the root file system")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "open_tree", pointer="/root/path"), 1, Own("/rootfs"))
+
+
+@breaks("own-anything", "which kind of file system")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "fsopen"), 0, Own("proc"))
+
+
+@breaks("slots-in-data", "a variable that any string may be")
+def _(plan: Plan) -> None:
+    argument(plan, len(plan.steps) - 1, 2, Vector([Own("HOME=/")]))  # type: ignore[list-item]

@@ -10,7 +10,7 @@ from plan.cases import CASES, compile_case
 
 from ocirt.errors import PlanError
 from ocirt.plan.encode import Encoded, encode
-from ocirt.plan.step import Buffer, Field, Label, Plan, Reg, Slot, Step, Vector
+from ocirt.plan.step import Buffer, Field, Label, Own, Plan, Reg, Slot, Step, Vector
 from ocirt.plan.syscalls import MACHINES
 from ocirt.plan.wire import (
     HEADER,
@@ -67,6 +67,9 @@ def check_argument(read: Read, encoded: Encoded, arg: Any, kind: int, value: int
         case str():
             assert kind == KIND_DATA
             assert read.string(value) == arg.encode()
+        case Own():
+            assert kind == KIND_DATA
+            assert read.string(value) == arg.content.encode()
         case bytes():
             assert kind == KIND_DATA
             assert read.data[value : value + len(arg)] == arg
@@ -168,6 +171,39 @@ def test_a_slot_is_in_nothing_that_another_step_reads() -> None:
     areas.append((chdir, chdir + 6))
     areas.sort()
     assert all(end <= start for (_, end), (start, _) in pairwise(areas))
+
+
+def test_what_is_a_containers_own_is_in_nothing_that_another_step_reads() -> None:
+    """Also when a string has the same text: of another container only the one changes."""
+    plan = new_plan()
+    own = plan.own("name", "a-name")
+    assert plan.own("name", "a-name") is own
+    plan.call("chdir", "a-name")
+    plan.call("keyctl", 1, own)
+    plan.call("keyctl", 1, own)
+    for name in ("other", "shorter", ""):
+        read = Read(encode(plan).of_another({own: name[:6]}))
+        assert [read.string(read.steps[index][place]) for index, place in ((0, 8), (1, 9), (2, 9))] == [
+            b"a-name",
+            name[:6].encode(),
+            name[:6].encode(),
+        ]
+
+
+@pytest.mark.parametrize("name", ["too-long", "nu\0l"])
+def test_a_name_that_does_not_fit_is_refused(name: str) -> None:
+    plan = new_plan()
+    own = plan.own("name", "a-name")
+    plan.call("keyctl", 1, own)
+    with pytest.raises(PlanError):
+        encode(plan).of_another({own: name})
+
+
+def test_one_name_stands_for_one_string() -> None:
+    plan = new_plan()
+    plan.own("name", "a-name")
+    with pytest.raises(PlanError):
+        plan.own("name", "another")
 
 
 def test_a_negative_number_is_the_kernels_two_complement() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from plan.cases import CASES, compile_case
 
-from ocirt.plan.step import Buffer, Field, Plan, Program, Reg, Slot, Step, Vector
+from ocirt.plan.step import Buffer, Field, Own, Plan, Program, Reg, Slot, Step, Vector
 
 GOLDEN = Path(__file__).parent / "golden"
 _OCTAL = {("mkdirat", 2), ("mknodat", 2), ("umask", 0)}
@@ -38,6 +38,8 @@ def shown_argument(arg: object, step: Step, place: int, buffers: list[Buffer]) -
             return str(arg) if abs(arg) < 4096 else f"{arg:#x}"
         case str():
             return f'"{arg}"'
+        case Own():
+            return f'"{arg.content}"'
         case bytes():
             return shown_words(arg)
         case Reg():

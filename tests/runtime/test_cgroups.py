@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -360,8 +361,12 @@ def test_a_container_that_waits_for_start_holds_at_most_256_kib(
     create(runtime, waiting)
     folder = folder_of("memory")
     undrained = int((folder / "memory.usage_in_bytes").read_text())
-    (folder / "memory.force_empty").write_text("0")
-    held = int((folder / "memory.usage_in_bytes").read_text())
+    for _ in range(100):  # what a busy processor has in reserve for it, up to 256 KiB, is given back in its own time
+        (folder / "memory.force_empty").write_text("0")
+        held = int((folder / "memory.usage_in_bytes").read_text())
+        if held <= 256 << 10:
+            break
+        time.sleep(0.05)
     print(f"charged to a container that waits for start: {held >> 10} KiB drained, {undrained >> 10} KiB before")
     record_property("held_kib", held >> 10)
     assert held <= 256 << 10
