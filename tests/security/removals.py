@@ -31,4 +31,139 @@ VERIFY = (
     ),
 )
 """The second layer of all that a plan does: the rules of docs/safety-rules.md are not looked at."""
-REMOVALS: dict[str, Removal] = {}
+
+_PATHS, _MOUNTS, _MASKS = "ocirt/plan/paths.py", "ocirt/plan/mounts.py", "ocirt/plan/masks.py"
+_COMPILE, _SYSCTL = "ocirt/plan/compile.py", "ocirt/plan/sysctl.py"
+
+_RESOLVE = Edit(
+    _PATHS,
+    "IN_ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)",
+    "IN_ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)",
+)
+"""Links are followed where they lead: to the host, as long as the old root is there."""
+_CONTAINERS_PROC = (
+    Edit(_COMPILE, "        sysctl.set_all(scope, mapped=False)\n", "        pass\n"),
+    Edit(
+        _COMPILE,
+        "    mounts.mount_all(scope)\n",
+        "    mounts.mount_all(scope)\n"
+        "    if scope.linux.get('sysctl'):\n"
+        "        from ocirt.plan.paths import open_target\n"
+        "        scope.parameters = open_target(plan, scope.root, '/proc')\n"
+        "        sysctl.set_all(scope, mapped=False)\n",
+    ),
+    Edit(
+        _SYSCTL,
+        "    O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV",
+        "    O_WRONLY | O_CLOEXEC, 0, 0",
+    ),
+)
+"""Kernel parameters are written through the container's /proc, and whatever is there."""
+
+REMOVALS: dict[str, Removal] = {
+    "mounts through links (CVE-2015-3629)": Removal(
+        (
+            "test_runc_paths.py::test_cve_2015_3629_a_mount_through_a_link_of_the_image_stays_in_the_root",
+            "test_runc_paths.py::test_cve_2015_3629_a_new_mount_point_below_a_link_is_made_in_the_root",
+        ),
+        (_RESOLVE,),
+    ),
+    "dots (CVE-2015-3629)": Removal(
+        ("test_runc_paths.py::test_cve_2015_3629_dots_in_a_destination_do_not_leave_the_root",),
+        (_RESOLVE, Edit(_PATHS, "            del parts[-1:]\n", "            parts.append(part)\n")),
+    ),
+    "readonly paths (CVE-2015-3630)": Removal(
+        ("test_runc_paths.py::test_cve_2015_3630_what_of_proc_is_the_hosts_cannot_be_written",),
+        (Edit(_MASKS, "MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0)", "MOUNT_ATTR.pack(0, 0, 0, 0)"),),
+    ),
+    "a volume in /proc (CVE-2015-3631)": Removal(
+        ("test_runc_paths.py::test_cve_2015_3631_a_volume_over_a_part_of_proc_changes_nothing_but_what_is_seen_there",),
+        _CONTAINERS_PROC,
+    ),
+    "/dev is a link (CVE-2026-41579)": Removal(
+        ("test_runc_paths.py::test_cve_2026_41579_a_dev_that_is_a_link_changes_nothing_on_the_host",),
+        (_RESOLVE,),
+    ),
+    "races of mounts (CVE-2021-30465)": Removal(
+        (
+            "test_runc_paths.py::test_cve_2021_30465_a_mount_whose_way_is_exchanged_for_a_link_is_in_the_container",
+            "test_runc_paths.py::test_cve_2021_30465_a_mount_point_that_is_exchanged_itself",
+        ),
+        (_RESOLVE,),
+    ),
+    "races of mount points (CVE-2024-45310)": Removal(
+        ("test_runc_paths.py::test_cve_2024_45310_nothing_is_made_on_the_host_where_the_way_is_exchanged",),
+        (_RESOLVE,),
+    ),
+    "/proc is a link (CVE-2019-19921)": Removal(
+        (
+            "test_runc_paths.py::test_cve_2019_19921_a_proc_that_is_a_link_is_refused",
+            "test_runc_paths.py::test_cve_2023_28642_a_proc_below_a_link_is_the_images_choice_only_of_where_it_is_seen",
+        ),
+        (Edit(_MOUNTS, "        how = IN_ROOT_NO_SYMLINKS\n", "        how = IN_ROOT\n"),),
+    ),
+    "parameters in the container's /proc (CVE-2025-52881)": Removal(
+        (
+            "test_runc_procfs.py::test_cve_2025_52881_a_link_of_the_image_in_a_parameters_place",
+            "test_runc_procfs.py::test_cve_2025_52881_a_mount_over_a_parameter",
+            "test_runc_procfs.py::test_cve_2025_52881_a_proc_that_is_exchanged_while_the_parameter_is_set",
+        ),
+        _CONTAINERS_PROC,
+    ),
+    "another device's node (CVE-2025-31133)": Removal(
+        (
+            "test_runc_devices.py::test_cve_2025_31133_a_null_device_of_the_image_that_is_a_link_is_not_used",
+            "test_runc_devices.py::test_cve_2025_31133_a_regular_file_at_a_default_device_is_refused",
+        ),
+        (
+            Edit(
+                "ocirt/plan/devices.py",
+                "        expect_device(plan, status, major, minor)\n        plan.place(made)",
+                "        plan.place(made)",
+            ),
+        ),
+    ),
+    "a container's null device (CVE-2025-31133)": Removal(
+        (
+            "test_runc_devices.py::test_cve_2025_31133_a_mask_is_the_hosts_null_device",
+            "test_runc_devices.py::test_cve_2025_31133_a_null_device_that_is_exchanged_while_masks_are_made",
+        ),
+        (
+            Edit(
+                _MASKS,
+                "        copy = _copy(plan, scope.null)\n",
+                "        copy = _copy(plan, open_target(plan, scope.root, '/dev/null'))\n",
+            ),
+        ),
+    ),
+    "a console's link (CVE-2025-52565)": Removal(
+        (
+            "test_runc_devices.py::test_cve_2025_52565_a_console_that_is_a_link_is_refused",
+            "test_runc_devices.py::test_cve_2025_52565_a_console_that_is_exchanged_for_a_link",
+        ),
+        (
+            Edit(
+                "ocirt/plan/terminal.py",
+                'scope.dev, "console", IN_ROOT_NO_SYMLINKS, HOW_SIZE)',
+                'scope.dev, "console", bytes([0, 0, 40]) + bytes(21), HOW_SIZE)',
+            ),
+        ),
+    ),
+    "another ptmx (CVE-2025-52565)": Removal(
+        ("test_runc_devices.py::test_cve_2025_52565_terminals_that_are_behind_a_link_are_the_containers",),
+        (
+            Edit("ocirt/plan/terminal.py", "    expect_device(plan, status, 5, 2)\n", ""),
+            Edit("ocirt/plan/terminal.py", "RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)", "0)"),
+        ),
+    ),
+    "deny all first (GHSA-g54h-m393-cpwq)": Removal(
+        ("test_runc_devices.py::test_ghsa_g54h_m393_cpwq_a_list_of_allowed_devices_is_not_all_devices",),
+        (
+            Edit(
+                "ocirt/cgroups/rules.py",
+                "    rules: list[Rule] = []\n    for",
+                "    rules: list[Rule] = [Rule(True, 'a', ANY, ANY, 'rwm')]\n    for",
+            ),
+        ),
+    ),
+}
