@@ -157,12 +157,22 @@ REMOVALS: dict[str, Removal] = {
         ),
     ),
     "deny all first (GHSA-g54h-m393-cpwq)": Removal(
-        ("test_runc_devices.py::test_ghsa_g54h_m393_cpwq_a_list_of_allowed_devices_is_not_all_devices",),
+        ("test_runc_cgroups.py::test_ghsa_g54h_m393_cpwq_a_list_of_allowed_devices_is_not_all_devices",),
         (
             Edit(
                 "ocirt/cgroups/rules.py",
                 "    rules: list[Rule] = []\n    for",
                 "    rules: list[Rule] = [Rule(True, 'a', ANY, ANY, 'rwm')]\n    for",
+            ),
+        ),
+    ),
+    "readonly cgroups (CVE-2023-25809)": Removal(
+        ("test_runc_cgroups.py::test_cve_2023_25809_the_users_own_cgroups_are_readonly_without_a_cgroup_namespace",),
+        (
+            Edit(
+                _MOUNTS,
+                "    shown.set, shown.clear = options.set, options.clear\n",
+                "    shown.set, shown.clear = options.set & ~MOUNT_ATTR_RDONLY, options.clear\n",
             ),
         ),
     ),

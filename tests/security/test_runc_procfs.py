@@ -80,14 +80,14 @@ def test_cve_2025_52881_a_proc_that_is_exchanged_while_the_parameter_is_set(
     bind(forwarding, volume, "/vol")
     (forwarding.rootfs / "proc").rmdir()
     (forwarding.rootfs / "proc").symlink_to("vol/proc")
-    before = everything_of(volume / "proc/sys")
     with swapping(volume / "proc", volume / "other"):
         for number in range(ROUNDS // 2):
             done = runtime.sh(forwarding, REAL, f"race-{number}")
             assert runs_or_is_refused(done)
             assert done.out == "1\n"
-    first = volume / ("other" if (volume / "proc/sys/net/ipv4/ip_forward").is_symlink() else "proc")
-    assert everything_of(first / "sys") == before
+    for name in ("proc", "other"):
+        file = volume / name / "sys/net/ipv4/ip_forward"
+        assert file.is_symlink() or file.read_text() == ""
 
 
 # Labels

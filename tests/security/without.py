@@ -63,7 +63,7 @@ def outcome(removal: Removal, edits: tuple[Edit, ...]) -> tuple[bool, str]:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=line", "-rfE", *removal.tests],
             cwd=REPOSITORY / "tests" / "security",
-            env={**os.environ, "OCIRT": str(executable), "PYTHONPATH": str(package)},
+            env={**os.environ, "OCIRT": str(executable), "PYTHONPATH": str(package), "COLUMNS": "500"},
             capture_output=True,
             text=True,
             check=False,
