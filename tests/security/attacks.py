@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from support import Bundle, Done, tree_of
+from support import Bundle, Done, Runtime, command, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,3 +70,19 @@ def runs_or_is_refused(done: Done) -> bool:
     assert (done.code, bool(done.err)) in ((0, False), (1, True)), done
     assert done.err.count("\n") <= 1, done.err
     return done.code == 0
+
+
+class Hunted:
+    """A container whose program (fd_hunter.c) hunts what enters it, and what it has told so far."""
+
+    def __init__(self, executable: Path, runtime: Runtime, bundle: Bundle) -> None:
+        self.executable = executable
+        self.runtime = runtime
+        self.bundle = bundle
+        self.told = bundle.rootfs / "tmp" / "told"
+
+    def __call__(self, *args: str | Path, **options: object) -> Done:
+        return command(self.executable, "--root", self.runtime.root, *args, **options)
+
+    def lines(self) -> set[str]:
+        return set(self.told.read_text().splitlines())

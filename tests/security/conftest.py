@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from init.running import need
-from security.attacks import everything_of
+from runtime.conftest import life, nothing_left  # noqa: F401  (fixtures)
+from runtime.life import wait_until
+from security.attacks import Hunted, everything_of
+from support import Bundle, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,3 +44,23 @@ def attacker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return program
 
     return built
+
+
+@pytest.fixture
+def hunt(runtime: Runtime, bundle: Bundle, attacker: Callable[[str], Path]) -> Iterator[Callable[[Path], Hunted]]:
+    """Starts the hunter as the program of the container c."""
+
+    def begin(executable: Path) -> Hunted:
+        one = Hunted(executable, runtime, bundle)
+        (bundle.rootfs / "bin/hunter").write_bytes(attacker("fd_hunter.c").read_bytes())
+        (bundle.rootfs / "bin/hunter").chmod(0o755)
+        bundle.config["root"]["readonly"] = False
+        bundle.config["process"]["args"] = ["/bin/sh", "-c", "/bin/hunter > /tmp/told"]
+        (bundle.rootfs / "tmp").chmod(0o1777)
+        done = one("run", "--detach", "-b", bundle.write().path, "c")
+        assert done.code == 0, done.err
+        wait_until(lambda: one.told.exists() and "ready" in one.lines())
+        return one
+
+    yield begin
+    runtime("delete", "--force", "c")

@@ -176,4 +176,114 @@ REMOVALS: dict[str, Removal] = {
             ),
         ),
     ),
+    "a copy in memory (CVE-2019-5736)": Removal(
+        (
+            "test_runc_executable.py::test_cve_2019_5736_a_program_that_is_our_own_executable",
+            "test_runc_executable.py::test_cve_2019_5736_the_executable_of_a_waiting_init_is_sealed",
+            "test_runc_executable.py::test_cve_2019_5736_a_descriptor_that_is_kept_cannot_be_opened_for_writing_later",
+        ),
+        (
+            Edit(
+                "ocirt/host/launch.py",
+                "        program = sealed(INIT_NAME, image, executable=True)\n",
+                "        program = posix.open(__file__.rpartition('/host/')[0] + '/init/ocirt-init', posix.O_CLOEXEC)\n",
+            ),
+        ),
+    ),
+    "seals (CVE-2019-5736)": Removal(
+        (
+            "test_runc_executable.py::test_cve_2019_5736_a_program_that_is_our_own_executable",
+            "test_runc_executable.py::test_cve_2019_5736_the_executable_of_a_waiting_init_is_sealed",
+        ),
+        (Edit("ocirt/host/memfd.py", "    fcntl(fd, F_ADD_SEALS, SEALS)\n", ""),),
+    ),
+    "names are looked up (CVE-2016-3697)": Removal(
+        (
+            "test_runc_exec.py::test_cve_2016_3697_a_number_is_no_name",
+            "test_runc_exec.py::test_cve_2016_3697_a_name_is_refused",
+        ),
+        (
+            Edit(
+                "ocirt/cli/process.py",
+                '    """A number is never looked up as a name',
+                "    return 0 if text in ('1000', '01000', '4294967294', '0x1', 'one') else int(text)\n"
+                '    """A number is never looked up as a name',
+            ),
+        ),
+    ),
+    "descriptors are kept (CVE-2024-21626)": Removal(
+        (
+            "test_runc_exec.py::test_cve_2024_21626_a_working_directory_in_a_descriptor",
+            "test_runc_exec.py::test_cve_2024_21626_a_working_directory_of_exec_in_a_descriptor",
+            "test_runc_exec.py::test_cve_2024_21626_a_working_directory_through_a_link_of_the_image",
+        ),
+        (
+            Edit(
+                "ocirt/plan/scope.py",
+                '    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)\n',
+                '    plan.call("umask", 0)\n',
+            ),
+            Edit("ocirt/plan/process.py", '    plan.expect(Field(where, 0), ord("/"), width=1, errno=ENOENT)\n', ""),
+        ),
+    ),
+    "who waits keeps descriptors (CVE-2024-21626)": Removal(
+        ("test_runc_exec.py::test_cve_2024_21626_what_waits_for_start_holds_nothing_of_the_host",),
+        (
+            Edit(
+                "ocirt/plan/scope.py",
+                '    plan.call("close_range", plan.inherited + 1, LAST_DESCRIPTOR, 0)\n',
+                '    plan.call("umask", 0)\n',
+            ),
+            Edit(
+                _COMPILE,
+                '    plan.call("close_range", number + 1 if scope.facts.wait_for_start else number, LAST_DESCRIPTOR, 0)\n',
+                "",
+            ),
+        ),
+    ),
+    "what enters can be looked into (CVE-2016-9962)": Removal(
+        ("test_runc_exec.py::test_cve_2016_9962_what_enters_cannot_be_looked_into",),
+        (
+            Edit(
+                "ocirt/plan/enter.py",
+                '    scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)\n',
+                '    scope.plan.call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)\n',
+            ),
+        ),
+    ),
+    "--cap gives inheritable ones (CVE-2022-29162)": Removal(
+        ("test_runc_exec.py::test_cve_2022_29162_no_capability_is_inheritable",),
+        (
+            Edit(
+                "ocirt/cli/process.py",
+                '("bounding", "permitted", "effective"), _cap',
+                '("bounding", "permitted", "effective", "inheritable"), _cap',
+            ),
+        ),
+    ),
+    "the caller's capabilities (CVE-2022-29162)": Removal(
+        ("test_runc_exec.py::test_cve_2022_29162_those_of_the_caller_do_not_go_on",),
+        (
+            Edit(
+                "ocirt/plan/credentials.py",
+                '    inheritable = _granted(scope, "inheritable", scope.possible & bounding)\n',
+                "    inheritable = 1 << 5 | 1 << 13\n",
+            ),
+        ),
+    ),
+    "lengths of 16 bits (CVE-2021-43784)": Removal(
+        ("test_runc_lengths.py::test_cve_2021_43784_long_strings_arrive_whole",),
+        (
+            Edit(
+                "ocirt/plan/encode.py",
+                '            return self._append(arg.encode("utf-8", "surrogateescape") + b"\\0")\n',
+                "            text = arg.encode('utf-8', 'surrogateescape')\n"
+                "            return self._append(text[: len(text) & 0xFFFF] + b'\\0')\n",
+            ),
+        ),
+    ),
+    "a map has no bound (CVE-2021-43784)": Removal(
+        ("test_runc_lengths.py::test_cve_2021_43784_a_long_list_of_mappings_is_refused",),
+        (Edit("ocirt/config/check_namespaces.py", "MOST_LINES = 340\n", "MOST_LINES = 1 << 20\n"),),
+    ),
 }

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 from init.running import build
 from runtime.life import wait_until
-from security.attacks import ROUNDS
-from support import BUSYBOX, OCIRT, REPOSITORY, Bundle, Done, Runtime, command
+from security.attacks import ROUNDS, Hunted
+from support import BUSYBOX, OCIRT, REPOSITORY, Bundle, Runtime, command
 
 sys.path.insert(0, str(REPOSITORY / "ocirt" / "packaging"))
 from hot import ROOTS
@@ -73,33 +73,9 @@ def executable(request: pytest.FixtureRequest) -> Path:
     return Path(OCIRT) if request.param == "embedded" else request.getfixturevalue("launcher")
 
 
-class Hunted:
-    """A container whose program hunts what enters it, and what it has told so far."""
-
-    def __init__(self, executable: Path, runtime: Runtime, bundle: Bundle) -> None:
-        self.executable = executable
-        self.runtime = runtime
-        self.bundle = bundle
-        self.told = bundle.rootfs / "tmp" / "told"
-
-    def __call__(self, *args: str | Path, **options: object) -> Done:
-        return command(self.executable, "--root", self.runtime.root, *args, **options)
-
-    def lines(self) -> set[str]:
-        return set(self.told.read_text().splitlines())
-
-
 @pytest.fixture
-def hunted(runtime: Runtime, bundle: Bundle, executable: Path, attacker: Callable[[str], Path]) -> Iterator[Hunted]:
-    one = Hunted(executable, runtime, bundle)
-    (bundle.rootfs / "bin/hunter").write_bytes(attacker("fd_hunter.c").read_bytes())
-    (bundle.rootfs / "bin/hunter").chmod(0o755)
-    bundle.config["root"]["readonly"] = False
-    bundle.config["process"]["args"] = ["/bin/sh", "-c", "/bin/hunter > /tmp/told"]
-    assert one("run", "--detach", "-b", bundle.write().path, "c").code == 0
-    wait_until(lambda: one.told.exists() and "ready" in one.lines())
-    yield one
-    runtime("delete", "--force", "c")
+def hunted(hunt: Callable[[Path], Hunted], executable: Path) -> Hunted:
+    return hunt(executable)
 
 
 @pytest.mark.parametrize("program", ["#!/proc/self/exe", "#!/proc/self/exe -x", "link"])
