@@ -59,6 +59,16 @@ _CONTAINERS_PROC = (
     ),
 )
 """Kernel parameters are written through the container's /proc, and whatever is there."""
+_CONTAINERS_LABEL = (
+    Edit(
+        _COMPILE,
+        "        lsm.confine(scope, proc)\n",
+        "        from ocirt.plan.paths import open_target\n"
+        "        lsm.confine(scope, open_target(plan, scope.root, '/proc'))\n",
+    ),
+    Edit("ocirt/plan/lsm.py", "RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)", "RESOLVE_NO_MAGICLINKS)"),
+)
+"""The label, too, through whatever is at /proc."""
 
 REMOVALS: dict[str, Removal] = {
     "mounts through links (CVE-2015-3629)": Removal(
@@ -109,6 +119,13 @@ REMOVALS: dict[str, Removal] = {
             "test_runc_procfs.py::test_cve_2025_52881_a_proc_that_is_exchanged_while_the_parameter_is_set",
         ),
         _CONTAINERS_PROC,
+    ),
+    "a label in the container's /proc (CVE-2019-16884)": Removal(
+        ("test_runc_procfs.py::test_cve_2019_16884_the_label_goes_to_a_procfs_that_no_mount_is_over",),
+        _CONTAINERS_LABEL,
+    ),
+    "a label, where there is AppArmor (CVE-2019-16884)": Removal(
+        ("test_runc_procfs.py::test_cve_2019_16884_a_fake_proc_does_not_take_the_label_away",), _CONTAINERS_LABEL
     ),
     "another device's node (CVE-2025-31133)": Removal(
         (
@@ -186,7 +203,8 @@ REMOVALS: dict[str, Removal] = {
             Edit(
                 "ocirt/host/launch.py",
                 "        program = sealed(INIT_NAME, image, executable=True)\n",
-                "        program = posix.open(__file__.rpartition('/host/')[0] + '/init/ocirt-init', posix.O_CLOEXEC)\n",
+                "        file = __file__[: -len('host/launch.py')] + 'init/ocirt-init'\n"
+                "        program = posix.open(file, posix.O_CLOEXEC)\n",
             ),
         ),
     ),
@@ -236,8 +254,8 @@ REMOVALS: dict[str, Removal] = {
             ),
             Edit(
                 _COMPILE,
-                '    plan.call("close_range", number + 1 if scope.facts.wait_for_start else number, LAST_DESCRIPTOR, 0)\n',
-                "",
+                '    plan.call("close_range", number + 1 if scope.facts.wait_for_start else number,',
+                '    plan.call("close_range", LAST_DESCRIPTOR,',
             ),
         ),
     ),
