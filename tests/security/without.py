@@ -82,13 +82,14 @@ ALONE = """
 set -e
 mount --make-rprivate /
 mkdir -p "$1"
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/repository
-mount --bind "$1" /mnt/repository
+case $1 in /mnt/*) aside=/media ;; *) aside=/mnt ;; esac
+mount -t tmpfs tmpfs $aside
+mkdir $aside/repository
+mount --bind "$1" $aside/repository
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p "$1"
-mount --bind /mnt/repository "$1"
-umount /mnt/repository /mnt
+mount --bind $aside/repository "$1"
+umount $aside/repository $aside
 while read -r _ _ _ _ place _ rest; do
     kind=${rest#*- } kind=${kind%% *}
     case $kind in proc | cgroup | cgroup2) continue ;; esac
