@@ -202,9 +202,9 @@ REMOVALS: dict[str, Removal] = {
         (
             Edit(
                 "ocirt/host/launch.py",
-                "        program = sealed(INIT_NAME, image, executable=True)\n",
-                "        file = __file__[: -len('host/launch.py')] + 'init/ocirt-init'\n"
-                "        program = posix.open(file, posix.O_CLOEXEC)\n",
+                "    moved = [sealed(INIT_NAME, image, executable=True)]\n",
+                "    file = __file__[: -len('host/launch.py')] + 'init/ocirt-init'\n"
+                "    moved = [posix.open(file, posix.O_CLOEXEC)]\n",
             ),
         ),
     ),
