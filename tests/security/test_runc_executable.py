@@ -50,6 +50,12 @@ def sums() -> dict[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def changed(before: dict[Path, str]) -> set[Path]:
+    """Which of these are not what they were. Others may have come: Python keeps what it has compiled."""
+    now = sums()
+    return {path for path, content in before.items() if now.get(path) != content}
+
+
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable that becomes `python3 -IS`, beside the same package."""
@@ -94,7 +100,7 @@ def test_cve_2019_5736_a_program_that_is_our_own_executable(hunted: Hunted, prog
     kept = {line for line in hunted.lines() if line.startswith("kept ")}
     assert kept <= {"kept /memfd:ocirt-init (deleted)"}
     assert "overwritten" not in hunted.lines()
-    assert sums() == before
+    assert changed(before) == set()
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
@@ -114,7 +120,7 @@ def test_cve_2019_5736_an_entry_point_that_is_our_own_executable(
     else:
         assert done.code != 0
     assert done.out == ""
-    assert sums() == before
+    assert changed(before) == set()
 
 
 def test_cve_2019_5736_libraries_of_the_image_are_not_loaded(
