@@ -337,12 +337,6 @@ def test_an_allow_rule_opens_a_device_for_what_it_names(
     assert use_devices(runtime, waiting, devices) == [reading, "yes", "yes", "yes", "yes", writing]
 
 
-def test_only_an_allow_list_does_not_become_allow_all(runtime: Runtime, waiting: Bundle) -> None:
-    """GHSA-g54h-m393-cpwq."""
-    devices = [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]
-    assert use_devices(runtime, waiting, devices)[0] == "no"
-
-
 def test_nodes_can_be_made_with_the_capability_but_not_opened(runtime: Runtime, waiting: Bundle) -> None:
     waiting.config["root"]["readonly"] = False
     waiting.config["process"]["capabilities"] = {name: ["CAP_MKNOD"] for name in ("bounding", "effective", "permitted")}

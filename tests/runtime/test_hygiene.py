@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import resource
 import signal
@@ -191,31 +190,6 @@ def test_a_waiting_init_is_small(waiting: int) -> None:
     print(f"RSS of a waiting init: {fields['Rss']} KiB, private {fields['Private_Dirty']} KiB")
     assert int(fields["Rss"]) <= 128
     assert int(fields["Private_Dirty"]) <= 96
-
-
-def test_the_executable_of_a_waiting_init_is_sealed(waiting: int) -> None:
-    """Nothing can be written through /proc/1/exe, neither now nor through a descriptor that is kept (CVE-2019-5736)."""
-    path = f"/proc/{waiting}/exe"
-    with pytest.raises(OSError, match="Text file busy"):
-        os.open(path, os.O_WRONLY)
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        assert os.readlink(path).startswith("/memfd:ocirt-init")
-        assert fcntl.fcntl(fd, F_GET_SEALS) & SEALED == SEALED
-    finally:
-        os.close(fd)
-
-
-def test_a_kept_descriptor_of_the_init_cannot_be_opened_for_writing_later(
-    runtime: Runtime, bundle: Bundle, waiting: int
-) -> None:
-    kept = os.open(f"/proc/{waiting}/exe", os.O_RDONLY)
-    try:
-        assert runtime("start", "h").code == 0
-        with pytest.raises(PermissionError):
-            os.write(os.open(f"/proc/self/fd/{kept}", os.O_WRONLY), b"x")
-    finally:
-        os.close(kept)
 
 
 def test_the_payload_leads_a_session_of_its_own(runtime: Runtime, bundle: Bundle) -> None:

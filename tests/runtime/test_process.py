@@ -185,25 +185,6 @@ def test_kernel_parameters_of_the_namespaces(runtime: Runtime, bundle: Bundle) -
     assert here == {name: Path(f"/proc/sys/{name}").read_text() for name in here}
 
 
-def test_a_proc_of_the_image_s_is_never_written_to(runtime: Runtime, bundle: Bundle) -> None:
-    """Without a mount on /proc the image's own folder is there, with a symlink in the parameter's place."""
-    bundle.config["root"]["readonly"] = False
-    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if mount["destination"] != "/proc"]
-    bundle.config["linux"] |= {"sysctl": {"net.ipv4.ip_forward": "1"}, "maskedPaths": [], "readonlyPaths": []}
-    bundle.config["process"]["capabilities"] = {
-        name: ["CAP_SYS_ADMIN"] for name in ("bounding", "permitted", "effective")
-    }
-    (bundle.rootfs / "proc/sys/net/ipv4").mkdir(parents=True)
-    (bundle.rootfs / "proc/sys/net/ipv4/ip_forward").symlink_to("/etc/passwd")
-    before = (bundle.rootfs / "etc/passwd").read_text()
-    done = runtime.sh(
-        bundle, "cat /etc/passwd; mkdir /tmp/p && mount -t proc proc /tmp/p && cat /tmp/p/sys/net/ipv4/ip_forward"
-    )
-    assert (done.err, done.code) == ("", 0)
-    assert done.out == before + "1\n"
-    assert (bundle.rootfs / "etc/passwd").read_text() == before
-
-
 MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
