@@ -26,22 +26,78 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 PLANTED = (
     *("pyvenv.cfg", "python311._pth", "python.exe._pth", "ocirt.py", "ocirt/__init__.py", "ocirt/cli/main.py", "os.py"),
-    *("sitecustomize.py", "usercustomize.py", "encodings/__init__.py", "codecs.py", "re.py", "json/__init__.py", "marshal.py"),
-    *("click/__init__.py", "jsonschema/__init__.py", "pyroute2/__init__.py", "prctl.py", "posix.py", "_sys.py", "_json.py"),
+    *(
+        "sitecustomize.py",
+        "usercustomize.py",
+        "encodings/__init__.py",
+        "codecs.py",
+        "re.py",
+        "json/__init__.py",
+        "marshal.py",
+    ),
+    *(
+        "click/__init__.py",
+        "jsonschema/__init__.py",
+        "pyroute2/__init__.py",
+        "prctl.py",
+        "posix.py",
+        "_sys.py",
+        "_json.py",
+    ),
     *("python311.zip", "python3.11/os.py", "lib/python3.11/os.py", "lib/python3.11/site-packages/x.pth", "x.pth"),
     *("libseccomp.so.2", "libc.so.6", "libpython3.11.so.1.0", "libz.so.1", "ld.so.cache", "gconv-modules", "UTF-8.so"),
     *(".pdbrc", ".pythonrc", "gconv/gconv-modules", "C.UTF-8/LC_CTYPE", "locale/C/LC_MESSAGES/x.mo", "zoneinfo/UTC"),
-    *("ocirt-init", "init/ocirt-init", "hot/run.bin", "ocirt/hot/run.bin", "ocirt/hot/main.bin", "openssl.cnf", "__main__.py"),
-    *("ps", "sh", "criu", "newuidmap", "newgidmap", "systemctl", "python3", "passwd", "group", "nsswitch.conf", "subuid"),
+    *(
+        "ocirt-init",
+        "init/ocirt-init",
+        "hot/run.bin",
+        "ocirt/hot/run.bin",
+        "ocirt/hot/main.bin",
+        "openssl.cnf",
+        "__main__.py",
+    ),
+    *(
+        "ps",
+        "sh",
+        "criu",
+        "newuidmap",
+        "newgidmap",
+        "systemctl",
+        "python3",
+        "passwd",
+        "group",
+        "nsswitch.conf",
+        "subuid",
+    ),
 )
 """What somebody could hope to be loaded; the programs among them are executable."""
 EVIL = {
     **{f"PYTHON{name}": "{here}" for name in ("PATH", "HOME", "USERBASE", "PYCACHEPREFIX", "PLATLIBDIR", "EXECUTABLE")},
-    **{"PYTHONSTARTUP": "{here}/.pythonrc", "PYTHONBREAKPOINT": "ocirt.evil", "PYTHONINSPECT": "1", "PYTHONWARNINGS": "error"},
-    **{"PYTHONIOENCODING": "utf-16", "PYTHONUTF8": "0", "PYTHONDEBUG": "1", "PYTHONVERBOSE": "1", "PYTHONTRACEMALLOC": "9"},
-    **{"PYTHONMALLOC": "debug", "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "7", "PYTHONCASEOK": "1", "PYTHONDONTWRITEBYTECODE": ""},
+    **{
+        "PYTHONSTARTUP": "{here}/.pythonrc",
+        "PYTHONBREAKPOINT": "ocirt.evil",
+        "PYTHONINSPECT": "1",
+        "PYTHONWARNINGS": "error",
+    },
+    **{
+        "PYTHONIOENCODING": "utf-16",
+        "PYTHONUTF8": "0",
+        "PYTHONDEBUG": "1",
+        "PYTHONVERBOSE": "1",
+        "PYTHONTRACEMALLOC": "9",
+    },
+    **{
+        "PYTHONMALLOC": "debug",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONHASHSEED": "7",
+        "PYTHONCASEOK": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+    },
     **{"PYTHONSAFEPATH": "", "PYTHONNOUSERSITE": "", "PYTHONPROFILEIMPORTTIME": "1", "PYTHONFAULTHANDLER": "1"},
-    **{name: "{here}" for name in ("GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "HOME", "VIRTUAL_ENV", "XDG_CONFIG_HOME")},
+    **{
+        name: "{here}"
+        for name in ("GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "HOME", "VIRTUAL_ENV", "XDG_CONFIG_HOME")
+    },
     **{name: "{here}" for name in ("TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOSTALIASES", "RES_OPTIONS")},
     **{"LANG": "evil", "LC_ALL": "evil", "LANGUAGE": "evil", "LC_CTYPE": "evil", "TZ": "{here}/zoneinfo/UTC"},
     **{"OPENSSL_CONF": "{here}/openssl.cnf", "BASH_ENV": "{here}/sh", "ENV": "{here}/sh"},
@@ -70,7 +126,16 @@ def executable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
     yield Path(OCIRT) if request.param == "installed" else build_launcher(tmp_path / "launcher")
 
 
-HOT = ("state c", "kill c CONT", "exec c /bin/true", "list", "pause c", "resume c", "update --pids-limit 99 c", "ps -f json c")
+HOT = (
+    "state c",
+    "kill c CONT",
+    "exec c /bin/true",
+    "list",
+    "pause c",
+    "resume c",
+    "update --pids-limit 99 c",
+    "ps -f json c",
+)
 COLD = (
     *("--help", "--version", "features", "check -b {bundle}", "explain -b {bundle}", "ps c", "events --stats c"),
     *("list --format json", "spec -b {empty}", "exec --help", "nonsense", "--debug state c", "mounts add --help"),
@@ -96,7 +161,12 @@ def test_the_judge_of_these_tests_sees_a_file_that_is_opened(planted: Bundle, tm
     environment = {"PYTHONPATH": str(planted.path), "PYTHONNOUSERSITE": "1"}
     words = ("/usr/bin/python3", "-S", "-c", "import os; open('.pdbrc').close()")
     _, calls = watched(tmp_path / "strace", *words, env=environment, cwd=planted.path)
-    assert {path for _, path in of_ours(calls, planted.path)} & {".pdbrc", "python311.zip", "os.py", "encodings/__init__.py"}
+    assert {path for _, path in of_ours(calls, planted.path)} & {
+        ".pdbrc",
+        "python311.zip",
+        "os.py",
+        "encodings/__init__.py",
+    }
 
 
 def test_no_verb_reads_anything_but_the_configuration_in_the_bundle(

@@ -77,9 +77,7 @@ def test_cve_2024_9676_a_passwd_of_any_kind_is_not_waited_for_and_not_read_to_it
     assert sum(sizes) <= 2 * MOST
 
 
-def test_nothing_of_the_root_is_named_by_its_path_on_the_host(
-    runtime: Runtime, bundle: Bundle, tmp_path: Path
-) -> None:
+def test_nothing_of_the_root_is_named_by_its_path_on_the_host(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     """In a container's whole life, with hooks, devices, masks, a tmpfs that is filled, and a mount point that is made. The
     root itself is named: to open it. (That this sees it: with posix.stat(rootfs + "/etc/passwd") in host/facts.py it is
     listed.)"""
@@ -88,7 +86,12 @@ def test_nothing_of_the_root_is_named_by_its_path_on_the_host(
     config["process"]["cwd"] = "/new/folder"
     config["mounts"] += [
         {"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]},
-        {"destination": "/mnt/new/file", "type": "bind", "source": str(bundle.path / "config.json"), "options": ["bind"]},
+        {
+            "destination": "/mnt/new/file",
+            "type": "bind",
+            "source": str(bundle.path / "config.json"),
+            "options": ["bind"],
+        },
         {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"]},
     ]
     config["linux"]["devices"] = [{"path": "/dev/x/y", "type": "c", "major": 1, "minor": 3, "uid": 5, "gid": 6}]
