@@ -188,9 +188,9 @@ REMOVALS: dict[str, Removal] = {
                 '        receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)\n'
                 "        path = (self.config.spec.get('annotations') or {}).get('run.oci.delegate-cgroup')\n"
                 "        if path:\n"
-                "            import posix\n"
-                "            place = self.cgroups.places[0]\n"
-                "            posix.chown(place[4].rpartition('/')[0] + '/cgroup.procs', 1000, 1000)\n",
+                "            import glob\n"
+                "            for one in glob.glob('/sys/fs/cgroup/*/cgroup.procs'):\n"
+                "                posix.chown(one, 1000, 1000)\n",
             ),
         ),
     ),

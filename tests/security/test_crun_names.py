@@ -151,10 +151,12 @@ def test_crun_1_28_a_unit_of_systemds_has_a_folder_below_its_slice(path: str) ->
 def test_crun_1_28_no_folder_is_made_outside_of_the_hierarchies(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, path: str
 ) -> None:
+    """Without the same check the folder is made where the path leads, and removed again: it has no cgroup.procs."""
     bundle.config["linux"]["cgroupsPath"] = path.format(out=tmp_path / "out")
     before = cgroup_folders()
     done = runtime.sh(bundle, "true")
-    assert (done.code, "/linux/cgroupsPath" in done.err) == (1, True)
+    assert done.code == 1
+    assert '/linux/cgroupsPath: ".." has no place in a cgroup path' in done.err
     assert not (tmp_path / "out").exists()
     assert cgroup_folders() == before
 
@@ -239,7 +241,7 @@ def test_crun_1_28_dots_in_an_annotation_lead_nowhere(
         config: dict[str, Any] = bundle.config
         config["annotations"] = {name: value}
         done = runtime.sh(bundle, "grep -c . /proc/self/cgroup; stat -c '%u' /sys/fs/cgroup; touch /sys/fs/cgroup/x")
-        assert done.code in (0, 1), done
+        assert done.code == 0 or (done.code == 1 and (f"/annotations/{name}" in done.err or not done.err)), done
         assert tree_of(tmp_path / "out") == before
         assert cgroup_folders() == cgroups
         assert owners(cgroups) == rights

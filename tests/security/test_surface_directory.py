@@ -172,7 +172,9 @@ def test_the_judge_of_these_tests_sees_a_file_that_is_opened(planted: Bundle, tm
 def test_no_verb_reads_anything_but_the_configuration_in_the_bundle(
     planted: Bundle, tmp_path: Path, executable: Path
 ) -> None:
-    """REMOVAL"""
+    """Without the I of -IS (launcher/starting.h, become_python) the launcher's Python looks for its library where PYTHONHOME
+    says, and no verb works. Without TZDIR being taken away (settle, there too) libc opened TZDIR/UTC0, with each verb of both
+    executables: so this test found it."""
     here, root, empty = planted.path, tmp_path / "state", tmp_path / "empty"
     empty.mkdir()
     env = {name: value.format(here=here) for name, value in EVIL.items()}
