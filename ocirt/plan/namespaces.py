@@ -43,7 +43,8 @@ def hide(scope: Scope) -> None:
     and, while it waits for `start`, from an `exec` that comes before that: what it has open is no business of theirs.
     Until execve (ptrace(2), "Ptrace access mode checking").
 
-    An ordinary user could not look at it any more either; nor could a root without CAP_SYS_PTRACE, who has to for `exec`.
+    An ordinary user could not look at it any more either; nor could a root without CAP_SYS_PTRACE, who has to for
+    `exec`.
     """
     facts = scope.facts
     if facts.unprivileged:

@@ -65,11 +65,15 @@ REMOVALS: dict[str, Removal] = {
             Edit(
                 "ocirt/plan/compile.py",
                 "    rootfs.pivot(scope)\n",
-                "    plan.call('fchdir', scope.root)\n    scope.process['cwd'] = scope.process['cwd'].lstrip('/')\n    process.enter_directory(scope)\n    rootfs.pivot(scope)\n",
+                "    plan.call('fchdir', scope.root)\n"
+                "    scope.process['cwd'] = scope.process['cwd'].lstrip('/')\n"
+                "    process.enter_directory(scope)\n"
+                "    rootfs.pivot(scope)\n",
             ),
             Edit(
                 _PROCESS,
-                '    cwd = "/" + "/".join(parts_of(scope.process["cwd"]))\n    plan.at("/process/cwd", f"enter {cwd}")\n    scope.entered',
+                '    cwd = "/" + "/".join(parts_of(scope.process["cwd"]))\n'
+                '    plan.at("/process/cwd", f"enter {cwd}")\n    scope.entered',
                 '    cwd = scope.process["cwd"]\n    plan.at("/process/cwd", f"enter {cwd}")\n    scope.entered',
             ),
             Edit(
@@ -203,7 +207,8 @@ REMOVALS: dict[str, Removal] = {
         (
             Edit(
                 _PROCESS,
-                '    plan.call("getcwd", where, PATH_MAX)\n    plan.expect(Field(where, 0), ord("/"), width=1, errno=ENOENT)\n',
+                '    plan.call("getcwd", where, PATH_MAX)\n'
+                '    plan.expect(Field(where, 0), ord("/"), width=1, errno=ENOENT)\n',
                 "",
             ),
         ),

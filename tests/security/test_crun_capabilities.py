@@ -1,7 +1,8 @@
-"""No capability is inheritable that nobody asked for, and without capabilities in the configuration there are none at all.
+"""No capability is inheritable that nobody asked for, and without capabilities in the configuration there are none at
+all.
 
-CVE-2022-27650 (GHSA-wr4f-w546-m398, crun's exec; the same as CVE-2022-29162 in runc): what is inheritable, a file of the
-image with inheritable capabilities turns into permitted ones (capabilities(7)).
+CVE-2022-27650 (GHSA-wr4f-w546-m398, crun's exec; the same as CVE-2022-29162 in runc): what is inheritable, a file
+of the image with inheritable capabilities turns into permitted ones (capabilities(7)).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def container(runtime: Runtime, bundle: Bundle) -> Iterator[Runtime]:
     """The container c, with some capabilities, of which none is inheritable."""
-    bundle.config["process"]["capabilities"] = dict.fromkeys(("bounding", "permitted", "effective"), list(SOME))
+    bundle.config["process"]["capabilities"] = {key: list(SOME) for key in ("bounding", "permitted", "effective")}
     shutil.copy(bundle.rootfs / "bin/busybox", bundle.rootfs / "bin/busybox-inherits")
     # VFS_CAP_REVISION_2 with CAP_CHOWN inheritable, and effective if it comes to be permitted (linux/capability.h)
     lent = struct.pack("<IIIII", 0x02000000 | 1, 0, CAP_CHOWN, 0, 0)
@@ -38,8 +39,8 @@ def container(runtime: Runtime, bundle: Bundle) -> Iterator[Runtime]:
     ids=" ".join,
 )
 def test_cve_2022_27650_nothing_is_inheritable_in_an_exec(container: Runtime, flags: tuple[str, ...]) -> None:
-    """With "inheritable" in the tuple of cli/process.py, request_of, beside "bounding", CapInh is 0x80000 (CAP_SYS_PTRACE)
-    with --cap."""
+    """GHSA-wr4f-w546-m398. With "inheritable" in the tuple of cli/process.py, request_of, beside "bounding", CapInh
+    is 0x80000 (CAP_SYS_PTRACE) with --cap."""
     found = capabilities(container("exec", *flags, "c", *SHOW))
     assert (found["CapInh"], found["CapAmb"]) == (0, 0)
 

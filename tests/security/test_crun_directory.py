@@ -1,8 +1,9 @@
-"""The check of the working directory, which crun had wrong at first (hardening for CVE-2024-21626: 1.14.1, mended in 1.15).
+"""The check of the working directory, which crun had wrong at first (hardening for CVE-2024-21626: 1.14.1, mended in
+1.15).
 
-That no descriptor of the host is there to be used for it is in test_runc_*.py. Here is a way to a folder outside that
-needs no descriptor: where the container shares the host's processes, /proc/PID/root of one of these is a magic link to the
-host's root, and init has the rights to follow it when it enters the working directory.
+That no descriptor of the host is there to be used for it is in test_runc_*.py. Here is a way to a folder outside
+that needs no descriptor: where the container shares the host's processes, /proc/PID/root of one of these is a magic
+link to the host's root, and init has the rights to follow it when it enters the working directory.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def outside(tmp_path: Path) -> Iterator[int]:
 def test_cve_2024_21626_a_working_directory_outside_of_the_root_is_refused(
     runtime: Runtime, shares: Bundle, outside: int, tmp_path: Path, where: str
 ) -> None:
-    """Without getcwd(2) and the check of its answer (plan/process.py, enter_directory_as_user) and `verify`, the program
-    runs, in the host's folder: `ls` shows what is there."""
+    """Without getcwd(2) and the check of its answer (plan/process.py, enter_directory_as_user) and `verify`, the
+    program runs, in the host's folder: `ls` shows what is there."""
     shares.config["process"]["args"] = ["/bin/ls", "-A", "."]
     shares.config["process"]["cwd"] = f"/proc/{outside}/{where}"
     shares.write()
@@ -72,8 +73,8 @@ def test_cve_2024_21626_that_of_an_exec_too(runtime: Runtime, shares: Bundle, ou
 
 
 def test_cve_2024_21626_a_folder_that_is_gone_is_refused_in_an_exec(runtime: Runtime, bundle: Bundle) -> None:
-    """The working directory of a process of the container, which was removed: getcwd(2) says ENOENT. With only a comparison of
-    a path, as crun had it at first, it would do."""
+    """The working directory of a process of the container, which was removed: getcwd(2) says ENOENT. With only a
+    comparison of a path, as crun had it at first, it would do."""
     (bundle.rootfs / "tmp/gone").mkdir()
     bundle.config["process"]["cwd"] = "/tmp/gone"
     bundle.config["process"]["args"] = ["/bin/sleep", "1000"]

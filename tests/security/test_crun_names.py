@@ -58,7 +58,8 @@ NASTY = (
 @example("a" * 256)
 @example("-")
 def test_crun_1_28_an_id_is_one_file_name_of_plain_letters(name: str) -> None:
-    """With `return` as the first line of state/store.py, check_id, every text is an id; ".." is the state root's parent."""
+    """With `return` as the first line of state/store.py, check_id, every text is an id; ".." is the state root's
+    parent."""
     right = 0 < len(name) <= 255 and LETTERS.issuperset(name) and not name.startswith(".")
     try:
         check_id(name)
@@ -71,8 +72,8 @@ def test_crun_1_28_an_id_is_one_file_name_of_plain_letters(name: str) -> None:
 
 @pytest.mark.root
 def test_crun_1_20_no_verb_takes_a_path_for_an_id(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
-    """Not even where there is something: with check_id as above, `delete --force ../victim` removes the folder, as if it
-    were a container's that was never finished."""
+    """Not even where there is something: with check_id as above, `delete --force ../victim` removes the folder, as
+    if it were a container's that was never finished."""
     runtime.root.mkdir()
     victim = tmp_path / "victim"
     victim.mkdir()
@@ -168,8 +169,8 @@ def test_crun_1_28_no_folder_is_made_outside_of_the_hierarchies(
 @example("../..", "pids:")
 @example("sub/../../../../etc", "")
 def test_crun_1_29_a_cgroup_of_an_exec_is_below_the_containers(path: str, controllers: str) -> None:
-    """Without the check of ".." in cgroups/below.py "pids:../.." is the folder above the container's; of a path with more
-    of them, any folder of the host that has a cgroup.procs."""
+    """Without the check of ".." in cgroups/below.py "pids:../.." is the folder above the container's; of a path
+    with more of them, any folder of the host that has a cgroup.procs."""
     own = [
         ("pids", ("pids", "cpu"), False, "/sys/fs/cgroup/pids", "/proc/self"),  # what exists, for the check of that
         ("unified", (), True, "/sys/fs/cgroup/unified", "/proc/self"),
@@ -232,16 +233,16 @@ def owners(folders: set[str]) -> dict[str, tuple[int, int, int]]:
 def test_crun_1_28_dots_in_an_annotation_lead_nowhere(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, name: str
 ) -> None:
-    """run.oci.delegate-cgroup handed a cgroup of that name to the container. ocirt knows few of these, and none is a path
-    of a cgroup. (That a change is seen: with a chown of the parent cgroup in cgroups/manager.py, create.)"""
+    """run.oci.delegate-cgroup handed a cgroup of that name to the container. ocirt knows few of these, and none is
+    a path of a cgroup. (That a change is seen: with a chown of the parent cgroup in cgroups/manager.py, create.)"""
     (tmp_path / "out").mkdir()
     before, cgroups = tree_of(tmp_path / "out"), cgroup_folders()
     rights = owners(cgroups)
     for value in ("../../../..", f"../../../../..{tmp_path}/out/x", "..", "/.."):
         config: dict[str, Any] = bundle.config
         config["annotations"] = {name: value}
-        done = runtime.sh(bundle, "grep -c . /proc/self/cgroup; stat -c '%u' /sys/fs/cgroup; touch /sys/fs/cgroup/x")
-        assert done.code == 0 or (done.code == 1 and (f"/annotations/{name}" in done.err or not done.err)), done
+        done = runtime.sh(bundle, "grep -c . /proc/self/cgroup; (touch /sys/fs/cgroup/x) 2>/dev/null; true")
+        assert done.code == 0 or f"/annotations/{name}" in done.err, done
         assert tree_of(tmp_path / "out") == before
         assert cgroup_folders() == cgroups
         assert owners(cgroups) == rights

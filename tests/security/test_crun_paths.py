@@ -72,8 +72,8 @@ def test_cve_2019_18837_a_chain_of_links(runtime: Runtime, bundle: Bundle, host:
 def test_cve_2019_18837_a_bound_file_over_a_link_to_a_file_of_the_host(
     runtime: Runtime, bundle: Bundle, host: Path
 ) -> None:
-    """Without RESOLVE_IN_ROOT and `verify` /etc/mine, read in the container, has still the image's link to nothing, and the
-    host's file is what the file is mounted on."""
+    """Without RESOLVE_IN_ROOT and `verify` /etc/mine, read in the container, has still the image's link to nothing,
+    and the host's file is what the file is mounted on."""
     plant(bundle, "etc/mine", f"{host}/ptmx")
     own = bundle.path / "own"
     own.write_text("own\n")
@@ -100,8 +100,8 @@ def test_cve_2019_18837_too_many_links_and_too_long_a_path_are_refused(
     ran(runtime.sh(bundle, "true"))
 
 
-# CVE-2025-24965: a file that the runtime writes into the root, where the image has put a link (crun's .krun_config.json).
-# This is every file that ocirt ever makes there.
+# CVE-2025-24965: a file that the runtime writes into the root, where the image has put a link; crun's was
+# .krun_config.json. This is every file that ocirt ever makes there.
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 MADE_IN_DEV = (*DEVICES, "fd", "stdin", "stdout", "stderr", "core", "ptmx")
@@ -112,9 +112,9 @@ MADE_IN_DEV = (*DEVICES, "fd", "stdin", "stdout", "stderr", "core", "ptmx")
 def test_cve_2025_24965_nothing_is_written_through_a_link_in_the_images_dev(
     runtime: Runtime, bundle: Bundle, host: Path, name: str, target: str
 ) -> None:
-    """A link in the place of a device is refused, one in another place stays. Without the check of what is there already
-    (plan/devices.py, expect_device) and `verify` the container runs, with the image's link for /dev/null; nothing is
-    written even then, as mknodat(2) and symlinkat(2) follow no link."""
+    """A link in the place of a device is refused, one in another place stays. Without the check of what is there
+    already (plan/devices.py, expect_device) and `verify` the container runs, with the image's link for /dev/null;
+    nothing is written even then, as mknodat(2) and symlinkat(2) follow no link."""
     mounts_without(bundle, "/dev")
     plant(bundle, f"dev/{name}", f"{host}/{target}")
     bundle.config["root"]["readonly"] = False

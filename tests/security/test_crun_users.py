@@ -1,7 +1,7 @@
 """Who `exec -u` makes somebody: exactly the number that was said, or nobody.
 
-CVE-2026-30892 (GHSA-4vg2-xjqj-7chj): crun's `exec -u 1` was root. And of the same family CVE-2016-3697 (a number is looked up
-as a name), CVE-2024-40635 and CVE-2026-46680 (a number that overflows is 0, or is looked up as a name).
+CVE-2026-30892 (GHSA-4vg2-xjqj-7chj): crun's `exec -u 1` was root. And of the same family CVE-2016-3697 (a number is
+looked up as a name), CVE-2024-40635 and CVE-2026-46680 (a number that overflows is 0, or is looked up as a name).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def who(user: str) -> tuple[int | None, int | None]:
 
 @pytest.mark.parametrize(("user", "expected"), NUMBERS.items())
 def test_cve_2026_30892_a_number_is_that_number(user: str, expected: tuple[int, int | None]) -> None:
-    """With `user["uid"] = 0` for one digit in cli/process.py, request_of, as crun's regression had it, "1" is (0, None)."""
+    """CVE-2026-30892, GHSA-4vg2-xjqj-7chj. With `user["uid"] = 0` for one digit in cli/process.py, request_of, as
+    crun's regression had it, "1" is (0, None)."""
     assert who(user) == expected
 
 

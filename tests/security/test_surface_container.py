@@ -68,7 +68,8 @@ def check_itself(text: str) -> None:
 
 
 def test_a_program_has_nothing_of_the_hosts(runtime: Runtime, tools: Bundle) -> None:
-    """Without the last close_range (plan/process.py, close_descriptors) and `verify` the socket to ocirt is there too."""
+    """Without the last close_range (plan/process.py, close_descriptors) and `verify` the socket to ocirt is there
+    too."""
     done = runtime.sh(tools, ITSELF)
     assert done.code == 0, done.err
     check_itself(done.out)
@@ -91,7 +92,9 @@ def test_an_exec_has_nothing_of_the_hosts(runtime: Runtime, tools: Bundle) -> No
 
 LOOKING = """
 for f in exe root cwd ns/mnt; do readlink /proc/1/$f 2>/dev/null && echo "got $f"; done
-for f in maps environ auxv syscall mem stack; do head -c 1 /proc/1/$f >/tmp/out 2>/dev/null && test -s /tmp/out && echo "got $f"; done
+for f in maps environ auxv syscall mem stack; do
+    head -c 1 /proc/1/$f >/tmp/out 2>/dev/null && test -s /tmp/out && echo "got $f"
+done
 for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do
     readlink /proc/1/fd/$n 2>/dev/null && echo "got fd/$n"
     test -e /proc/1/fd/$n && echo "got fd/$n"
@@ -132,18 +135,19 @@ def looked(runtime: Runtime, bundle: Bundle, *flags: str) -> list[str]:
 
 @pytest.mark.parametrize("user", ["0:0", "1000:1000"])
 def test_a_waiting_init_shows_nothing_to_an_exec(runtime: Runtime, created: Bundle, user: str) -> None:
-    """Without namespaces.hide in plan/compile.py it sees, as the same user, exe, root, maps, and the start FIFO as fd/4."""
+    """Without namespaces.hide in plan/compile.py it sees, as the same user, exe, root, maps, and the start FIFO as
+    fd/4."""
     uid, gid = user.split(":")
     created.config["process"]["user"] = {"uid": int(uid), "gid": int(gid)}
     assert looked(runtime, created, "-u", user) == []
 
 
 def test_a_waiting_init_has_nothing_of_the_host_even_for_cap_sys_ptrace(runtime: Runtime, created: Bundle) -> None:
-    """What is seen then: ocirt-init in a sealed memfd, the caller's stdin, stdout and stderr, the FIFO that `start` reads (a
-    file, from which no path leads on), and a procfs of the container's own pid namespace. Nothing else of the host is
-    mapped or open, which the assertions say one by one."""
+    """What is seen then: ocirt-init in a sealed memfd, the caller's stdin, stdout and stderr, the FIFO that `start`
+    reads (a file, from which no path leads on), and a procfs of the container's own pid namespace. Nothing else of
+    the host is mapped or open, which the assertions say one by one."""
     names = [*created.config["process"]["capabilities"]["bounding"], "CAP_SYS_PTRACE"]
-    created.config["process"]["capabilities"] = {key: names for key in ("bounding", "permitted", "effective")}
+    created.config["process"]["capabilities"] = dict.fromkeys(("bounding", "permitted", "effective"), names)
     seen = looked(runtime, created)
     targets = {line for line in seen if not line.startswith("got ")}
     assert "got exe" in seen, "it could look"
@@ -192,9 +196,10 @@ def executable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_cve_2019_5736_a_program_that_is_proc_self_exe_never_is_ours(
     tools: Bundle, tmp_path: Path, executable: Path, trick: str
 ) -> None:
-    """What execve(2) finds there is ocirt-init's sealed memfd: it is executed once more, in the container, without the plan,
-    and ends with 125; and in it nothing can be overwritten. With a file of the host in its place (host/launch.py, spawn:
-    posix_spawn of the installed init/ocirt-init instead of the memfd) that file is overwritten."""
+    """What execve(2) finds there is ocirt-init's sealed memfd: it is executed once more, in the container, without
+    the plan, and ends with 125; and in it nothing can be overwritten. With a file of the host in its place
+    (host/launch.py, spawn: posix_spawn of the installed init/ocirt-init instead of the memfd) that file is
+    overwritten."""
     before = files_of_ours()
     program = tools.rootfs / "bin/program"
     if trick == "interpreter line":
@@ -225,8 +230,8 @@ def test_cve_2019_5736_a_program_that_is_proc_self_exe_never_is_ours(
 
 
 def test_cve_2019_5736_the_image_s_own_files_named_like_ours_are_not_loaded(runtime: Runtime, tools: Bundle) -> None:
-    """libseccomp, Python's library and the loader of the image: nothing of it is executed by ocirt on the host (docker's
-    CVE-2019-14271 was of this kind). They are no programs at all, so whoever loaded one would fail."""
+    """libseccomp, Python's library and the loader of the image: nothing of it is executed by ocirt on the host
+    (docker's CVE-2019-14271 was of this kind). They are no programs at all, so whoever loaded one would fail."""
     for name in (
         *("lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libseccomp.so.2"),
         *(

@@ -1,10 +1,11 @@
-"""Nothing is read from the working directory, which engines set to the bundle, nor from where the environment points to.
+"""Nothing is read from the working directory, which engines set to the bundle, nor from where the environment points
+to.
 
 A bundle can be somebody else's: of an engine's user, of an image, of a build. Whoever may write to it may write the
 configuration, and so has what the caller has (docs/threat-model.md); but an image that is unpacked over it may not.
 
-LD_PRELOAD, LD_LIBRARY_PATH and their like are left out: for a program that is not setuid the loader follows them before any
-code of ours runs. Who sets them runs what they want as the caller already.
+LD_PRELOAD, LD_LIBRARY_PATH and their like are left out: for a program that is not setuid the loader follows them
+before any code of ours runs. Who sets them runs what they want as the caller already.
 """
 
 from __future__ import annotations
@@ -73,34 +74,34 @@ PLANTED = (
 """What somebody could hope to be loaded; the programs among them are executable."""
 EVIL = {
     **{f"PYTHON{name}": "{here}" for name in ("PATH", "HOME", "USERBASE", "PYCACHEPREFIX", "PLATLIBDIR", "EXECUTABLE")},
-    **{
-        "PYTHONSTARTUP": "{here}/.pythonrc",
-        "PYTHONBREAKPOINT": "ocirt.evil",
-        "PYTHONINSPECT": "1",
-        "PYTHONWARNINGS": "error",
-    },
-    **{
-        "PYTHONIOENCODING": "utf-16",
-        "PYTHONUTF8": "0",
-        "PYTHONDEBUG": "1",
-        "PYTHONVERBOSE": "1",
-        "PYTHONTRACEMALLOC": "9",
-    },
-    **{
-        "PYTHONMALLOC": "debug",
-        "PYTHONOPTIMIZE": "2",
-        "PYTHONHASHSEED": "7",
-        "PYTHONCASEOK": "1",
-        "PYTHONDONTWRITEBYTECODE": "",
-    },
-    **{"PYTHONSAFEPATH": "", "PYTHONNOUSERSITE": "", "PYTHONPROFILEIMPORTTIME": "1", "PYTHONFAULTHANDLER": "1"},
-    **{
-        name: "{here}"
-        for name in ("GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "HOME", "VIRTUAL_ENV", "XDG_CONFIG_HOME")
-    },
-    **{name: "{here}" for name in ("TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOSTALIASES", "RES_OPTIONS")},
-    **{"LANG": "evil", "LC_ALL": "evil", "LANGUAGE": "evil", "LC_CTYPE": "evil", "TZ": "{here}/zoneinfo/UTC"},
-    **{"OPENSSL_CONF": "{here}/openssl.cnf", "BASH_ENV": "{here}/sh", "ENV": "{here}/sh"},
+    "PYTHONSTARTUP": "{here}/.pythonrc",
+    "PYTHONBREAKPOINT": "ocirt.evil",
+    "PYTHONINSPECT": "1",
+    "PYTHONWARNINGS": "error",
+    "PYTHONIOENCODING": "utf-16",
+    "PYTHONUTF8": "0",
+    "PYTHONDEBUG": "1",
+    "PYTHONVERBOSE": "1",
+    "PYTHONTRACEMALLOC": "9",
+    "PYTHONMALLOC": "debug",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONHASHSEED": "7",
+    "PYTHONCASEOK": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONSAFEPATH": "",
+    "PYTHONNOUSERSITE": "",
+    "PYTHONPROFILEIMPORTTIME": "1",
+    "PYTHONFAULTHANDLER": "1",
+    **dict.fromkeys(("GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "HOME", "VIRTUAL_ENV", "XDG_CONFIG_HOME"), "{here}"),
+    **dict.fromkeys(("TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOSTALIASES", "RES_OPTIONS"), "{here}"),
+    "LANG": "evil",
+    "LC_ALL": "evil",
+    "LANGUAGE": "evil",
+    "LC_CTYPE": "evil",
+    "TZ": "{here}/zoneinfo/UTC",
+    "OPENSSL_CONF": "{here}/openssl.cnf",
+    "BASH_ENV": "{here}/sh",
+    "ENV": "{here}/sh",
 }
 
 
@@ -172,9 +173,9 @@ def test_the_judge_of_these_tests_sees_a_file_that_is_opened(planted: Bundle, tm
 def test_no_verb_reads_anything_but_the_configuration_in_the_bundle(
     planted: Bundle, tmp_path: Path, executable: Path
 ) -> None:
-    """Without the I of -IS (launcher/starting.h, become_python) the launcher's Python looks for its library where PYTHONHOME
-    says, and no verb works. Without TZDIR being taken away (settle, there too) libc opened TZDIR/UTC0, with each verb of both
-    executables: so this test found it."""
+    """Without the I of -IS (launcher/starting.h, become_python) the launcher's Python looks for its library where
+    PYTHONHOME says, and no verb works. Without TZDIR being taken away (settle, there too) libc opened TZDIR/UTC0,
+    with each verb of both executables: so this test found it."""
     here, root, empty = planted.path, tmp_path / "state", tmp_path / "empty"
     empty.mkdir()
     env = {name: value.format(here=here) for name, value in EVIL.items()}

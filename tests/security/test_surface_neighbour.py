@@ -3,10 +3,11 @@
 CVE-2016-9962: a process that `exec` brings into a container's pid namespace could be traced there, and its descriptors
 used, before it had become the program. The attacker is neighbour.c: it goes for every ocirt-init that it meets.
 
-Three things protect. A container without CAP_SYS_PTRACE has no right to look into a process with more capabilities. With a
-user namespace of its own it has no rights over ours; there, and for whatever else has the same user, ours says that it may not
-be looked into (PR_SET_DUMPABLE, plan/enter.py, hide). And where neither helps, which is with CAP_SYS_PTRACE and no user
-namespace, nothing of the host's is in it (plan/enter.py, _enter_unseen; docs/threat-model.md says what is left).
+Three things protect. A container without CAP_SYS_PTRACE has no right to look into a process with more capabilities.
+With a user namespace of its own it has no rights over ours; there, and for whatever else has the same user, ours
+says that it may not be looked into (PR_SET_DUMPABLE, plan/enter.py, hide). And where neither helps, which is with
+CAP_SYS_PTRACE and no user namespace, nothing of the host's is in it (plan/enter.py, _enter_unseen;
+docs/threat-model.md says what is left).
 """
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ def attacked(runtime: Runtime, bundle: Bundle, program: Path) -> Iterator[list[s
             process.kill()
 
 
-def execs(runtime: Runtime, bundle: Bundle) -> None:
+def execs(runtime: Runtime, bundle: Bundle, count: int = EXECS) -> None:
     """With the bundle as our working directory, as engines have it, and so that of init at first."""
-    for _ in range(EXECS):
+    for _ in range(count):
         done = runtime("exec", "c", "/bin/true", cwd=bundle.path)
         assert (done.code, done.err) == (0, "")
 
@@ -98,23 +99,24 @@ def met(found: list[str]) -> set[str]:
 def test_cve_2016_9962_an_exec_cannot_be_looked_into(
     runtime: Runtime, bundle: Bundle, attacker: Callable[[str], Path], rights: str
 ) -> None:
-    """Without PR_SET_DUMPABLE in plan/enter.py, hide, and without `verify`, the one in a user namespace gets all: ptrace, mem,
-    the descriptors, and "host root" and "host cwd" besides."""
+    """Without PR_SET_DUMPABLE in plan/enter.py, hide, and without `verify`, the one in a user namespace gets all:
+    ptrace, mem, the descriptors, and "host root" and "host cwd" besides."""
     if rights == "docker's":
         with_rights(bundle, DOCKERS)
     elif rights != "default":
         with_rights(bundle, (*DOCKERS, "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH"))
         with_user_namespace(bundle)
     with attacked(runtime, bundle, attacker("neighbour.c")) as found:
-        execs(runtime, bundle)
+        execs(runtime, bundle, EXECS if rights == "docker's" else EXECS // 3)
     assert met(found) == set()
 
 
 def test_cve_2016_9962_with_cap_sys_ptrace_nothing_of_the_host_is_in_an_exec(
     runtime: Runtime, bundle: Bundle, attacker: Callable[[str], Path]
 ) -> None:
-    """The kernel lets it look; there is nothing of the host to see. As ocirt was before (the clone into the pid namespace
-    first, all else after it), it says "host root" and "host cwd" in most of the execs, and could have gone there."""
+    """The kernel lets it look; there is nothing of the host to see. As ocirt was before (the clone into the pid
+    namespace first, all else after it), it says "host root" and "host cwd" in most of the execs, and could have
+    gone there."""
     with_rights(bundle, (*DOCKERS, "CAP_SYS_PTRACE"))
     with attacked(runtime, bundle, attacker("neighbour.c")) as found:
         execs(runtime, bundle)
@@ -125,8 +127,8 @@ def test_cve_2016_9962_with_cap_sys_ptrace_nothing_of_the_host_is_in_an_exec(
 def test_a_container_that_is_made_in_the_same_pid_namespace_cannot_be_looked_into(
     runtime: Runtime, bundle: Bundle, attacker: Callable[[str], Path], verb: str
 ) -> None:
-    """As in a pod that shares its processes: each of the next containers is beside the attacker from its clone on, with the
-    host's root until it pivots."""
+    """As in a pod that shares its processes: each of the next containers is beside the attacker from its clone on,
+    with the host's root until it pivots."""
     with_rights(bundle, DOCKERS)
     with attacked(runtime, bundle, attacker("neighbour.c")) as found:
         pid = runtime.state("c")["pid"]

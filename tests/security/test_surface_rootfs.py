@@ -1,7 +1,8 @@
 """Nothing of a root file system is read by its path on the host, and what is read of it cannot hold us up.
 
-passwd comes as a descriptor that init has opened in the root; group is not read at all (CVE-2024-9676 of containers/storage,
-CVE-2026-47262 of containerd: a FIFO, a device, a gigabyte). `ocirt` asks what kind of file it is before it opens it.
+passwd comes as a descriptor that init has opened in the root; group is not read at all (CVE-2024-9676 of
+containers/storage, CVE-2026-47262 of containerd: a FIFO, a device, a gigabyte). `ocirt` asks what kind of file it
+is before it opens it.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def put_passwd(path: Path, kind: str, host: Path) -> None:
 def test_cve_2024_9676_a_passwd_of_any_kind_is_not_waited_for_and_not_read_to_its_end(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, kind: str
 ) -> None:
-    """Without the question for its kind in host/passwd.py, home_of: a FIFO is read as empty (O_NONBLOCK), and of /dev/zero
-    a megabyte; without O_NONBLOCK too, it hangs. Without MAX_SIZE the sparse one costs a gigabyte. The link to the host
-    has the host's HOME without RESOLVE_IN_ROOT (plan/paths.py) and `verify`."""
+    """Without the question for its kind in host/passwd.py, home_of: a FIFO is read as empty (O_NONBLOCK), and of
+    /dev/zero a megabyte; without O_NONBLOCK too, it hangs. Without MAX_SIZE the sparse one costs a gigabyte. The
+    link to the host has the host's HOME without RESOLVE_IN_ROOT (plan/paths.py) and `verify`."""
     host = tmp_path / "host"
     host.mkdir()
     (host / "passwd").write_text("root:x:0:0::/home/of/the/host:/bin/sh\n")
@@ -78,9 +79,9 @@ def test_cve_2024_9676_a_passwd_of_any_kind_is_not_waited_for_and_not_read_to_it
 
 
 def test_nothing_of_the_root_is_named_by_its_path_on_the_host(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
-    """In a container's whole life, with hooks, devices, masks, a tmpfs that is filled, and a mount point that is made. The
-    root itself is named: to open it. (That this sees it: with posix.stat(rootfs + "/etc/passwd") in host/facts.py it is
-    listed.)"""
+    """In a container's whole life, with hooks, devices, masks, a tmpfs that is filled, and a mount point that is
+    made. The root itself is named: to open it. (That this sees it: with posix.stat(rootfs + "/etc/passwd") in
+    host/facts.py it is listed.)"""
     config = bundle.config
     config["root"]["readonly"] = False
     config["process"]["cwd"] = "/new/folder"

@@ -20,7 +20,7 @@ SETS = ("bounding", "permitted", "effective")
 @pytest.fixture
 def container(runtime: Runtime, bundle: Bundle) -> Iterator[Runtime]:
     """The container c, with some capabilities, of which none is inheritable."""
-    bundle.config["process"]["capabilities"] = dict.fromkeys(SETS, list(SOME))
+    bundle.config["process"]["capabilities"] = {key: list(SOME) for key in SETS}
     yield from begin(runtime, bundle)
 
 
@@ -35,10 +35,10 @@ def exec_object(runtime: Runtime, file: Path, **process: Any) -> dict[str, int]:
 def test_cve_2025_27612_a_process_object_gets_no_inheritable_capability_that_it_does_not_name(
     container: Runtime, tmp_path: Path, named: tuple[str, ...], uid: int
 ) -> None:
-    """youki's builder of an exec's process put all of them into the inheritable set too. With _granted(scope, "permitted", …)
-    for "inheritable" in plan/credentials.py, set_capabilities, CapInh is what CapPrm is."""
+    """youki's builder of an exec's process put all of them into the inheritable set too. With _granted(scope,
+    "permitted", …) for "inheritable" in plan/credentials.py, set_capabilities, CapInh is what CapPrm is."""
     user = {"uid": uid, "gid": uid}
-    found = exec_object(container, tmp_path / "p", user=user, capabilities=dict.fromkeys(SETS, list(named)))
+    found = exec_object(container, tmp_path / "p", user=user, capabilities={key: list(named) for key in SETS})
     assert (found["CapInh"], found["CapAmb"]) == (0, 0)
     if uid == 0:
         assert bool(found["CapPrm"]) == bool(named)
@@ -60,8 +60,8 @@ def test_cve_2025_27612_without_capabilities_in_the_object_they_are_the_containe
 def test_youki_3434_without_capabilities_in_the_configuration_the_bounding_set_is_empty(
     runtime: Runtime, bundle: Bundle, absent: str, uid: int
 ) -> None:
-    """youki#3434, mended by #3554: it left the caller's. Without credentials.drop_bounding in plan/scope.py, drop_rights, and
-    without `verify`, CapBnd is 0x1ffffffffff."""
+    """youki#3434, mended by #3554: it left the caller's. Without credentials.drop_bounding in plan/scope.py,
+    drop_rights, and without `verify`, CapBnd is 0x1ffffffffff."""
     process = bundle.config["process"]
     process["user"] = {"uid": uid, "gid": uid}
     process["capabilities"] = {"null": None, "empty": {}}.get(absent, {"effective": [], "permitted": []})

@@ -1,6 +1,7 @@
 """Links and mounts of an image that led youki, and crun, to the host's files where runc had been led before.
 
-The same attacks stand in test_runc_*.py with what was seen without the defence; here are the ways that these two fell for.
+The same attacks stand in test_runc_*.py with what was seen without the defence; here are the ways that these two
+fell for.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.root
 def test_cve_2025_54867_a_proc_or_sys_that_is_a_link_is_refused(
     runtime: Runtime, bundle: Bundle, host: Path, name: str, target: str
 ) -> None:
-    """Also with masked and readonly paths below it, which youki resolved through the link. Without IN_ROOT_NO_SYMLINKS in
-    plan/mounts.py, _file_system, the container runs with "proc -> /tmp" and its /proc in /tmp."""
+    """Also with masked and readonly paths below it, which youki resolved through the link. Without
+    IN_ROOT_NO_SYMLINKS in plan/mounts.py, _file_system, the container runs with "proc -> /tmp" and its /proc in
+    /tmp."""
     (bundle.rootfs / name).rmdir()
     (bundle.rootfs / name).symlink_to(target.format(host=host))
     refused(runtime.sh(bundle, "true"), f"/{name}", "/mounts/")
@@ -43,8 +45,8 @@ def test_cve_2025_54867_nor_one_that_is_made_by_another_mount(runtime: Runtime, 
 def test_cve_2025_62161_a_null_device_that_is_none_is_not_used(
     runtime: Runtime, bundle: Bundle, host: Path, what: str
 ) -> None:
-    """youki bound the image's /dev/null over masked paths. Ours is the host's, and one of the image is looked at. Without
-    expect_device in plan/devices.py, make_devices, and `verify`, the container runs."""
+    """youki bound the image's /dev/null over masked paths. Ours is the host's, and one of the image is looked at.
+    Without expect_device in plan/devices.py, make_devices, and `verify`, the container runs."""
     null = bundle.rootfs / "dev/null"
     if what == "link":
         null.symlink_to(host / "ptmx")
@@ -87,8 +89,8 @@ def test_cve_2025_62596_a_kernel_parameter_is_written_where_the_kernel_has_it(
 def test_cve_2026_47766_a_dev_that_is_a_link_leads_to_nothing_of_the_host(
     runtime: Runtime, bundle: Bundle, host: Path, target: str, mounted: bool
 ) -> None:
-    """GHSA-7vwr-4279-7gq5, crun 1.28; runc's is CVE-2026-41579. Without RESOLVE_IN_ROOT in plan/paths.py and `verify` there are
-    null, zero, … and a link for ptmx in the host's folder."""
+    """GHSA-7vwr-4279-7gq5, crun 1.28; runc's is CVE-2026-41579. Without RESOLVE_IN_ROOT in plan/paths.py and
+    `verify` there are null, zero, … and a link for ptmx in the host's folder."""
     (bundle.rootfs / "dev").rmdir()
     (bundle.rootfs / "dev").symlink_to(target.format(host=host))
     if not mounted:

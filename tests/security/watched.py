@@ -53,8 +53,8 @@ def watched(
 def watching(
     record: Path, *words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The same of a command that goes on, or that leaves a container behind. Once the container is gone it ends, at the end of
-    the block at the latest."""
+    """The same of a command that goes on, or that leaves a container behind. Once the container is gone it ends, at
+    the end of the block at the latest."""
     null = subprocess.DEVNULL
     with subprocess.Popen(
         [*_strace(record, "%file"), *words], env=_environment(env), cwd=cwd, stdin=null, stdout=null
