@@ -264,7 +264,7 @@ def test_cve_2019_5736_the_image_s_own_files_named_like_ours_are_not_loaded(runt
             ("start", "c"),
             ("exec", "c", "/bin/true"),
             ("ps", "c"),
-            ("update", "--pids-limit", "100", "c"),
+            ("state", "c"),
             ("delete", "--force", "c"),
         ):
             done = runtime(*words, cwd=tools.rootfs, env=own_cache)

@@ -99,8 +99,9 @@ def met(found: list[str]) -> set[str]:
 def test_cve_2016_9962_an_exec_cannot_be_looked_into(
     runtime: Runtime, bundle: Bundle, attacker: Callable[[str], Path], rights: str
 ) -> None:
-    """Without PR_SET_DUMPABLE in plan/enter.py, hide, and without `verify`, the one in a user namespace gets all:
-    ptrace, mem, the descriptors, and "host root" and "host cwd" besides."""
+    """Without PR_SET_DUMPABLE in plan/enter.py, hide, `verify` refuses the plan (enter-hidden); and without that, the
+    attacker gets memory, descriptors and all else of it once it has dropped its rights to the container's own, and in a
+    user namespace, whose root it becomes, its working directory and executable."""
     if rights == "docker's":
         with_rights(bundle, DOCKERS)
     elif rights != "default":
