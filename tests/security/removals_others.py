@@ -183,21 +183,6 @@ REMOVALS: dict[str, Removal] = {
         ),
         (Edit("ocirt/cgroups/below.py", '        if ".." in parts:\n', "        if False:\n"),),
     ),
-    "an annotation is a cgroup's path (crun 1.28)": Removal(
-        ("test_crun_names.py::test_crun_1_28_dots_in_an_annotation_lead_nowhere",),
-        (
-            Edit(
-                "ocirt/runtime/preparation.py",
-                '        receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)\n',
-                '        receiver = (self.config.spec.get("annotations") or {}).get(RECEIVER)\n'
-                "        path = (self.config.spec.get('annotations') or {}).get('run.oci.delegate-cgroup')\n"
-                "        if path:\n"
-                "            import glob\n"
-                "            for one in glob.glob('/sys/fs/cgroup/*/cgroup.procs'):\n"
-                "                posix.chown(one, 1000, 1000)\n",
-            ),
-        ),
-    ),
     "getcwd (CVE-2024-21626 in crun)": Removal(
         (
             "test_crun_directory.py::test_cve_2024_21626_a_working_directory_outside_of_the_root_is_refused",
@@ -261,17 +246,6 @@ REMOVALS: dict[str, Removal] = {
             Edit(_ENTER, '    scope.joined = {"user": pointer}\n', ""),
         ),
     ),
-    "a file of the host is init (CVE-2019-5736)": Removal(
-        ("test_surface_container.py::test_cve_2019_5736_a_program_that_is_proc_self_exe_never_is_ours",),
-        (
-            Edit(
-                "ocirt/host/launch.py",
-                "        program = sealed(INIT_NAME, image, executable=True)\n",
-                "        file = __file__[: -len('host/launch.py')] + 'init/ocirt-init'\n"
-                "        program = posix.open(file, posix.O_CLOEXEC)\n",
-            ),
-        ),
-    ),
     "whatever passwd is (CVE-2024-9676)": Removal(
         (f"{_ROOTFS_TESTS}", f"{_ROOTFS_TESTS}"),
         (_KIND,),
@@ -283,16 +257,6 @@ REMOVALS: dict[str, Removal] = {
     "the host's passwd (CVE-2024-9676)": Removal(
         (f"{_ROOTFS_TESTS}",),
         (_RESOLVE,),
-    ),
-    "a path of the root (surface)": Removal(
-        ("test_surface_rootfs.py::test_nothing_of_the_root_is_named_by_its_path_on_the_host",),
-        (
-            Edit(
-                "ocirt/host/passwd.py",
-                "    if passwd is None:\n",
-                "    posix.access(f\"{posix.readlink(f'/proc/self/fd/{passwd}')}/x\", 0)\n    if passwd is None:\n",
-            ),
-        ),
     ),
 }
 

@@ -234,7 +234,7 @@ def test_crun_1_28_dots_in_an_annotation_lead_nowhere(
     runtime: Runtime, bundle: Bundle, tmp_path: Path, name: str
 ) -> None:
     """run.oci.delegate-cgroup handed a cgroup of that name to the container. ocirt knows few of these, and none is
-    a path of a cgroup. (That a change is seen: with a chown of the parent cgroup in cgroups/manager.py, create.)"""
+    a path of a cgroup."""
     (tmp_path / "out").mkdir()
     before, cgroups = tree_of(tmp_path / "out"), cgroup_folders()
     rights = owners(cgroups)
