@@ -11,20 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
-from init.running import build, need
+from init.running import need
+from launchers import PACKAGES, PYTHON, VERBS, VERSION, build_launcher
 from support import OCIRT, REPOSITORY, command
-
-import ocirt
 
 sys.path.insert(0, str(REPOSITORY / "ocirt" / "packaging"))
 import embed
 from hot import ROOTS
 from picture import with_picture
 
-PACKAGES = Path(ocirt.__file__).parents[1]
-VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-VERBS = ", ".join(f'"{verb}"' for verb in ROOTS)
 PT_INTERP = 3
 
 
@@ -43,16 +38,7 @@ embeds = pytest.mark.skipif(bool(cannot()), reason=f"Python cannot be embedded: 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable without Python, beside the same package."""
-    folder = tmp_path_factory.mktemp("launcher")
-    source = folder / "launcher.c"
-    original = REPOSITORY / "ocirt" / "launcher" / "launcher.c"
-    source.write_text(
-        f'#define PYTHON "{PYTHON}"\n#define VERSION "{VERSION}"\n#define VERBS {VERBS}\n#include "{original}"\n'
-    )
-    (folder / "bin").mkdir()
-    (folder / "lib" / VERSION).mkdir(parents=True)
-    (folder / "lib" / VERSION / "site-packages").symlink_to(PACKAGES)
-    return build(os.uname().machine, folder / "bin" / "ocirt", source)
+    return build_launcher(tmp_path_factory.mktemp("launcher"))
 
 
 @pytest.fixture(params=["installed", "launcher"])

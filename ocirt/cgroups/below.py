@@ -22,6 +22,8 @@ def below(cgroups: Cgroups, paths: Sequence[str]) -> Cgroups:
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise UsageError(f'".." has no place in a cgroup path, got "{wanted}"')
+        if "\0" in path:
+            raise UsageError("a cgroup path has no NUL in it")
         for name in names.split(",") if colon else ("",):
             at = [index for index, place in enumerate(places) if (name in place[1] if name else place[2])]
             if not at:

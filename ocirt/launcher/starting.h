@@ -268,8 +268,9 @@ static const char *find_all(char *package, long argc, char **argv, char **envp)
     return verb;
 }
 
-/* Under the C locale CPython is in its UTF-8 mode and loads no locale; with TZ set, no time zone is read. Nothing of
- * this environment reaches a container. `env` has room for two more than `envp`. */
+/* Under the C locale CPython is in its UTF-8 mode and loads no locale; with TZ set, no time zone is read. But libc tries
+ * a file of that name first, in the system's folder, or in TZDIR: that goes. Nothing of this environment reaches a
+ * container. `env` has room for two more than `envp`. */
 static void settle(char **env, char **envp)
 {
     long n = 0;
@@ -277,7 +278,7 @@ static void settle(char **env, char **envp)
     env[n++] = "LC_ALL=C";
     env[n++] = "TZ=UTC0";
     for (long i = 0; envp[i]; i++)
-        if (!starts(envp[i], "LC_ALL=") && !starts(envp[i], "TZ="))
+        if (!starts(envp[i], "LC_ALL=") && !starts(envp[i], "TZ=") && !starts(envp[i], "TZDIR="))
             env[n++] = envp[i];
     env[n] = 0;
 }

@@ -34,6 +34,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     # Modes of what is created are exact; the caller's mask is put back for the program.
     plan.at("", "clear the umask")
     scope.umask = plan.open("umask", "umask", 0)
+    namespaces.hide(scope)
 
     if scope.enters_first:
         # The rights over the others come from this one.

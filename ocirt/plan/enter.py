@@ -14,8 +14,10 @@ from __future__ import annotations
 from ocirt.plan import namespaces, process
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
     CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
@@ -29,6 +31,7 @@ from ocirt.plan.kernel import (
 )
 from ocirt.plan.paths import HOW_SIZE, parts_of
 from ocirt.plan.procfs import open_proc
+from ocirt.plan.rootfs import CLONE_TREE
 from ocirt.plan.scope import Scope, drop_rights, reset
 from ocirt.plan.step import Label, Plan, Vector
 from ocirt.plan.tags import SYNC_ATTACHED
@@ -43,9 +46,8 @@ if TYPE_CHECKING:
 CALLER, ROOT, PROGRAM, EXEC = "caller", "root", "program", "exec"
 _ROOT = OPEN_HOW.pack(O_PATH | O_CLOEXEC, 0, 0)
 OF_CHILDREN = CLONE_NEWPID | CLONE_NEWTIME
-"""Joining these acts on children alone (setns(2)), so it comes before the clone; all others come after it, because a
-process is put into a cgroup from outside the container's cgroup namespace. An ordinary user's right to join them comes
-from their user namespace, which is joined in the same call."""
+"""Joining these acts on children alone (setns(2)), so it comes before the clone. An ordinary user's right to join them
+comes from their user namespace, which is joined in the same call."""
 
 
 class Entrance:
@@ -134,14 +136,54 @@ def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool, the
 
     there: the namespaces that the process has joined already, as `hide` has to come before.
     """
-    plan, numbers = scope.plan, scope.inherited
     if not there:
         hide(scope, pointer)
+    if entrance.namespaces & CLONE_NEWUSER:
+        _enter_user_namespace(scope, entrance, pointer, labelled=labelled, there=there)
+    else:
+        _enter_unseen(scope, entrance, pointer, labelled=labelled)
+
+
+def _enter_unseen(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool) -> None:
+    """Without a user namespace of its own a process of the container may have CAP_SYS_PTRACE over ours, from which
+    nothing hides. So when ours appears in the container's pid namespace, nothing of the host is in it any more: its
+    root, its working directory and its descriptors are the container's by then.
+
+    The cgroup is handed to it as a tree that is mounted nowhere: from the folder itself ".." leads to the host's root.
+    """
+    plan, numbers = scope.plan, scope.inherited
+    late = entrance.namespaces & CLONE_NEWCGROUP
+    cgroup = None
+    if entrance.into_cgroup:
+        plan.at(pointer, "take the container's cgroup")
+        cgroup = plan.open("cgroup", "open_tree", numbers["cgroup"], "", CLONE_TREE | AT_EMPTY_PATH)
+        plan.call("close", numbers["cgroup"])
+    plan.at(pointer, "join the container's namespaces")
+    if entrance.namespaces != late:
+        plan.call("setns", numbers["first"], entrance.namespaces & ~late)
+    _enter_root(scope, pointer)
+    if not late:
+        plan.call("close", numbers["first"])
+    if cgroup:
+        plan.clone(CLONE_PARENT | CLONE_INTO_CGROUP, cgroup)
+        plan.close(cgroup)
+    else:
+        plan.clone(CLONE_PARENT)
+    _meet_host(scope, pointer, labelled=labelled)
+    if late:
+        # After the host's part: it is put into the cgroup from outside the container's cgroup namespace.
+        plan.at(pointer, "join the container's cgroup namespace")
+        plan.call("setns", numbers["first"], late)
+        plan.call("close", numbers["first"])
+
+
+def _enter_user_namespace(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool, there: int) -> None:
+    """What is hidden is hidden from all rights that there are in the container's user namespace."""
+    plan, numbers = scope.plan, scope.inherited
     early = OF_CHILDREN | CLONE_NEWUSER if plan.unprivileged else OF_CHILDREN
     first, rest = entrance.namespaces & early & ~there, entrance.namespaces & ~early & ~there
-    if entrance.namespaces & CLONE_NEWUSER:
-        # It is one to join, whatever it was to the container; in it, setgroups(2) may be denied.
-        scope.joined = {"user": pointer}
+    # It is one to join, whatever it was to the container; in it, setgroups(2) may be denied.
+    scope.joined = {"user": pointer}
     if rest & CLONE_NEWUSER:
         plan.at(pointer, "give up the caller's groups")
         plan.call("setgroups", 0, 0)
@@ -152,24 +194,34 @@ def enter(scope: Scope, entrance: Entrance, pointer: str, *, labelled: bool, the
         plan.clone(CLONE_PARENT | CLONE_INTO_CGROUP, numbers["cgroup"])
     else:
         plan.clone(CLONE_PARENT)
+    _meet_host(scope, pointer, labelled=labelled)
+    plan.at(pointer, "join the container's namespaces")
+    if rest:
+        plan.call("setns", numbers["first"], rest)
+    _enter_root(scope, pointer)
+    for name in ("first", "cgroup"):
+        if name in numbers:
+            plan.call("close", numbers[name])
+    namespaces.be_root(scope, pointer)
+
+
+def _meet_host(scope: Scope, pointer: str, *, labelled: bool) -> None:
+    plan = scope.plan
     plan.at(pointer, "wait for the host to join the cgroups")
     plan.sync(SYNC_ATTACHED)
     if labelled and (scope.process.get("apparmorProfile") or scope.process.get("selinuxLabel")):
         _label(scope)
     else:
         namespaces.enter_session(scope)
-    plan.at(pointer, "join the container's namespaces")
-    if rest:
-        plan.call("setns", numbers["first"], rest)
-    # Joining the mount namespace leads to its root; init's own may be another.
+
+
+def _enter_root(scope: Scope, pointer: str) -> None:
+    """Joining the mount namespace leads to its root; the root of the container's first process may be another."""
+    plan = scope.plan
     plan.at(pointer, "change to the container's root")
-    plan.call("fchdir", numbers["root"])
+    plan.call("fchdir", scope.inherited["root"])
     plan.call("chroot", ".")
-    for name in ("first", "root", "cgroup"):
-        if name in numbers:
-            plan.call("close", numbers[name])
-    if entrance.namespaces & CLONE_NEWUSER:
-        namespaces.be_root(scope, pointer)
+    plan.call("close", scope.inherited["root"])
 
 
 def open_root(scope: Scope) -> None:

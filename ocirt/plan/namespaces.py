@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocirt.config.names import NAMESPACES
+from ocirt.config.names import CAPABILITIES, NAMESPACES
 from ocirt.errors import ConfigError
 from ocirt.plan.facts import KEYRING
 from ocirt.plan.kernel import (
@@ -36,6 +36,24 @@ if TYPE_CHECKING:
 # namespace is the last, because the rights over the others may be the caller's only; the mount namespace is joined
 # when the root is built, and the cgroup namespace when we are in our cgroup: from inside, others cannot be reached.
 _JOINED_FIRST = ("uts", "ipc", "network", "pid", "time")
+_SYS_PTRACE = 1 << CAPABILITIES["CAP_SYS_PTRACE"]
+
+
+def hide(scope: Scope) -> None:
+    """From the processes of a pid namespace that it joins, which see it from its clone on, in the host's mounts still;
+    and, while it waits for `start`, from an `exec` that comes before that: what it has open is no business of theirs.
+    Until execve (ptrace(2), "Ptrace access mode checking").
+
+    An ordinary user could not look at it any more either; nor could a root without CAP_SYS_PTRACE, who has to for
+    `exec`.
+    """
+    facts = scope.facts
+    if facts.unprivileged:
+        return
+    if "pid" in scope.joined or (facts.wait_for_start and facts.permitted & _SYS_PTRACE):
+        scope.plan.at("", "keep the container's processes from looking into init")
+        scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+        scope.hidden = True
 
 
 def join(scope: Scope) -> None:
@@ -52,8 +70,9 @@ def join_user(scope: Scope) -> None:
     shares the pid namespace too: no call between this and execve makes init dumpable again (ptrace(2)).
     """
     if "user" in scope.joined:
-        scope.plan.at(f"{scope.joined['user']}/path", "keep what is in the namespace from looking into init")
-        scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+        if not scope.hidden:
+            scope.plan.at(f"{scope.joined['user']}/path", "keep what is in the namespace from looking into init")
+            scope.plan.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
         if not scope.enters_first:
             scope.plan.at(f"{scope.joined['user']}/path", "drop the caller's groups")
             scope.plan.call("setgroups", 0, 0)

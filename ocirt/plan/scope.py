@@ -67,6 +67,7 @@ class Scope:
         self.listen_pid: Slot | None = None
         self.late_readonly: list[tuple[Reg, str, str, bool]] = []
         self.isolated = False  # is our mount namespace cut off from the host's?
+        self.hidden = False  # from those who share its pid namespace?
         self._has_met_cgroups = False
 
     def meet_cgroups(self) -> None:

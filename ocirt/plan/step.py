@@ -196,7 +196,7 @@ class Plan:
             self.call("close", reg)
             self._free.append(reg.number)
 
-    def clone(self, flags: int, cgroup: int = -1) -> None:
+    def clone(self, flags: int, cgroup: int | Reg = -1) -> None:
         self._special(OP_CLONE, "clone3", (flags, cgroup))
 
     def sync(self, tag: int) -> None:

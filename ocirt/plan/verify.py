@@ -69,7 +69,7 @@ RULES = {
     "targets-by-descriptor": "no mount stays at a raw path: targets are descriptors opened inside the root",
     "writes-inside": "before the old root is gone, files are made by name in descriptors inside the root only",
     "namespaces-entered": "every namespace that is not the host's is made or joined before execve",
-    "init-hidden": "a user namespace is joined only when its processes cannot look into init",
+    "init-hidden": "a user or pid namespace is joined only when its processes cannot look into init",
     "sysctls-own": "a kernel parameter is set only if it belongs to a namespace that the container has for itself",
     "devices-checked": "a device that was found, and any file that is really opened, is checked to be the right device",
     "masks-not-skipped": "a masked or readonly path is skipped only when it does not exist",

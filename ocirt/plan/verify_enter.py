@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from ocirt.plan.enter import CALLER, EXEC, OF_CHILDREN, PROGRAM, ROOT
 from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
     CLONE_NEWUSER,
     CLONE_PARENT,
     O_CLOEXEC,
@@ -17,6 +19,7 @@ from ocirt.plan.kernel import (
     OPEN_HOW,
     PR_SET_DUMPABLE,
 )
+from ocirt.plan.rootfs import CLONE_TREE
 from ocirt.plan.step import Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
 from ocirt.plan.verify import calls_of, prove
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from ocirt.plan.verify_walk import Check
 
 ENTER_RULES = {
-    "enter-order": "pid namespace, clone, the host's part, other namespaces, root; then what led there is closed",
+    "enter-order": "pid namespace, clone, the host's part, cgroup and user namespace; what led there is closed",
+    "enter-unseen": "nothing of the host's is in it when it appears in the container, unless a user namespace hides it",
     "enter-hidden": "what enters a container cannot be looked into by what is in it",
     "enter-rights": "code of the image runs with the program's rights: the credentials are complete",
     "enter-nothing": "a hook of the runtime's joins no namespace",
@@ -49,6 +53,9 @@ class EnterWalk(Walk):
         words = {step.args[4] for step in plan.steps if step.call == "mmap" and len(step.args) == 6}
         self.held = set(range(plan.control + 1, plan.inherited)) - words
         self.rooted = False
+        # In a user namespace nobody sees what is hidden; else all is entered before the clone, but for the cgroup's.
+        self.shielded = bool(plan.namespaces & CLONE_NEWUSER)
+        self.cgroup: Reg | None = None
 
     def finish(self) -> None:
         index = len(self.steps) - 1
@@ -80,10 +87,27 @@ class EnterWalk(Walk):
 
 
 def _clone(walk: Walk, index: int, step: Step) -> None:
+    assert isinstance(walk, EnterWalk)
     flags = step.args[0]
     if not walk.certain or walk.cloned or flags not in (CLONE_PARENT, CLONE_PARENT | CLONE_INTO_CGROUP):
         raise broken("enter-order", index, step, "a child of the host's, once, in no new namespace")
+    if walk.whose != CALLER and not walk.shielded:
+        missing = walk.namespaces & ~walk.entered & ~CLONE_NEWCGROUP
+        if missing or not walk.rooted or len(walk.held) > bool(walk.namespaces & CLONE_NEWCGROUP):
+            raise broken("enter-unseen", index, step, "it still has something of the host's")
+        if flags & CLONE_INTO_CGROUP and (walk.cgroup is None or step.args[1] is not walk.cgroup):
+            raise broken("enter-unseen", index, step, "the cgroup's folder leads to the host's root")
     walk.cloned = True
+
+
+def take_cgroup(walk: Walk, index: int, step: Step) -> None:
+    """The one tree that is copied: the cgroup's, by its descriptor, in the host's mount namespace."""
+    assert isinstance(walk, EnterWalk)
+    if type(step.args[0]) is not int or step.args[0] not in walk.held or walk.cloned or walk.entered:
+        raise broken("enter-order", index, step, "only the cgroup is taken along, before anything is entered")
+    if step.args[1:] != ("", CLONE_TREE | AT_EMPTY_PATH) or walk.shielded or not walk.certain:
+        raise broken("enter-order", index, step, "a copy that is mounted nowhere")
+    walk.cgroup = step.result
 
 
 def _setns(walk: Walk, index: int, step: Step) -> None:
@@ -93,21 +117,36 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
         raise broken("enter-nothing", index, step, "it runs where the caller is")
     if not walk.hidden:
         raise broken("enter-hidden", index, step, "processes of the container may trace it")
-    if type(fd) is not int or fd not in walk.held or type(kinds) is not int or not walk.certain or walk.rooted:
-        raise broken("enter-order", index, step, "by an inherited descriptor, before the root changes")
-    # As an ordinary user in one call with the user namespace, which has the right to the others.
-    of_children = kinds & (OF_CHILDREN | CLONE_NEWUSER) if walk.unprivileged else kinds & OF_CHILDREN
-    if walk.cloned if of_children else not walk.attached:
-        raise broken("enter-order", index, step, "pid and time before the clone, all others after the host's part")
-    if of_children and kinds != of_children:
-        raise broken("enter-order", index, step, "not all of these act on the same process")
+    if type(fd) is not int or fd not in walk.held or type(kinds) is not int or not walk.certain:
+        raise broken("enter-order", index, step, "by an inherited descriptor")
+    check = _setns_shielded if walk.shielded else _setns_unseen
+    check(walk, index, step, kinds)
     walk.entered |= kinds
     walk.in_user = walk.in_user or bool(kinds & CLONE_NEWUSER)
 
 
+def _setns_shielded(walk: EnterWalk, index: int, step: Step, kinds: int) -> None:
+    # As an ordinary user in one call with the user namespace, which has the right to the others.
+    of_children = kinds & (OF_CHILDREN | CLONE_NEWUSER) if walk.unprivileged else kinds & OF_CHILDREN
+    if walk.rooted:
+        raise broken("enter-order", index, step, "before the root changes")
+    if walk.cloned if of_children else not walk.attached:
+        raise broken("enter-order", index, step, "pid and time before the clone, all others after the host's part")
+    if of_children and kinds != of_children:
+        raise broken("enter-order", index, step, "not all of these act on the same process")
+
+
+def _setns_unseen(walk: EnterWalk, index: int, step: Step, kinds: int) -> None:
+    if kinds == CLONE_NEWCGROUP:
+        if not walk.attached:
+            raise broken("enter-order", index, step, "the host puts it into the cgroup from outside")
+    elif walk.rooted or walk.cloned or kinds & (CLONE_NEWCGROUP | CLONE_NEWUSER):
+        raise broken("enter-order", index, step, "before the root changes, and all but the cgroup's before the clone")
+
+
 def _sync(walk: Walk, index: int, step: Step) -> None:
     assert isinstance(walk, EnterWalk)
-    if walk.whose == EXEC and step.args[0] == SYNC_READY and walk.rooted:
+    if walk.whose == EXEC and step.args[0] == SYNC_READY and walk.rooted and walk.attached:
         walk.ready = walk.certain
         return
     if step.args[0] != SYNC_ATTACHED or not walk.cloned or not walk.certain:
@@ -126,7 +165,7 @@ def _fchdir(walk: Walk, index: int, step: Step) -> None:
 def _chroot(walk: Walk, index: int, step: Step) -> None:
     assert isinstance(walk, EnterWalk)
     before = walk.steps[index - 1]
-    if before.call != "fchdir" or step.args != (".",) or not walk.certain or not walk.attached:
+    if before.call != "fchdir" or step.args != (".",) or not walk.certain or not (walk.attached or not walk.shielded):
         raise broken("enter-order", index, step, "the root is the container's first process's")
     walk.rooted = walk.detached = True
 
@@ -170,12 +209,15 @@ def _setgroups(walk: Walk, index: int, step: Step) -> None:
 
 
 def _own_procfs(walk: Walk, index: int, step: Step) -> None:
-    """No file system but one, which is mounted nowhere, and where the kernel's word is the host's."""
-    if step.args[0] != "proc" or not walk.attached or walk.detached:
-        raise broken("enter-order", index, step, "it needs a procfs at most, before it enters")
-    check = MOUNT_CHECKS["fsopen"]
+    """No file system but one, which is mounted nowhere: the kernel's word, whatever the container has at /proc."""
+    assert isinstance(walk, EnterWalk)
+    if (step.call == "fsopen" and step.args[0] != "proc") or not walk.attached or (walk.shielded and walk.detached):
+        raise broken("enter-order", index, step, "it needs a procfs at most, before it has the container's rights")
+    check = MOUNT_CHECKS[step.call]
     assert check
+    detached, walk.detached = walk.detached, False  # the root is the container's by now, and it is mounted on none
     check(walk, index, step)
+    walk.detached = detached
 
 
 def _openat2(walk: Walk, index: int, step: Step) -> None:
@@ -207,7 +249,8 @@ ENTER_CHECKS: dict[str, Check] = {
     "prctl": _prctl,
     "setns": _setns,
     "sync": _sync,
-    "fsopen": _own_procfs,
+    **dict.fromkeys(("fsconfig", "fsmount", "fsopen"), _own_procfs),
+    "open_tree": take_cgroup,
     "openat2": _openat2,
     "setgroups": _setgroups,
     **dict.fromkeys(("capset", "setresgid", "setresuid"), _credentials),
@@ -216,7 +259,7 @@ _KNOWN = ORDER_CHECKS | CREDENTIAL_CHECKS | FILTER_CHECKS | MOUNT_CHECKS
 _RIGHTS = {call: _KNOWN[call] for call in ("capset", "prctl", "setgroups", "setresgid", "setresuid")}
 _SHARED = (
     *"chdir close_range dup3 execve expect getcwd keyctl load prlimit64 rt_sigaction seccomp setsid umask".split(),
-    *"fsconfig fsmount write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
+    *"write ioprio_set personality sched_setaffinity sched_setattr set_mempolicy".split(),
 )
 _PROGRAMS = ("mmap", "wait")
 """What goes on under the program's filter does beside that: the filter may have a listener."""

@@ -10,7 +10,7 @@ from ocirt.plan.enter import ROOT
 from ocirt.plan.kernel import CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, UMOUNT_NOFOLLOW
 from ocirt.plan.step import Reg
 from ocirt.plan.verify import calls_of, prove
-from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root
+from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root, take_cgroup
 from ocirt.plan.verify_mounts import MOUNT_CHECKS, is_name
 from ocirt.plan.verify_order import ORDER_CHECKS
 from ocirt.plan.verify_walk import broken
@@ -86,7 +86,11 @@ def _openat2(walk: Walk, index: int, step: Step) -> None:
 
 
 def _open_tree(walk: Walk, index: int, step: Step) -> None:
-    if type(step.args[0]) is not Reg and walk.cloned:
+    assert isinstance(walk, MountsWalk)
+    if type(step.args[0]) is int and step.args[0] in walk.held:
+        take_cgroup(walk, index, step)
+        return
+    if type(step.args[0]) is not Reg and (walk.cloned or walk.entered & CLONE_NEWNS):
         raise broken("mounts-inside", index, step, "a path is the container's by now")
     _mounts("open_tree", walk, index, step)
 
@@ -109,7 +113,7 @@ def _unshare(walk: Walk, index: int, step: Step) -> None:
 def _sync(walk: Walk, index: int, step: Step) -> None:
     """SYNC_READY, last; SYNC_COPY and SYNC_MAKE, for the host to help; SYNC_ATTACHED, as every plan of `enter`."""
     assert isinstance(walk, MountsWalk)
-    if walk.rooted:
+    if walk.attached and walk.rooted:
         ORDER_CHECKS["sync"](walk, index, step)  # type: ignore[misc]
     else:
         _base("sync", walk, index, step)

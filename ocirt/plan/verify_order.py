@@ -11,6 +11,7 @@ from ocirt.plan.kernel import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNS,
+    CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_PARENT,
@@ -136,6 +137,8 @@ def _setns(walk: Walk, index: int, step: Step) -> None:
         if not walk.hidden:
             raise broken("init-hidden", index, step, "processes of the namespace may trace it")
         walk.in_user = True
+    elif kind == CLONE_NEWPID and not walk.hidden and not walk.unprivileged:
+        raise broken("init-hidden", index, step, "processes of the namespace may trace it")
     walk.entered |= kind if type(kind) is int else 0
 
 

@@ -16,6 +16,8 @@ from ocirt.plan.enter import CALLER, EXEC, PROGRAM, ROOT, Entrance, compile_hook
 from ocirt.plan.enter_exec import compile_exec
 from ocirt.plan.facts import Facts, Filter
 from ocirt.plan.kernel import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWNET,
@@ -138,15 +140,43 @@ def test_path_arguments_and_environment() -> None:
         assert (given_args.items, given_env.items) == (args, env)
 
 
-def test_pid_is_joined_before_the_clone_and_all_others_after_the_host_has_attached_it() -> None:
+ENTERING = ("open_tree", "setns", "clone3", "sync", "chroot", "close")
+
+
+def entering(plan: Plan) -> list[tuple[str, object]]:
+    """The steps by which it enters: each with its first argument, of setns(2) the second."""
+    return [(one.call, one.args[one.call == "setns"]) for one in plan.steps if one.call in ENTERING]
+
+
+def test_nothing_of_the_host_is_left_in_it_when_it_appears_in_the_container() -> None:
     """In the container's cgroup namespace, clone3 could not put it into the cgroup."""
     plan = hook_plan(ROOT, into_cgroup=True)
-    assert [(one.call, one.args) for one in plan.steps if one.call in ("setns", "clone3", "sync", "chroot")] == [
-        ("setns", (4, CLONE_NEWPID)),
-        ("clone3", (CLONE_PARENT | CLONE_INTO_CGROUP, 6)),
-        ("sync", (1,)),
-        ("setns", (4, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWCGROUP)),
-        ("chroot", (".",)),
+    cgroup = next(one.result for one in plan.steps if one.call == "open_tree")
+    assert cgroup
+    assert entering(plan) == [
+        ("open_tree", 6),
+        ("close", 6),
+        ("setns", CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET),
+        ("chroot", "."),
+        ("close", 5),
+        ("clone3", CLONE_PARENT | CLONE_INTO_CGROUP),
+        ("close", cgroup),
+        ("sync", 1),
+        ("setns", CLONE_NEWCGROUP),
+        ("close", 4),
+    ]
+
+
+def test_where_a_user_namespace_hides_it_all_but_pid_is_joined_after_the_host_has_attached_it() -> None:
+    plan = hook_plan(ROOT, namespaces=OF_ITS_OWN | CLONE_NEWUSER)
+    assert entering(plan) == [
+        ("setns", CLONE_NEWPID),
+        ("clone3", CLONE_PARENT),
+        ("sync", 1),
+        ("setns", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWUSER),
+        ("chroot", "."),
+        ("close", 5),
+        ("close", 4),
     ]
 
 
@@ -154,7 +184,11 @@ def test_what_is_inherited_is_closed_before_rights_go() -> None:
     plan = hook_plan(PROGRAM, into_cgroup=True)
     closed = [one.args[0] for one in plan.steps[: find(plan, "capset")] if one.call == "close"]
     numbers = inherited_to_enter(Entrance(0, into_cgroup=True))
-    assert closed == [numbers["first"], numbers["root"], numbers["cgroup"]]
+    assert [number for number in closed if type(number) is int] == [
+        numbers["cgroup"],
+        numbers["root"],
+        numbers["first"],
+    ]
 
 
 # Damages
@@ -192,22 +226,39 @@ def _(plan: Plan) -> None:
     insert(plan, at, plan.steps[at])
 
 
-@breaks("enter-order", "the pid namespace after the clone")
+@breaks("enter-unseen", "the namespaces after the clone")
 def _(plan: Plan) -> None:
     move(plan, find(plan, "setns"), find(plan, "sync"))
 
 
-@breaks("enter-order", "the other namespaces before the host's part", ROOT)
+@breaks("enter-unseen", "the mount namespace is missing when it appears", ROOT)
 def _(plan: Plan) -> None:
-    move(plan, find_last(plan, "setns"), find(plan, "sync"))
+    argument(plan, find(plan, "setns"), 1, CLONE_NEWPID | CLONE_NEWNET)
 
 
-@breaks("namespaces-entered", "not into the pid namespace")
+@breaks("enter-unseen", "the root is the host's when it appears", ROOT)
+def _(plan: Plan) -> None:
+    at = find(plan, "fchdir")
+    drop(plan, at)
+    drop(plan, at)
+
+
+@breaks("enter-unseen", "the root's descriptor is there when it appears", EXEC)
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "close", where=lambda one: one.args == (5,)))
+
+
+@breaks("enter-unseen", "no namespace at all")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "setns"))
 
 
-@breaks("namespaces-entered", "into the pid namespace only", ROOT)
+@breaks("enter-order", "the cgroup namespace before the host's part", ROOT)
+def _(plan: Plan) -> None:
+    move(plan, find_last(plan, "setns"), find(plan, "sync"))
+
+
+@breaks("namespaces-entered", "not into the cgroup namespace", ROOT)
 def _(plan: Plan) -> None:
     drop(plan, find_last(plan, "setns"))
 
@@ -223,16 +274,9 @@ def _(plan: Plan) -> None:
     argument(plan, find(plan, "setns"), 0, 3)
 
 
-@breaks("enter-order", "pid and others at once")
+@breaks("enter-order", "the cgroup namespace with the others")
 def _(plan: Plan) -> None:
-    argument(plan, find(plan, "setns"), 1, CLONE_NEWPID | CLONE_NEWNET)
-
-
-@breaks("enter-order", "the root stays the host's", ROOT)
-def _(plan: Plan) -> None:
-    at = find(plan, "fchdir")
-    drop(plan, at)
-    drop(plan, at)
+    argument(plan, find(plan, "setns"), 1, OF_ITS_OWN)
 
 
 @breaks("enter-order", "chroot to where it is")
@@ -255,11 +299,6 @@ def _(plan: Plan) -> None:
 @breaks("enter-order", "a pidfd survives to the credentials")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "close", where=lambda one: one.args == (4,)))
-
-
-@breaks("enter-order", "the root's descriptor survives", ROOT)
-def _(plan: Plan) -> None:
-    drop(plan, find(plan, "close", where=lambda one: one.args == (5,)))
 
 
 @breaks("enter-order", "no meeting with the host")
@@ -311,7 +350,7 @@ def _(plan: Plan) -> None:
     insert(plan, at + 1, like(plan, at, "setns", 4, CLONE_NEWNET))
 
 
-@breaks("calls-known", "a mount", ROOT)
+@breaks("enter-order", "a mount", ROOT)
 def _(plan: Plan) -> None:
     insert(plan, len(plan.steps) - 2, step("open_tree", -100, "/", 1, pointer=plan.steps[-1].pointer))
 
@@ -384,6 +423,59 @@ def _(plan: Plan) -> None:
 @breaks("calls-known", "a terminal for a hook")
 def _(plan: Plan) -> None:
     insert(plan, len(plan.steps) - 2, step("ioctl", 0, 0x540E, 0, pointer=plan.steps[-1].pointer))
+
+
+# Damages of plans that are put into a cgroup by the clone, and of those with a user namespace
+
+
+def refused(plan: Plan, rights: str) -> str:
+    with pytest.raises(PlanError) as error:
+        verify_enter(plan, rights)
+    return error.value.message
+
+
+def test_the_cgroups_folder_itself_is_not_taken_along() -> None:
+    """By ".." it leads to the host's root."""
+    plan = exec_plan(into_cgroup=True)
+    argument(plan, find(plan, "clone3"), 1, 6)
+    assert refused(plan, EXEC).startswith("safety rule enter-unseen:")
+    plan = exec_plan(into_cgroup=True)
+    drop(plan, find(plan, "close", where=lambda one: one.args == (6,)))
+    assert refused(plan, EXEC).startswith("safety rule enter-unseen:")
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, AT_FDCWD), (1, "/sys/fs/cgroup"), (2, AT_EMPTY_PATH)])
+def test_only_a_copy_of_the_cgroup_is_taken(at: int, value: object) -> None:
+    plan = exec_plan(into_cgroup=True)
+    argument(plan, find(plan, "open_tree"), at, value)
+    assert refused(plan, EXEC).startswith("safety rule enter-order:")
+
+
+def test_nothing_is_copied_once_the_container_is_entered() -> None:
+    plan = exec_plan(into_cgroup=True)
+    move(plan, find(plan, "open_tree"), find(plan, "fchdir"))
+    assert refused(plan, EXEC).startswith("safety rule ")
+
+
+def with_user_namespace() -> Plan:
+    return hook_plan(PROGRAM, namespaces=OF_ITS_OWN | CLONE_NEWUSER)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda plan: move(plan, find(plan, "setns"), find(plan, "sync")),
+        lambda plan: move(plan, find_last(plan, "setns"), find(plan, "sync")),
+        lambda plan: argument(plan, find(plan, "setns"), 1, CLONE_NEWPID | CLONE_NEWNET),
+        lambda plan: move(plan, find(plan, "fchdir"), find(plan, "sync")),
+    ],
+    ids=["pid after the clone", "the others before the host's part", "both at once", "the root before the clone"],
+)
+def test_with_a_user_namespace_the_order_is_another(damage: Damage) -> None:
+    plan = with_user_namespace()
+    verify_enter(plan, PROGRAM)
+    damage(plan)
+    assert refused(plan, PROGRAM).startswith("safety rule enter-order:")
 
 
 @pytest.mark.parametrize(

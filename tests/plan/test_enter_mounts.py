@@ -163,7 +163,7 @@ def _(plan: Plan) -> None:
     drop(plan, find(plan, "prctl"))
 
 
-@breaks("enter-order", "it keeps what it entered by")
+@breaks("enter-unseen", "it keeps what it entered by")
 def _(plan: Plan) -> None:
     drop(plan, find(plan, "close", where=lambda one: type(one.args[0]) is int))
 
