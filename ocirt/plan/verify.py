@@ -13,6 +13,7 @@ from ocirt.errors import PlanError
 from ocirt.plan.inherited import MOST_INHERITED
 from ocirt.plan.kernel import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, LAST_DESCRIPTOR
 from ocirt.plan.step import Reg, Slot, Vector
+from ocirt.plan.verify_asked import ASKED_RULES, prove_asked
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
@@ -68,7 +69,7 @@ RULES = {
     "seccomp-last": "the filter is loaded with the right to; only the wait for the host, capset (each if need be) and"
     " execve follow",
     "execve-last": "execve is the last step, and the only one of its kind",
-}
+} | ASKED_RULES
 
 _SPECIAL = {
     "clone3": OP_CLONE,
@@ -114,6 +115,7 @@ _UNKNOWN = (0, False, None)
 def verify(plan: Plan) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a container's plan breaks."""
     prove(plan, Walk(plan), _CALLS)
+    prove_asked(plan)
 
 
 def prove(plan: Plan, walk: Walk, calls: Calls) -> None:

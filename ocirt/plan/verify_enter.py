@@ -20,6 +20,7 @@ from ocirt.plan.kernel import (
 from ocirt.plan.step import Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
 from ocirt.plan.verify import calls_of, prove
+from ocirt.plan.verify_asked import prove_asked
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MOUNT_CHECKS
@@ -231,3 +232,4 @@ _CALLS = {
 def verify_enter(plan: Plan, rights: str) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a plan of `enter` or `enter_exec` breaks."""
     prove(plan, EnterWalk(plan, rights), _CALLS[rights])
+    prove_asked(plan)
