@@ -19,7 +19,7 @@ from ocirt.plan.kernel import (
     S_IFCHR,
     S_IFIFO,
 )
-from ocirt.plan.options import parse_options
+from ocirt.plan.options import PROPAGATION, parse_options
 from ocirt.plan.paths import parts_of
 
 TYPE_CHECKING = False
@@ -52,6 +52,7 @@ class Asked:
     terminal       does it get one for stdin, stdout and stderr?
     mounts         None: there are none to make, and what follows means nothing. pointer → Mount
     rootfs, readonly_root         the root file system's path, and whether the root is to be readonly
+    root_shares    the propagation of the root (MS_*)
     hidden         pointer → the path of each masked and readonly path, without its slash
     devices        (path, file type, device number) of each node
     """
@@ -71,6 +72,7 @@ class Asked:
         "no_new_privs",
         "readonly_root",
         "rights",
+        "root_shares",
         "rootfs",
         "terminal",
         "uid",
@@ -103,6 +105,8 @@ class Asked:
     def add_mounts(self, scope: Scope) -> Asked:
         """Of a container's first process, which makes them."""
         spec, linux = scope.spec, scope.linux
+        kind = linux.get("rootfsPropagation") or "private"
+        self.root_shares = PROPAGATION[kind][0]
         self.rootfs, self.readonly_root = scope.facts.rootfs, bool(spec["root"].get("readonly"))
         self.hidden = {
             f"/linux/{name}/{index}": "/".join(parts_of(path))

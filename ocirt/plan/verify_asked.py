@@ -16,6 +16,7 @@ from ocirt.plan.kernel import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
+    MS_SLAVE,
     OPEN_TREE_CLONE,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_RAISE,
@@ -81,6 +82,7 @@ class Look:
         self.over_root: Thing | None = None  # what mount(2) has just put over "/"
         self.placed: dict[str, list[Thing]] = {}
         self.hides = False
+        self.numbers: set[int] = set()  # registers that hold no descriptor
         self.dropped = self.raised = 0
         self.rights: list[tuple[int, ...]] = []
         self.ids: dict[str, tuple[Any, ...]] = {}
@@ -155,6 +157,12 @@ def _setsid(look: Look, index: int, step: Step) -> None:
         look.session = look.cloned
 
 
+def _set_name(look: Look, index: int, step: Step) -> None:
+    """Its namespace is made by the clone, or joined before it."""
+    if not look.cloned:
+        raise broken("namespaces-entered", index, step, "the name is the host's")
+
+
 def _keyctl(look: Look, index: int, step: Step) -> None:
     look.keyring = step.args[0] == KEYCTL_JOIN_SESSION_KEYRING and type(step.args[1]) is str
 
@@ -177,7 +185,7 @@ def _wrong_rights(look: Look) -> str:
         return "it has other groups"
     if not look.rights or look.rights[-1] != asked.rights:
         return "it has other capabilities"
-    if look.raised & ~asked.ambient:
+    if look.raised != asked.ambient:
         return "it has other ambient capabilities"
     if asked.no_new_privs and not look.no_new_privs:
         return "no_new_privs is missing"
@@ -201,6 +209,8 @@ def _fsconfig(look: Look, index: int, step: Step) -> None:
     context, command, key, value, _ = step.args
     thing = look.things.get(context.number) if type(context) is Reg else None
     if thing is not None and command < FSCONFIG_CMD_CREATE and type(key) is str:  # type: ignore[operator]
+        if key in thing.data:
+            raise broken("mounts-asked", index, step, "the same option again")
         thing.data[key] = value if type(value) is str else None
 
 
@@ -343,6 +353,14 @@ def _close(look: Look, index: int, step: Step) -> None:
     fd = step.args[0]
     if type(fd) is Reg:
         look.things.pop(fd.number, None)
+        if fd.number in look.numbers:
+            raise broken("registers-set", index, step, f"{fd!r} holds no descriptor")
+
+
+def _number(look: Look, index: int, step: Step) -> None:
+    """Of calls whose result is none."""
+    if step.result is not None:
+        look.numbers.add(step.result.number)
 
 
 def _check_mounts(look: Look, index: int, last: Step) -> None:
@@ -350,7 +368,9 @@ def _check_mounts(look: Look, index: int, last: Step) -> None:
     for pointer in asked.hidden:
         if pointer not in look.placed:
             raise broken("hidden-asked", index, last, f"{pointer} is not covered")
-    if look.root is None or (asked.readonly_root and not look.root.put & MOUNT_ATTR_RDONLY):
+    if look.root is None or (look.root.shares or MS_SLAVE) != asked.root_shares:
+        raise broken("mounts-asked", index, last, "the root has to do with other mounts than it should")
+    if asked.readonly_root and not look.root.put & MOUNT_ATTR_RDONLY:
         raise broken("mounts-asked", index, last, "the root is not readonly")
     for pointer, mount in (asked.mounts or {}).items():
         if mount.kind:
@@ -413,8 +433,10 @@ def _wrong_cgroup(mount: Mount, placed: list[Thing]) -> str:
 _RIGHTS: dict[str, Callable[[Look, int, Step], None]] = {
     "capset": _capset,
     "clone3": _clone,
+    "close": _close,
     "dup3": _dup3,
     "keyctl": _keyctl,
+    "load": _number,
     "prctl": _prctl,
     "prlimit64": _prlimit64,
     "seccomp": _seccomp,
@@ -422,15 +444,17 @@ _RIGHTS: dict[str, Callable[[Look, int, Step], None]] = {
     "setresgid": _set_ids,
     "setresuid": _set_ids,
     "setsid": _setsid,
+    "umask": _number,
 }
 _ALL_NOTES = _RIGHTS | {
-    "close": _close,
     "fsconfig": _fsconfig,
     "fsmount": _fsmount,
     "fsopen": _fsopen,
     "mknodat": _mknodat,
     "mount": _mount,
     "mount_setattr": _mount_setattr,
+    "setdomainname": _set_name,
+    "sethostname": _set_name,
     "move_mount": _move_mount,
     "open_tree": _open_tree,
     "openat2": _openat2,

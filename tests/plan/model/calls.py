@@ -393,6 +393,8 @@ def openat2(m: Kernel, fd: int, path: Any, how: Any, size: int) -> int:
         # The image may have a symlink there; once we are in its root, it only leads to what is the image's.
         if not _pivoted(m):
             m.harm("follows an image's symlink")
+    if text == "":
+        raise Refused(errno.ENOENT)
     start = base if inside or not text.startswith("/") else m.root
     found = walk(start, text, base if inside else m.root, cross=not resolve & k.RESOLVE_NO_XDEV)
     linked = not resolve & k.RESOLVE_NO_SYMLINKS and not _is_outside(m, base)

@@ -148,7 +148,7 @@ def new_tree(kind: str, options: tuple[tuple[str, str | None], ...]) -> Tree:
         tree = _tree(
             kind,
             "acpi asound bus fs irq scsi self/fd self/attr/apparmor sys/kernel sys/net/ipv4 sys/vm",
-            "kcore keys latency_stats timer_list sysrq-trigger interrupts self/attr/exec self/attr/apparmor/exec",
+            "sys/net/ipv4/ip_unprivileged_port_start kcore keys latency_stats timer_list sysrq-trigger interrupts self/attr/exec self/attr/apparmor/exec",
         )
     elif kind == "sysfs":
         tree = _tree(kind, "firmware fs/cgroup devices/virtual/powercap kernel")
