@@ -1,7 +1,7 @@
 """What a configuration asks for, as `verify` compares it with a plan (verify_asked).
 
-Read from the configuration once more, and not by the modules that make the steps: what one of them forgets, or gets wrong,
-shows. Options of mounts alone are parsed by the same code.
+Read from the configuration once more, and not by the modules that make the steps: what one of them forgets, or gets
+wrong, shows. Only options of mounts and paths are parsed by the same code.
 """
 
 from __future__ import annotations

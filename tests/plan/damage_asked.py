@@ -245,7 +245,5 @@ def _(plan: Plan) -> None:
 
 @breaks("devices-asked", "the host's device in another one's place", case="user-namespace")
 def _(plan: Plan) -> None:
-    moves = [
-        at for at, step in enumerate(plan.steps) if step.call == "move_mount" and step.pointer == "/linux/devices"
-    ]
+    moves = [at for at, step in enumerate(plan.steps) if step.call == "move_mount" and step.pointer == "/linux/devices"]
     argument(plan, moves[0], 0, plan.steps[moves[1]].args[0])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from plan.model.machine import ALL_CAPABILITIES, Done, Kernel, Opened, Pointer, text_of
-from plan.model.world import PRIVATE, ROOTFS, SHARED, SLAVE, Mount, Place, Refused, new_tree, walk
+from plan.model.world import PRIVATE, SHARED, SLAVE, Mount, Place, Refused, new_tree, walk
 
 from ocirt.plan import kernel as k
 from ocirt.plan.step import Buffer, Program, Vector
@@ -38,7 +38,7 @@ LOCKABLE = k.MOUNT_ATTR_RDONLY | k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MO
 
 def clone(m: Kernel, flags: int, cgroup: int) -> int:
     """clone3(2); the parent reports the pid and ends."""
-    if flags & CLONE_FS and flags & (k.CLONE_NEWNS | k.CLONE_NEWUSER) or flags & CLONE_THREAD:
+    if (flags & CLONE_FS and flags & (k.CLONE_NEWNS | k.CLONE_NEWUSER)) or flags & CLONE_THREAD:
         raise Refused(errno.EINVAL)
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
         raise Refused(errno.EINVAL)
@@ -371,9 +371,9 @@ def _find(m: Kernel, fd: Any, path: Any, flags: int = 0) -> Place:
     return walk(_start(m, fd, text), text, m.root)
 
 
-def is_hosts(place: Place) -> bool:
+def is_hosts(m: Kernel, place: Place) -> bool:
     """A file of the host, outside the container's root file system?"""
-    return place.mount.tree.kind == "host" and not (place.path + "/").startswith(ROOTFS + "/")
+    return place.mount.tree.kind == "host" and not (place.path + "/").startswith(m.rootfs + "/")
 
 
 def openat2(m: Kernel, fd: int, path: Any, how: Any, size: int) -> int:
@@ -389,15 +389,14 @@ def openat2(m: Kernel, fd: int, path: Any, how: Any, size: int) -> int:
         raise Refused(errno.EINVAL)
     if resolve & k.RESOLVE_BENEATH and (text.startswith("/") or ".." in text.split("/")):
         raise Refused(errno.EXDEV)
-    if not inside and fd != k.AT_FDCWD and not resolve & k.RESOLVE_NO_SYMLINKS and not _is_outside(m, base):
-        # The image may have a symlink there; once we are in its root, it only leads to what is the image's.
-        if not _pivoted(m):
-            m.harm("follows an image's symlink")
+    linked = not resolve & k.RESOLVE_NO_SYMLINKS and not _is_outside(m, base)
+    if not inside and fd != k.AT_FDCWD and linked and not _pivoted(m):
+        # Once we are in the image's root, its symlinks only lead to what is its own.
+        m.harm("follows an image's symlink")
     if text == "":
         raise Refused(errno.ENOENT)
     start = base if inside or not text.startswith("/") else m.root
     found = walk(start, text, base if inside else m.root, cross=not resolve & k.RESOLVE_NO_XDEV)
-    linked = not resolve & k.RESOLVE_NO_SYMLINKS and not _is_outside(m, base)
     what = "path" if flags & k.O_PATH else "file"
     if what == "file" and not _is_outside(m, base) and found.mount.tree.kind == "host":
         m.harm("opens whatever the image has there")
@@ -406,11 +405,11 @@ def openat2(m: Kernel, fd: int, path: Any, how: Any, size: int) -> int:
 
 def _is_outside(m: Kernel, place: Place) -> bool:
     """Where no image has a say: the host's own folders, and file systems of the kernel's."""
-    return is_hosts(place) or place.mount.tree.kind in ("proc", "sysfs")
+    return is_hosts(m, place) or place.mount.tree.kind in ("proc", "sysfs")
 
 
 def _pivoted(m: Kernel) -> bool:
-    return m.root.mount.tree.kind == "host" and m.root.path == ROOTFS
+    return m.root.mount.tree.kind == "host" and m.root.path == m.rootfs
 
 
 def openat(m: Kernel, fd: int, path: Any, flags: int = 0, mode: int = 0) -> int:
@@ -443,7 +442,7 @@ def _make(m: Kernel, fd: int, path: Any, node: object) -> int:
         raise Refused(errno.EEXIST)
     if parent.mount.attributes & k.MOUNT_ATTR_RDONLY:
         raise Refused(errno.EROFS)
-    if is_hosts(at):
+    if is_hosts(m, at):
         m.harm(f"makes a file on the host: /{at.path}")
     elif (head or text.startswith("/")) and not _pivoted(m):
         m.harm("makes a file by a path that the image may have changed")
@@ -474,7 +473,7 @@ def symlinkat(m: Kernel, content: Any, fd: int, path: Any) -> int:
 
 def unlinkat(m: Kernel, fd: int, path: Any, flags: int) -> int:
     found = _find(m, fd, path)
-    if is_hosts(found):
+    if is_hosts(m, found):
         m.harm(f"removes a file of the host: /{found.path}")
     if found.node() == "d" and not flags & 0x200:
         raise Refused(errno.EISDIR)
@@ -591,9 +590,10 @@ def fsconfig(m: Kernel, fd: int, command: int, key: Any, value: Any, more: Any) 
         "proc": ("source", "subset", "hidepid", "gid"),
         "tmpfs": ("source", "mode", "size", "nr_inodes", "uid", "gid"),
         "devpts": ("source", "newinstance", "ptmxmode", "mode", "gid", "uid", "max"),
-        "cgroup": ("source", "cpu", "cpuacct", "devices", "none", "name", "memory", "pids"),
     }.get(context["kind"], ("source",))
-    if name not in known or (name == "source" and any(one[0] == "source" for one in context["options"])):
+    if (name not in known and context["kind"] != "cgroup") or (
+        name == "source" and any(one[0] == "source" for one in context["options"])
+    ):
         raise Refused(errno.EINVAL)
     if name in ("mode", "ptmxmode", "uid", "gid", "max") and not (text or "").isdigit():
         raise Refused(errno.EINVAL)
@@ -701,7 +701,7 @@ def mount_setattr(m: Kernel, fd: int, path: Any, flags: int, attributes: Any, si
     if (put | clear) & ~known or put & k.MOUNT_ATTR_IDMAP or (namespace and not put & k.MOUNT_ATTR_IDMAP):
         raise Refused(errno.EINVAL)
     kinds = {0: None, k.MS_PRIVATE: PRIVATE, k.MS_SLAVE: SLAVE, k.MS_SHARED: SHARED, k.MS_UNBINDABLE: PRIVATE}
-    if propagation not in kinds or put & 0x70 and clear & 0x70 != 0x70:
+    if propagation not in kinds or (put & 0x70 and clear & 0x70 != 0x70):
         raise Refused(errno.EINVAL)
     if clear & 0x70 not in (0, 0x70):
         raise Refused(errno.EINVAL)
@@ -794,6 +794,6 @@ CALLS: dict[str, Callable[..., Any]] = {
         *"unlinkat unshare write".split(),
     )
 }
-CALLS |= {name: nothing for name in ("fchown", "fchownat", "rt_sigaction", "umask")}
+CALLS |= dict.fromkeys(("fchown", "fchownat", "rt_sigaction", "umask"), nothing)
 CALLS |= {"sethostname": names(k.CLONE_NEWUTS), "setdomainname": names(k.CLONE_NEWUTS)}
 __all__ = ["CALLS", "Pointer", "clone", "is_hosts", "reachable"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plan.model.calls import LOCKABLE, reachable
 from plan.model.machine import Kernel, Opened
-from plan.model.world import ROOTFS, Mount, Place, Refused, host, walk
+from plan.model.world import ROOTFS, Mount, Place, Refused, walk
 
 from ocirt.plan.kernel import MOUNT_ATTR_RDONLY, RLIMIT
 from ocirt.plan.step import Plan
@@ -56,14 +56,14 @@ def _devices(kernel: Kernel) -> set[tuple[str, int]]:
     found = set()
     for mount in kernel.namespace.below():
         for path, node in mount.tree.nodes.items():
-            if isinstance(node, tuple) and (mount.tree.kind != "host" or path.startswith(ROOTFS + "/")):
+            if isinstance(node, tuple) and (mount.tree.kind != "host" or path.startswith(kernel.rootfs + "/")):
                 found.add((str(node[0]), int(node[2])))
     return found
 
 
-def run(plan: Plan, held: dict[int, Opened] | None = None) -> tuple[Kernel, End | None]:
+def run(plan: Plan, held: dict[int, Opened] | None = None, rootfs: str = ROOTFS) -> tuple[Kernel, End | None]:
     """The plan's run by the model kernel, and its program's state; None if it does not come to that."""
-    kernel = Kernel(plan, {number: opened.duplicate(cloexec=False) for number, opened in (held or {}).items()})
+    kernel = Kernel(plan, {number: opened.duplicate(cloexec=False) for number, opened in (held or {}).items()}, rootfs)
     return kernel, End(kernel) if kernel.run() else None
 
 
@@ -83,11 +83,12 @@ def dangers(good: End, kernel: Kernel, end: End | None, hidden: list[str]) -> li
 
 
 def _of_rights(good: End, end: End) -> list[str]:
-    found = []
     c, was = end.creds, good.creds
-    for name in ("effective", "permitted", "inheritable", "bounding", "ambient"):
-        if getattr(c, name) & ~getattr(was, name):
-            found.append(f"more capabilities: {name}")
+    found = [
+        f"more capabilities: {name}"
+        for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
+        if getattr(c, name) & ~getattr(was, name)
+    ]
     if c.uids != was.uids or c.gids != was.gids:
         found.append("other ids")
     if not set(c.groups) <= set(was.groups):
@@ -112,9 +113,8 @@ def _of_process(good: End, end: End) -> list[str]:
         found.append("another standard input or output")
     if was.namespaces & ~now.namespaces:
         found.append("a namespace is missing")
-    for name in ("attached", "ready", "session", "keyring", "cgroup_root_known"):
-        if getattr(was, name) and not getattr(now, name):
-            found.append(f"not {name}")
+    needed = ("attached", "ready", "session", "keyring", "cgroup_root_known")
+    found += [f"not {name}" for name in needed if getattr(was, name) and not getattr(now, name)]
     if (now.root.mount.name(), now.root.path) != (was.root.mount.name(), was.root.path):
         found.append("another root")
     if not reachable(now.cwd, now.root):
@@ -160,9 +160,3 @@ def _shows_more(good: Kernel, mine: Kernel, path: str) -> bool:
     if was is None:
         return shows
     return shows and (was[0] != now[0] or (now[2] and not was[2]))
-
-
-def inside(kind: int) -> Opened:
-    """A descriptor of a process in a container: its namespaces, and its mounts, whose root is its image."""
-    image = Mount(host().tree, ROOTFS)
-    return Opened("process", context={"namespaces": kind, "mounts": image})

@@ -1,4 +1,4 @@
-"""A process of a model kernel that walks a plan: what ocirt-init does with it, and what is left when the program starts.
+"""A process of a model kernel that walks a plan: what ocirt-init does, and what is left when the program starts.
 
 Written from the man pages (capabilities(7), credentials(7), user_namespaces(7), execve(2), …) and from init/wire.h, not
 from `verify`: it is the judge of what `verify` lets through.
@@ -10,7 +10,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any
 
-from plan.model.world import Mount, Place, Refused, host
+from plan.model.world import ROOTFS, Mount, Place, Refused, host
 
 from ocirt.plan.kernel import CLONE_NEWUSER
 from ocirt.plan.step import Field, Plan, Program, Reg, Slot, Step, Vector
@@ -70,14 +70,15 @@ class Done(Exception):
 
 
 class Kernel:
-    """One process, from its first step to execve. `run` says whether it came so far; the attributes are what it is then.
+    """One process, from its first step to execve: `run` says whether it came so far, the attributes what it is then.
 
     harmed    what it did to the host on the way, and what could have been done to it
     """
 
-    def __init__(self, plan: Plan, held: dict[int, Opened]) -> None:
+    def __init__(self, plan: Plan, held: dict[int, Opened], rootfs: str = ROOTFS) -> None:
         self.plan = plan
-        self.world: Mount = host()
+        self.rootfs = rootfs
+        self.world: Mount = host(rootfs)
         self.namespace = self.world  # the root of our mount namespace's mounts
         self.root = self.cwd = Place(self.world, "")
         # Beside what the plan is given, something that the caller has leaked.

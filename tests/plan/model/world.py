@@ -1,8 +1,8 @@
 """What a mutated plan acts on: file systems, mounts and how a path leads through them (path_resolution(7),
 mount_namespaces(7), openat2(2)).
 
-No symlinks: an image may have them everywhere, so a walk that would follow one out of the root is a danger by itself, and
-the judge says so.
+No symlinks: an image may have them everywhere, so a walk that would follow one out of the root is a danger by itself,
+and noted as such.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def new_tree(kind: str, options: tuple[tuple[str, str | None], ...]) -> Tree:
         tree = _tree(
             kind,
             "acpi asound bus fs irq scsi self/fd self/attr/apparmor sys/kernel sys/net/ipv4 sys/vm",
-            "sys/net/ipv4/ip_unprivileged_port_start kcore keys latency_stats timer_list sysrq-trigger interrupts self/attr/exec self/attr/apparmor/exec",
+            "sys/net/ipv4/ip_unprivileged_port_start kcore keys latency_stats timer_list sysrq-trigger interrupts"
+            " self/attr/exec self/attr/apparmor/exec",
         )
     elif kind == "sysfs":
         tree = _tree(kind, "firmware fs/cgroup devices/virtual/powercap kernel")
@@ -160,13 +161,14 @@ def new_tree(kind: str, options: tuple[tuple[str, str | None], ...]) -> Tree:
     return tree
 
 
-def host() -> Mount:
-    """The host's mounts: all of them shared, as systemd makes them."""
+def host(rootfs: str = ROOTFS) -> Mount:
+    """The host's mounts: all of them shared, as systemd makes them. rootfs: a container's, without the first slash."""
+    folders = " ".join(f"{rootfs}/{name}" for name in "bin dev etc proc root sys tmp var/lib".split())
+    files = " ".join(f"{rootfs}/{name}" for name in ("bin/sh", "bin/busybox", "bin/hook", "etc/passwd"))
     tree = _tree(
         "host",
-        f"proc sys dev/shm etc data lib run bundle {ROOTFS}/bin {ROOTFS}/dev {ROOTFS}/etc {ROOTFS}/proc {ROOTFS}/root"
-        f" {ROOTFS}/sys {ROOTFS}/tmp {ROOTFS}/var/lib",
-        f"etc/passwd etc/shadow bundle/resolv.conf {ROOTFS}/bin/sh {ROOTFS}/etc/passwd {ROOTFS}/bin/hook",
+        f"proc sys dev/shm etc data lib run bundle {folders}",
+        f"etc/passwd etc/shadow bundle/resolv.conf {files}",
     )
     for name, major, minor in (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9)):
         tree.nodes[f"dev/{name}"] = ("c", 0o666, major << 8 | minor)
