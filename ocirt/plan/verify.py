@@ -18,7 +18,7 @@ from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
 from ocirt.plan.verify_order import ORDER_CHECKS
-from ocirt.plan.verify_walk import Walk, broken
+from ocirt.plan.verify_walk import MALFORMED, Walk, broken, malformed
 from ocirt.plan.wire import (
     ARGS,
     ERRNOS,
@@ -114,8 +114,11 @@ _UNKNOWN = (0, False, None)
 
 def verify(plan: Plan) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a container's plan breaks."""
-    prove(plan, Walk(plan), _CALLS)
-    prove_asked(plan)
+    try:
+        prove(plan, Walk(plan), _CALLS)
+        prove_asked(plan)
+    except MALFORMED as error:
+        raise malformed(error) from error
 
 
 def prove(plan: Plan, walk: Walk, calls: Calls) -> None:

@@ -25,7 +25,7 @@ from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MOUNT_CHECKS
 from ocirt.plan.verify_order import ORDER_CHECKS
-from ocirt.plan.verify_walk import Walk, broken
+from ocirt.plan.verify_walk import MALFORMED, Walk, broken, malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -231,5 +231,8 @@ _CALLS = {
 
 def verify_enter(plan: Plan, rights: str) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a plan of `enter` or `enter_exec` breaks."""
-    prove(plan, EnterWalk(plan, rights), _CALLS[rights])
-    prove_asked(plan)
+    try:
+        prove(plan, EnterWalk(plan, rights), _CALLS[rights])
+        prove_asked(plan)
+    except MALFORMED as error:
+        raise malformed(error) from error

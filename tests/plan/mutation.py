@@ -27,6 +27,7 @@ from ocirt.runtime.spec import default_spec
 
 HIDDEN = [
     *"proc/acpi proc/asound proc/kcore proc/keys proc/latency_stats proc/timer_list proc/scsi sys/firmware".split(),
+    *"proc/timer_stats proc/sched_debug".split(),
     *"proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger sys/devices/virtual/powercap proc/interrupts".split(),
 ]
 ENTERED = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWUTS

@@ -777,6 +777,7 @@ def execve(m: Kernel, program: Any, arguments: Any, environment: Any) -> int:
     if is_root:
         c.ambient = 0
     c.permitted, c.effective = permitted, effective
+    c.uids, c.gids = (*c.uids[:2], c.uids[1]), (*c.gids[:2], c.gids[1])
     raise Done
 
 

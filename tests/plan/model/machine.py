@@ -99,7 +99,7 @@ class Kernel:
         self.session = self.keyring = False
         self.limits: dict[int, bytes] = {}
         self.harmed: list[str] = []
-        self.registers: list[Any] = [0] * REGISTERS
+        self.registers: list[Any] = [None] * REGISTERS
         self.memory: dict[int, bytearray] = {}
         self.failed = -1
         self.why = 0
@@ -130,7 +130,7 @@ class Kernel:
     def _carry_out(self, step: Step) -> Any:
         if step.op == OP_EXPECT:
             return self._expect(*step.args)
-        args = [self.registers[arg.number] if type(arg) is Reg else arg for arg in step.args]
+        args = [self._register(arg) if type(arg) is Reg else arg for arg in step.args]
         if step.op == OP_CALL:
             from plan.model.calls import CALLS
 
@@ -154,6 +154,13 @@ class Kernel:
             return 0
         assert step.op == OP_CHANNEL
         return 0
+
+    def _register(self, register: Reg) -> Any:
+        """init ends where one is used that nothing was put into."""
+        value = self.registers[register.number]
+        if value is None:
+            raise Vanished
+        return value
 
     def _clone(self, flags: int, cgroup: int = -1) -> int:
         from plan.model.calls import clone
@@ -182,7 +189,7 @@ class Kernel:
             content = self.memory.get(id(value.buffer), bytearray(value.buffer.size))
             found: Any = int.from_bytes(content[value.at : value.at + width], "little")
         else:
-            found = self.registers[value.number] if type(value) is Reg else value
+            found = self._register(value) if type(value) is Reg else value
         if isinstance(found, Pointer):
             found = 0x7F0000000000
         if found & mask & 0xFFFFFFFFFFFFFFFF != want & 0xFFFFFFFFFFFFFFFF:

@@ -14,6 +14,16 @@ from dataclasses import dataclass, field
 PRIVATE, SLAVE, SHARED = range(3)
 """How much a mount has to do with the host's, from nothing to everything."""
 ROOTFS = "bundle/rootfs"
+PROC_FOLDERS = (
+    "acpi asound bus fs irq scsi self/fd self/attr/apparmor sys/kernel sys/net/ipv4 sys/vm".split()
+)  # fmt: skip
+PROC_FILES = [
+    *"sys/net/ipv4/ip_unprivileged_port_start kcore keys latency_stats timer_list timer_stats sched_debug".split(),
+    *"sysrq-trigger interrupts self/attr/exec self/attr/apparmor/exec".split(),
+]
+SYS_FOLDERS = "firmware fs/cgroup devices/virtual/powercap kernel".split()
+"""What procfs and sysfs have in them, of what plans look for. Another host's may have less: who runs plans there takes
+it out."""
 
 
 class Refused(Exception):
@@ -145,14 +155,9 @@ def _tree(kind: str, folders: str, files: str = "") -> Tree:
 def new_tree(kind: str, options: tuple[tuple[str, str | None], ...]) -> Tree:
     """What a new file system of this kind has in it. Of the paths that are commonly masked some are not there."""
     if kind == "proc":
-        tree = _tree(
-            kind,
-            "acpi asound bus fs irq scsi self/fd self/attr/apparmor sys/kernel sys/net/ipv4 sys/vm",
-            "sys/net/ipv4/ip_unprivileged_port_start kcore keys latency_stats timer_list sysrq-trigger interrupts"
-            " self/attr/exec self/attr/apparmor/exec",
-        )
+        tree = _tree(kind, " ".join(PROC_FOLDERS), " ".join(PROC_FILES))
     elif kind == "sysfs":
-        tree = _tree(kind, "firmware fs/cgroup devices/virtual/powercap kernel")
+        tree = _tree(kind, " ".join(SYS_FOLDERS))
     elif kind == "devpts":
         tree = _tree(kind, "", "ptmx")
     else:

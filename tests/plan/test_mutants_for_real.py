@@ -1,0 +1,183 @@
+"""The model kernel is no fiction: mutants run for real, without `verify`, and what their program finds agrees with it.
+
+Each runs in mount, uts and ipc namespaces of its own below tests/isolate. A mutant that would harm the host is not run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Bundle, default_config, make_rootfs
+
+from ocirt.plan.kernel import MOUNT_ATTR_RDONLY
+
+pytestmark = pytest.mark.root
+
+SEEDS = range(int(os.environ.get("OCIRT_REAL_MUTANTS", "40")))
+TIMEOUT = 60
+RUNNER = Path(__file__).parent / "mutant_runner.py"
+SCRIPT = """
+me=$$
+echo @begin
+echo @status; cat /proc/$me/status
+echo @fds; for fd in /proc/$me/fd/*; do fd=${fd##*/}; [ $fd -lt 10 ] && echo $fd; done
+echo @mounts; cat /proc/$me/mountinfo
+echo @namespaces; for kind in mnt pid net ipc uts cgroup; do stat -L -c "$kind %i" /proc/$me/ns/$kind; done
+echo @limits; cat /proc/$me/limits
+echo @session; cat /proc/$me/stat
+echo @devices; for node in /dev/*; do [ -c $node ] && stat -c '%n %t:%T' $node; done
+echo @end
+"""
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+FLAGS = ("ro", "nosuid", "nodev", "noexec")
+
+
+@pytest.fixture
+def mutable(tmp_path: Path) -> Bundle:
+    bundle = tmp_path / "bundle"
+    make_rootfs(bundle / "rootfs")
+    (bundle / "rootfs" / "var" / "lib").mkdir(parents=True)
+    config = default_config(
+        user={"uid": 1000, "gid": 1001, "additionalGids": [5, 44]}, args=["/bin/sh", "-c", SCRIPT], env=["PATH=/bin"]
+    )
+    return Bundle(bundle, config).write()
+
+
+class Report:
+    """What the program has said of itself."""
+
+    def __init__(self, text: str) -> None:
+        self.parts: dict[str, list[str]] = {}
+        for line in text.split("@begin", 1)[-1].splitlines():
+            if line.startswith("@"):
+                lines = self.parts[line[1:]] = []
+            elif self.parts:
+                lines.append(line)
+        self.status = dict(line.split(":\t", 1) for line in self.parts["status"] if ":\t" in line)
+        self.fds = set(self.parts["fds"])
+        self.namespaces = dict(line.split() for line in self.parts["namespaces"])
+        self.limits = {line[:26].strip(): line[26:].split()[:2] for line in self.parts["limits"][1:]}
+        self.devices = set(self.parts["devices"])
+        self.session = self.parts["session"][0].rpartition(")")[2].split()[3] if self.parts["session"] else ""
+
+    @property
+    def mounts(self) -> dict[str, tuple[str, set[str], str]]:
+        """mount point → (file system and its folder, flags, options and propagation); the topmost of several."""
+        found = {}
+        for line in self.parts["mounts"]:
+            fields = line.split()
+            dash = fields.index("-")
+            kind = fields[dash + 1]
+            folder = fields[3] if kind not in ("tmpfs", "cgroup", "cgroup2") else ""
+            shares = " ".join(sorted(re.sub(r":\d+", "", one) for one in fields[6:dash]))
+            found[fields[4]] = (f"{kind} {folder}", set(fields[5].split(",")), shares)
+        return found
+
+
+def differs(good: Report, mine: Report) -> list[str]:
+    """Where the program has more than the unchanged plan's."""
+    found = [f"more capabilities: {name}" for name in SETS if int(mine.status[name], 16) & ~int(good.status[name], 16)]
+    found += [f"other {name}" for name in ("Uid", "Gid") if mine.status[name] != good.status[name]]
+    if not set(mine.status["Groups"].split()) <= set(good.status["Groups"].split()):
+        found.append("more groups")
+    found += [f"no {name}" for name in ("NoNewPrivs", "Seccomp") if int(mine.status[name]) < int(good.status[name])]
+    if mine.fds - good.fds:
+        found.append("descriptors are left")
+    if mine.session != good.session:
+        found.append("another session")
+    found += _of_namespaces(mine)
+    found += [f"a limit that is missing: {name}" for name in good.limits if mine.limits.get(name) != good.limits[name]]
+    if mine.devices - good.devices:
+        found.append("another device")
+    return found + _of_mounts(good.mounts, mine.mounts)
+
+
+def _of_namespaces(mine: Report) -> list[str]:
+    """Those of this process are the host's for the container."""
+    return [
+        f"the namespace {kind} is the host's"
+        for kind, number in mine.namespaces.items()
+        if int(number) == os.stat(f"/proc/self/ns/{kind}").st_ino
+    ]
+
+
+def _of_mounts(good: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    found = []
+    for point, (name, flags, shares) in mine.items():
+        was = good.get(point)
+        if was is None or was[0] != name:
+            if not name.startswith("tmpfs") and not name.endswith("/null"):
+                found.append(f"another mount on {point}")
+            continue
+        found += [f"no {flag} on {point}" for flag in FLAGS if flag in was[1] and flag not in flags]
+        if shares and not was[2]:
+            found.append(f"events reach {point}")
+    found += [
+        f"hides nothing at {point}"
+        for point, was in good.items()
+        if point not in mine and point.startswith(("/proc/", "/sys/")) and not point.startswith("/sys/fs")
+        if point.rpartition("/")[0] in ("/proc", "/sys") and point.rpartition("/")[0] in mine
+    ]
+    return found
+
+
+def run_one(bundle: Bundle, tmp_path: Path, seed: str, number: int) -> tuple[dict[str, Any], str, str]:
+    """(what was said of the plan, stdout, stderr)"""
+    said = tmp_path / f"said-{number}"
+    command = ["unshare", "--mount", "--uts", "--ipc", "--propagation", "private", sys.executable, RUNNER]
+    arguments = [tmp_path / "state", f"mutant-{os.getpid()}-{number}", bundle.path, seed, said]
+    with open(tmp_path / "out", "w+") as out, open(tmp_path / "err", "w+") as err:
+        subprocess.run(
+            [str(one) for one in (*command, *arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            timeout=TIMEOUT,
+            env={"PATH": os.environ["PATH"]},
+            check=False,
+        )
+        out.seek(0)
+        err.seek(0)
+        texts = out.read(), err.read()
+    assert said.exists(), texts[1]
+    return json.loads(said.read_text()), *texts
+
+
+def test_the_model_kernel_says_what_the_kernel_does(
+    mutable: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, out, err = run_one(mutable, tmp_path, "", 0)
+    assert said["refused"] == "" and said["reached"] and not said["why"], said
+    good = Report(out)
+    assert good.status["Uid"].split() == ["1000"] * 4, err
+    assert good.mounts["/"][1] >= {"ro"}
+    assert MOUNT_ATTR_RDONLY
+    wrong, ran, dangerous, done = [], 0, 0, []
+    for number in SEEDS:
+        said, out, err = run_one(mutable, tmp_path, f"real {number}", number + 1)
+        if said["harmed"]:
+            continue
+        ran += 1
+        reached = "@end" in out
+        found = differs(good, Report(out)) if reached else []
+        dangerous += bool(found)
+        line = f"real {number}: {said['done']}: model {said['why'] or '-'} kernel {found or '-'}"
+        done.append(line)
+        if bool(found) != bool(said["why"]) or reached != said["reached"]:
+            wrong.append(f"{line} reached {said['reached']}/{reached} {err[-200:]}")
+        if found:
+            assert said["refused"], f"verify lets through what is dangerous for real: {line}"
+    with capsys.disabled():
+        print(f"\n{ran} mutants run for real, {dangerous} of them dangerous; the model says otherwise of {len(wrong)}")
+        for line in wrong:
+            print(f"  {line}")
+    assert ran >= len(SEEDS) * 3 // 4
+    assert dangerous >= 2, "the sample shows nothing"
+    assert len(wrong) <= ran // 20, "\n".join(wrong)
