@@ -135,12 +135,11 @@ class Mount:
     source     of a bind mount: a path of the host
     where      its place in the root, without a slash at the beginning
     data       options of the file system: key → value
-    fits       may uid and gid be left out of them?
     put, cleared, below      flags to be set, that may be cleared, and to be set of what is mounted below it, too
-    trees      of "cgroup": the options of each hierarchy, or its folder on the host
+    trees      of "cgroup": the options of each hierarchy, or its folder on the host → its place
     """
 
-    __slots__ = ("below", "cleared", "data", "fits", "kind", "put", "source", "trees", "where")
+    __slots__ = ("below", "cleared", "data", "kind", "put", "source", "trees", "where")
 
     def __init__(self, scope: Scope, mount: dict[str, Any], pointer: str) -> None:
         options = parse_options(mount.get("options") or (), pointer)
@@ -148,10 +147,9 @@ class Mount:
         self.where = "/".join(parts_of(mount["destination"]))
         self.put, self.below = options.set & HOLDING, options.below_set & HOLDING
         self.cleared = options.clear | options.below_clear
-        self.fits = "user" in scope.new
         self.data: dict[str, str | None] = {}
         self.source = ""
-        self.trees: set[object] = set()
+        self.trees: dict[object, str] = {}
         if options.remount or (options.copy_symlink and mount["source"] in scope.facts.symlinks):
             self.kind = ""
         elif options.bind:
@@ -160,14 +158,25 @@ class Mount:
         elif kind == "cgroup":
             self.kind = kind
             for hierarchy in scope.facts.hierarchies:
-                own = "cgroup" in scope.namespaces
-                self.trees.add(frozenset(hierarchy.options) if own else hierarchy.source)
+                tree = frozenset(hierarchy.options) if "cgroup" in scope.namespaces else hierarchy.source
+                self.trees[tree] = self.where if scope.facts.pure_v2 else f"{self.where}/{hierarchy.name}"
         elif kind in _HOSTS and not _owns(scope, _HOSTS[kind][1]):
             self.kind, self.source = "bind", _HOSTS[kind][0]
         elif options.needs_mount2(mount.get("source") or kind):
             self.kind, self.data = kind, {"mount(2)": options.for_mount2()}
         else:
             self.kind, self.data = kind, dict(options.parameters())
+            if "user" in scope.new and kind in ("devpts", "tmpfs"):
+                for key in ("uid", "gid"):
+                    if key in self.data and not _is_mapped(scope, key, self.data[key]):
+                        del self.data[key]
+
+
+def _is_mapped(scope: Scope, key: str, value: str | None) -> bool:
+    """Whom the user namespace does not know can own nothing in it; what is no number, the kernel has to refuse."""
+    if not value or not value.isdigit():
+        return True
+    return any(0 <= int(value) - one["containerID"] < one["size"] for one in scope.linux[f"{key}Mappings"])
 
 
 def _owns(scope: Scope, kind: str) -> bool:

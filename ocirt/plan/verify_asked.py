@@ -355,6 +355,8 @@ def _close(look: Look, index: int, step: Step) -> None:
         look.things.pop(fd.number, None)
         if fd.number in look.numbers:
             raise broken("registers-set", index, step, f"{fd!r} holds no descriptor")
+    elif fd in (0, 1, 2):
+        raise broken("session-asked", index, step, "stdin, stdout and stderr are the program's")
 
 
 def _number(look: Look, index: int, step: Step) -> None:
@@ -401,7 +403,7 @@ def _wrong_flags(mount: Mount, thing: Thing) -> str:
 def _fits(mount: Mount, data: dict[str, str | None]) -> bool:
     wanted = mount.data
     for key, value in wanted.items():
-        if data.get(key, 0) != value and not (mount.fits and key in ("uid", "gid") and key not in data):
+        if data.get(key, 0) != value:
             return False
     return all(key in wanted or key in ("source", "ro") or key.endswith("context") for key in data)
 
@@ -410,19 +412,18 @@ def _wrong_cgroup(mount: Mount, placed: list[Thing]) -> str:
     """The hierarchies, and on a host with several a tmpfs that they are in."""
     found = set()
     for thing in placed:
-        where = thing.where or ""
-        if where != mount.where and not where.startswith(mount.where + "/"):
-            return f"{thing.kind} is mounted on /{where}"
         if thing.kind == "tmpfs":
+            if thing.where != mount.where:
+                return "the tmpfs for the hierarchies has another place"
             continue
         own = {pair for pair in thing.data.items() if pair[0] != "source"}
         tree: object = thing.source if thing.kind == "bind" else frozenset(own)
-        if tree not in mount.trees:
-            return "it is another hierarchy"
+        if mount.trees.get(tree) != thing.where:
+            return f"{thing.kind} is mounted on /{thing.where}"
         found.add(tree)
         if mount.put & ~thing.put:
             return "a flag is missing"
-    if found != mount.trees:
+    if found != set(mount.trees):
         return "a hierarchy is missing"
     base = [thing for thing in placed if thing.kind == "tmpfs"]
     if base and (mount.put & ~base[-1].put or set(base[-1].data.items()) - {("source", "tmpfs")} != {("mode", "755")}):

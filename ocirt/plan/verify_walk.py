@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _struct import error as StructError
+import _struct
 
 from ocirt.errors import PlanError
 
@@ -28,7 +28,7 @@ def broken(rule: str, index: int, step: Step, why: str) -> PlanError:
     )
 
 
-MALFORMED = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, StructError)
+MALFORMED = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, _struct.error)
 """What comes of a step that has not the arguments which its call takes."""
 
 

@@ -101,6 +101,21 @@ def _(plan: Plan) -> None:
     insert(plan, at, like(plan, at, "dup3", register, 0, 0))
 
 
+@breaks("session-asked", "stdout is closed")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "close", where=lambda step: step.args == (3,)), 0, 1)
+
+
+@breaks("mounts-asked", "a cgroup hierarchy covers the others")
+def _(plan: Plan) -> None:
+    argument(plan, find(plan, "openat2", pointer="/mounts/6", where=lambda step: step.args[1] == "devices"), 1, ".")
+
+
+@breaks("mounts-asked", "an option that could be left out, were its group not mapped", case="user-namespace")
+def _(plan: Plan) -> None:
+    drop(plan, find(plan, "fsconfig", pointer="/mounts/2", where=lambda step: step.args[2] == "gid"))
+
+
 @breaks("namespaces-entered", "the host's name is set")
 def _(plan: Plan) -> None:
     move(plan, find(plan, "sethostname"), 1)

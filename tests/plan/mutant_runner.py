@@ -1,9 +1,10 @@
-"""One mutant for real: compile a bundle's plan, change it, and run it without `verify`; a test starts this as a program.
+"""One mutant for real: a bundle's plan is compiled, changed, and run without `verify`. A program that a test starts.
 
-usage: python mutant_runner.py ROOT ID BUNDLE SEED REPORT
+usage: python mutant_runner.py ROOT ID BUNDLE SEED any|dangerous REPORT
 
-SEED "" is the unchanged plan. REPORT is a file, which gets JSON: what `verify` and the model kernel say of the plan. A
-mutant that harms the host in the model is not run. The container's stdout is ours.
+SEED "" is the unchanged plan; "dangerous": of some mutants the first that the model kernel finds so. REPORT is a file,
+which gets JSON: what `verify` and the model kernel say of the plan. A mutant that harms the host in the model is not
+run. The container's stdout is ours.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from ocirt.plan.verify import verify
 from ocirt.runtime import preparation
 from ocirt.runtime.run import run as run_container
 
+MOST = 60
+"""mutants, to find one in"""
 
-def main(root: str, container_id: str, bundle: str, seed: str, report: str) -> int:
+
+def main(root: str, container_id: str, bundle: str, seed: str, wanted: str, report: str) -> int:
     rootfs = f"{bundle}/rootfs".lstrip("/")
     for names, folder in ((world.PROC_FOLDERS, "/proc"), (world.PROC_FILES, "/proc"), (world.SYS_FOLDERS, "/sys")):
         names[:] = [name for name in names if os.path.exists(f"{folder}/{name}")]
@@ -38,15 +42,18 @@ def main(root: str, container_id: str, bundle: str, seed: str, report: str) -> i
     def compile_changed(config: Config, facts: Facts) -> Compiled:
         good, end = run(compile_plan(config, facts).plan, rootfs=rootfs)
         assert end, f"the model stops at step {good.failed} with errno {good.why}"
-        compiled = compile_plan(config, facts)
-        done = mutate(compiled.plan, seed) if seed else "nothing"
+        for attempt in range(MOST if wanted == "dangerous" else 1):
+            compiled = compile_plan(config, facts)
+            done = mutate(compiled.plan, f"{seed} {attempt}") if seed else "nothing"
+            kernel, changed = run(compiled.plan, rootfs=rootfs)
+            why = dangers(end, kernel, changed, HIDDEN)
+            if why and not kernel.harmed:
+                break
         refused = ""
         try:
             verify(compiled.plan)
         except PlanError as error:
             refused = error.message
-        kernel, changed = run(compiled.plan, rootfs=rootfs)
-        why = dangers(end, kernel, changed, HIDDEN)
         said = {"done": done, "refused": refused, "harmed": kernel.harmed, "why": why, "reached": changed is not None}
         Path(report).write_text(json.dumps(said))
         if kernel.harmed:

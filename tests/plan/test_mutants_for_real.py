@@ -1,6 +1,7 @@
 """The model kernel is no fiction: mutants run for real, without `verify`, and what their program finds agrees with it.
 
-Each runs in mount, uts and ipc namespaces of its own below tests/isolate. A mutant that would harm the host is not run.
+Each runs in mount, uts and ipc namespaces of its own below tests/isolate; every second one is chosen to be dangerous. A
+mutant that would harm the host is not run. OCIRT_REAL_MUTANTS=400 runs as many.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from typing import Any
 
 import pytest
 from support import Bundle, default_config, make_rootfs
-
-from ocirt.plan.kernel import MOUNT_ATTR_RDONLY
 
 pytestmark = pytest.mark.root
 
@@ -132,7 +131,14 @@ def run_one(bundle: Bundle, tmp_path: Path, seed: str, number: int) -> tuple[dic
     """(what was said of the plan, stdout, stderr)"""
     said = tmp_path / f"said-{number}"
     command = ["unshare", "--mount", "--uts", "--ipc", "--propagation", "private", sys.executable, RUNNER]
-    arguments = [tmp_path / "state", f"mutant-{os.getpid()}-{number}", bundle.path, seed, said]
+    arguments = [
+        tmp_path / "state",
+        f"mutant-{os.getpid()}-{number}",
+        bundle.path,
+        seed,
+        "dangerous" if number % 2 else "any",
+        said,
+    ]
     with open(tmp_path / "out", "w+") as out, open(tmp_path / "err", "w+") as err:
         subprocess.run(
             [str(one) for one in (*command, *arguments)],
@@ -158,18 +164,19 @@ def test_the_model_kernel_says_what_the_kernel_does(
     good = Report(out)
     assert good.status["Uid"].split() == ["1000"] * 4, err
     assert good.mounts["/"][1] >= {"ro"}
-    assert MOUNT_ATTR_RDONLY
-    wrong, ran, dangerous, done = [], 0, 0, []
+    wrong, ran, dangerous = [], 0, 0
     for number in SEEDS:
         said, out, err = run_one(mutable, tmp_path, f"real {number}", number + 1)
         if said["harmed"]:
             continue
-        ran += 1
         reached = "@end" in out
-        found = differs(good, Report(out)) if reached else []
+        mine = Report(out) if reached else None
+        if mine and not mine.status:
+            continue  # without /proc it has nothing to say
+        found = differs(good, mine) if mine else []
+        ran += 1
         dangerous += bool(found)
         line = f"real {number}: {said['done']}: model {said['why'] or '-'} kernel {found or '-'}"
-        done.append(line)
         if bool(found) != bool(said["why"]) or reached != said["reached"]:
             wrong.append(f"{line} reached {said['reached']}/{reached} {err[-200:]}")
         if found:
@@ -179,5 +186,5 @@ def test_the_model_kernel_says_what_the_kernel_does(
         for line in wrong:
             print(f"  {line}")
     assert ran >= len(SEEDS) * 3 // 4
-    assert dangerous >= 2, "the sample shows nothing"
+    assert dangerous >= len(SEEDS) // 4, "the sample shows too little"
     assert len(wrong) <= ran // 20, "\n".join(wrong)
