@@ -29,7 +29,13 @@ NEW = {
 }
 ALL_NEW = sum(NEW)
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD = 0x100, 0x200, 0x400, 0x800, 0x10000
-MASK64 = 0xFFFFFFFFFFFFFFFF
+CONTROLLERS = (
+    "blkio cpu cpuacct cpuset devices freezer hugetlb memory misc net_cls net_prio perf_event pids rdma".split()
+)  # fmt: skip
+TOGETHER = [{"cpu", "cpuacct"}]
+"""Controllers that the host has in one hierarchy."""
+SAYS_NOTHING = ("source", "newinstance", "none")
+"""Options that make no difference: every devpts is a new instance (since Linux 4.7)."""
 LOCKABLE = k.MOUNT_ATTR_RDONLY | k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
 
 
@@ -578,6 +584,8 @@ def fsconfig(m: Kernel, fd: int, command: int, key: Any, value: Any, more: Any) 
     if command == k.FSCONFIG_CMD_CREATE:
         if context["made"] or key or value:
             raise Refused(errno.EBUSY)
+        if context["kind"] == "cgroup":
+            _check_hierarchy({one[0] for one in context["options"]})
         if context["kind"] == "mqueue" and m.in_user and not m.own(k.CLONE_NEWIPC):
             raise Refused(errno.EPERM)
         context["made"] = True
@@ -590,15 +598,23 @@ def fsconfig(m: Kernel, fd: int, command: int, key: Any, value: Any, more: Any) 
         "proc": ("source", "subset", "hidepid", "gid"),
         "tmpfs": ("source", "mode", "size", "nr_inodes", "uid", "gid"),
         "devpts": ("source", "newinstance", "ptmxmode", "mode", "gid", "uid", "max"),
+        "cgroup": ("source", "none", "name", *CONTROLLERS),
     }.get(context["kind"], ("source",))
-    if (name not in known and context["kind"] != "cgroup") or (
-        name == "source" and any(one[0] == "source" for one in context["options"])
-    ):
+    if name not in known or (name == "source" and any(one[0] == "source" for one in context["options"])):
         raise Refused(errno.EINVAL)
     if name in ("mode", "ptmxmode", "uid", "gid", "max") and not (text or "").isdigit():
         raise Refused(errno.EINVAL)
     context["options"].append((name, text))
     return 0
+
+
+def _check_hierarchy(keys: set[str]) -> None:
+    """cgroups(7): what is mounted together on the host cannot be mounted alone, and something has to be named."""
+    if not keys & {*CONTROLLERS, "name"}:
+        raise Refused(errno.EINVAL)
+    for pair in TOGETHER:
+        if 0 < len(keys & pair) < len(pair):
+            raise Refused(errno.EBUSY)
 
 
 def fsmount(m: Kernel, fd: int, flags: int, attributes: int) -> int:
@@ -611,7 +627,7 @@ def fsmount(m: Kernel, fd: int, flags: int, attributes: int) -> int:
         raise Refused(errno.EBUSY)
     m.may(CAP["ADMIN"])
     opened.context["mounted"] = True
-    options = tuple(sorted((key, value or "") for key, value in opened.context["options"] if key != "source"))
+    options = tuple(sorted((key, value or "") for key, value in opened.context["options"] if key not in SAYS_NOTHING))
     kind = opened.context["kind"]
     owned = m.own(k.CLONE_NEWPID) if kind == "proc" else m.own(k.CLONE_NEWNET) if kind == "sysfs" else True
     tree = new_tree(kind, options)
