@@ -134,7 +134,7 @@ class Mount:
     kind       a file system's type, "bind", "cgroup" (several, one for each hierarchy), or "" for what is not compared
     source     of a bind mount: a path of the host
     where      its place in the root, without a slash at the beginning
-    data       options of the file system: key → value
+    data       options of the file system: (key, value or None)
     put, cleared, below      flags to be set, that may be cleared, and to be set of what is mounted below it, too
     trees      of "cgroup": the options of each hierarchy, or its folder on the host → its place
     """
@@ -147,7 +147,7 @@ class Mount:
         self.where = "/".join(parts_of(mount["destination"]))
         self.put, self.below = options.set & HOLDING, options.below_set & HOLDING
         self.cleared = options.clear | options.below_clear
-        self.data: dict[str, str | None] = {}
+        self.data: list[tuple[str, str | None]] = []
         self.source = ""
         self.trees: dict[object, str] = {}
         if options.remount or (options.copy_symlink and mount["source"] in scope.facts.symlinks):
@@ -158,18 +158,16 @@ class Mount:
         elif kind == "cgroup":
             self.kind = kind
             for hierarchy in scope.facts.hierarchies:
-                tree = frozenset(hierarchy.options) if "cgroup" in scope.namespaces else hierarchy.source
+                tree = tuple(hierarchy.options) if "cgroup" in scope.namespaces else hierarchy.source
                 self.trees[tree] = self.where if scope.facts.pure_v2 else f"{self.where}/{hierarchy.name}"
         elif kind in _HOSTS and not _owns(scope, _HOSTS[kind][1]):
             self.kind, self.source = "bind", _HOSTS[kind][0]
         elif options.needs_mount2(mount.get("source") or kind):
-            self.kind, self.data = kind, {"mount(2)": options.for_mount2()}
+            self.kind, self.data = kind, [("mount(2)", options.for_mount2())]
         else:
-            self.kind, self.data = kind, dict(options.parameters())
+            self.kind, self.data = kind, options.parameters()
             if "user" in scope.new and kind in ("devpts", "tmpfs"):
-                for key in ("uid", "gid"):
-                    if key in self.data and not _is_mapped(scope, key, self.data[key]):
-                        del self.data[key]
+                self.data = [pair for pair in self.data if pair[0] not in ("uid", "gid") or _is_mapped(scope, *pair)]
 
 
 def _is_mapped(scope: Scope, key: str, value: str | None) -> bool:

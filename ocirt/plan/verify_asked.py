@@ -58,13 +58,12 @@ class Thing:
     put, cleared, below, shares   flags and propagation, as asked.Mount has them
     """
 
-    __slots__ = ("below", "cleared", "data", "followed", "kind", "put", "shares", "source", "where")
+    data: list[tuple[str, str | None]] = []  # noqa: RUF012 (of all that have none; never written to)
+    put = cleared = below = shares = 0
+    followed = False
 
     def __init__(self, kind: str, source: str, where: str | None) -> None:
         self.kind, self.source, self.where = kind, source, where
-        self.data: dict[str, str | None] = {}
-        self.put = self.cleared = self.below = self.shares = 0
-        self.followed = False
 
     def copy(self) -> Thing:
         copied = Thing(self.kind, self.source, None)
@@ -202,16 +201,15 @@ def _wrong_rights(look: Look) -> str:
 
 def _fsopen(look: Look, index: int, step: Step) -> None:
     if step.result is not None:
-        look.things[step.result.number] = Thing(str(step.args[0]), "", None)
+        look.things[step.result.number] = context = Thing(str(step.args[0]), "", None)
+        context.data = []
 
 
 def _fsconfig(look: Look, index: int, step: Step) -> None:
     context, command, key, value, _ = step.args
     thing = look.things.get(context.number) if type(context) is Reg else None
     if thing is not None and command < FSCONFIG_CMD_CREATE and type(key) is str:  # type: ignore[operator]
-        if key in thing.data:
-            raise broken("mounts-asked", index, step, "the same option again")
-        thing.data[key] = value if type(value) is str else None
+        thing.data.append((key, value if type(value) is str else None))
 
 
 def _fsmount(look: Look, index: int, step: Step) -> None:
@@ -226,7 +224,7 @@ def _fsmount(look: Look, index: int, step: Step) -> None:
 def _mount(look: Look, index: int, step: Step) -> None:
     _, _, kind, _, data = step.args
     look.over_root = Thing(str(kind), "", None)
-    look.over_root.data["mount(2)"] = data if type(data) is str else ""
+    look.over_root.data = [("mount(2)", data if type(data) is str else "")]
 
 
 def _open_tree(look: Look, index: int, step: Step) -> None:
@@ -400,12 +398,13 @@ def _wrong_flags(mount: Mount, thing: Thing) -> str:
     return "a flag is taken off" if thing.cleared & HOLDING & ~mount.cleared else ""
 
 
-def _fits(mount: Mount, data: dict[str, str | None]) -> bool:
+def _fits(mount: Mount, data: list[tuple[str, str | None]]) -> bool:
+    """Those of the configuration in its order; beside them only where it comes from, that it is readonly, its label."""
     wanted = mount.data
-    for key, value in wanted.items():
-        if data.get(key, 0) != value:
-            return False
-    return all(key in wanted or key in ("source", "ro") or key.endswith("context") for key in data)
+    keys = {key for key, _ in wanted}
+    return wanted == [
+        pair for pair in data if pair[0] in keys or not (pair[0] in ("source", "ro") or pair[0].endswith("context"))
+    ]
 
 
 def _wrong_cgroup(mount: Mount, placed: list[Thing]) -> str:
@@ -416,8 +415,8 @@ def _wrong_cgroup(mount: Mount, placed: list[Thing]) -> str:
             if thing.where != mount.where:
                 return "the tmpfs for the hierarchies has another place"
             continue
-        own = {pair for pair in thing.data.items() if pair[0] != "source"}
-        tree: object = thing.source if thing.kind == "bind" else frozenset(own)
+        own = [pair for pair in thing.data if pair[0] != "source"]
+        tree: object = thing.source if thing.kind == "bind" else tuple(own)
         if mount.trees.get(tree) != thing.where:
             return f"{thing.kind} is mounted on /{thing.where}"
         found.add(tree)
@@ -426,7 +425,7 @@ def _wrong_cgroup(mount: Mount, placed: list[Thing]) -> str:
     if found != set(mount.trees):
         return "a hierarchy is missing"
     base = [thing for thing in placed if thing.kind == "tmpfs"]
-    if base and (mount.put & ~base[-1].put or set(base[-1].data.items()) - {("source", "tmpfs")} != {("mode", "755")}):
+    if base and (mount.put & ~base[-1].put or base[-1].data != [("source", "tmpfs"), ("mode", "755")]):
         return "the tmpfs for the hierarchies has other flags or options"
     return ""
 

@@ -629,6 +629,8 @@ def fsmount(m: Kernel, fd: int, flags: int, attributes: int) -> int:
     opened.context["mounted"] = True
     options = tuple(sorted((key, value or "") for key, value in opened.context["options"] if key not in SAYS_NOTHING))
     kind = opened.context["kind"]
+    if kind == "tmpfs":
+        options = tuple(one for one in options if one != ("mode", "1777"))  # as it is without
     owned = m.own(k.CLONE_NEWPID) if kind == "proc" else m.own(k.CLONE_NEWNET) if kind == "sysfs" else True
     tree = new_tree(kind, options)
     mount = Mount(tree, "", attributes)
