@@ -28,7 +28,8 @@ def broken(rule: str, index: int, step: Step, why: str) -> PlanError:
     )
 
 
-MALFORMED = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, _struct.error)
+_UNPACKED: type[Exception] = _struct.error  # type: ignore[attr-defined]
+MALFORMED = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, _UNPACKED)
 """What comes of a step that has not the arguments which its call takes."""
 
 

@@ -116,6 +116,9 @@ class Kernel:
                 result = self._carry_out(step)
             except Refused as refused:
                 failed = refused.number
+            except (TypeError, AttributeError, ValueError):
+                # A pointer where a number should be, or the reverse; or an argument that is not there.
+                failed = errno.EFAULT
             except Done:
                 return True
             if failed and not _tolerated(step, failed):
@@ -137,11 +140,7 @@ class Kernel:
             call = CALLS.get(step.call)
             if call is None:
                 raise AssertionError(f"the model kernel has no {step.call}")
-            try:
-                return call(self, *args[:ARGS])
-            except (TypeError, AttributeError, ValueError):
-                # A pointer where a number should be, or the reverse; or an argument that is not there.
-                raise Refused(errno.EFAULT) from None
+            return call(self, *args[:ARGS])
         if step.op == OP_CLONE:
             return self._clone(*args)
         if step.op == OP_SYNC:
