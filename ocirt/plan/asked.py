@@ -154,7 +154,7 @@ class Mount:
             self.kind = ""
         elif options.bind:
             source = mount["source"]
-            self.kind, self.source = "bind", source if source[0] == "/" else f"{scope.config.bundle}/{source}"
+            self.kind, self.source = "bind", source if source[:1] == "/" else f"{scope.config.bundle}/{source}"
         elif kind == "cgroup":
             self.kind = kind
             for hierarchy in scope.facts.hierarchies:
@@ -163,7 +163,9 @@ class Mount:
         elif kind in _HOSTS and not _owns(scope, _HOSTS[kind][1]):
             self.kind, self.source = "bind", _HOSTS[kind][0]
         elif options.needs_mount2(mount.get("source") or kind):
-            self.kind, self.data = kind, [("mount(2)", options.for_mount2())]
+            # With a label it is one more option among them.
+            self.kind = "" if scope.linux.get("mountLabel") else kind
+            self.data = [("mount(2)", options.for_mount2())]
         else:
             self.kind, self.data = kind, options.parameters()
             if "user" in scope.new and kind in ("devpts", "tmpfs"):

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from plan.model import calls, world
+from plan.model import calls_mounts, world
 from plan.model.judge import dangers, run
 from plan.mutants import mutate
 from plan.mutation import HIDDEN
@@ -40,7 +40,7 @@ def main(root: str, container_id: str, bundle: str, seed: str, wanted: str, repo
         names[:] = [name for name in names if os.path.exists(f"{folder}/{name}")]
 
     lines = [line.split(":")[1].split(",") for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    calls.TOGETHER[:] = [set(names) for names in lines if len(names) > 1]
+    calls_mounts.TOGETHER[:] = [set(names) for names in lines if len(names) > 1]
 
     def compile_changed(config: Config, facts: Facts) -> Compiled:
         good, end = run(compile_plan(config, facts).plan, rootfs=rootfs)

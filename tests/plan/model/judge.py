@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from plan.model.calls import LOCKABLE, reachable
+from plan.model.calls_files import reachable
 from plan.model.machine import Kernel, Opened
 from plan.model.world import ROOTFS, Mount, Place, Refused, walk
 
-from ocirt.plan.kernel import MOUNT_ATTR_RDONLY, RLIMIT
+from ocirt.plan.kernel import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, RLIMIT
 from ocirt.plan.step import Plan
 
+LOCKABLE = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 Seen = dict[str, tuple[tuple[str, str], tuple[tuple[str, str | None], ...], int, int]]
 """Where something is mounted → (file system and its folder, options, attributes, propagation)"""
 QUIET = ("tmpfs",)

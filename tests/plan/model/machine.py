@@ -29,6 +29,7 @@ from ocirt.plan.wire import (
 )
 
 ALL_CAPABILITIES = (1 << 41) - 1
+CAP = {"SETGID": 6, "SETUID": 7, "SETPCAP": 8, "CHROOT": 18, "ADMIN": 21, "RESOURCE": 24, "MKNOD": 27}
 
 
 @dataclass
@@ -162,7 +163,7 @@ class Kernel:
         return value
 
     def _clone(self, flags: int, cgroup: int = -1) -> int:
-        from plan.model.calls import clone
+        from plan.model.calls_process import clone
 
         return clone(self, flags, cgroup)
 
