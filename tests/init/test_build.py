@@ -166,4 +166,4 @@ def test_the_launcher_compiles_too(machine: str, tmp_path: Path) -> None:
         '#define PYTHON "/usr/bin/python3"\n#define VERSION "python3.11"\n#define VERBS "create", "run"\n'
         f'#include "{original}"\n'
     )
-    build(machine, tmp_path / "launcher", source)
+    assert_nothing_is_writable_and_executable(build(machine, tmp_path / "launcher", source).read_bytes())
