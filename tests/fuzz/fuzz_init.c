@@ -4,7 +4,7 @@
  * read to its end, what the kernel would write is written as far as init allows it: a step too far is a finding.
  *
  * The input is fuzz_decode.c's: a plan, a reply, and the reply's length in the last two bytes. What the system calls
- * answer comes from a number that all of the input decides. */
+ * answer comes from a number that all of the input decides; whether init goes ahead of its plan, from the size. */
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -25,6 +25,7 @@ enum {
     NR_sendmsg = 46,
     NR_exit_group = 231,
     NR_clone3 = 435,
+    NR_close_range = 436,
 };
 
 static u32 machine;
@@ -81,6 +82,12 @@ static long answer_read(void *to, size_t size)
 {
     size_t got = reply_size < size ? reply_size : size;
 
+    if (!plan.header) { /* it waits for the plan: a word without patches, mostly */
+        static const struct reply go = { MSG_GO, 0 };
+        memset(to, 0x41, size);
+        memcpy(to, &go, size < sizeof go ? size : sizeof go);
+        return next() % 16 ? (long)(size < sizeof go ? size : sizeof go) : 0;
+    }
     memset(to, 0x41, size); /* it may be written to all of it */
     if (next() % 8 == 0)
         return -5;
@@ -152,8 +159,9 @@ static void check_unchanged(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static const char name[] = "ocirt-init", number[] = "1000";
-    long stack[] = { 2, (long)name, (long)number, 0 };
+    static const char name[] = "ocirt-init", fd[] = "1000", control[] = "3", flags[] = "1811972096";
+    /* Every second one goes ahead of its plan. */
+    long stack[] = { size % 2 ? 2 : 4, (long)name, (long)fd, (long)control, (long)flags, 0 };
 
     input = bytes;
     reply_size = 0;
@@ -176,6 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     memset(register_set, 0, sizeof register_set);
     words_at = 0;
     channel = 0;
+    ahead = 0;
     looks = 0;
     mapped_plan = shared = NULL;
     if (!setjmp(ended))

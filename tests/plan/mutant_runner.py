@@ -66,6 +66,10 @@ def main(root: str, container_id: str, bundle: str, seed: str, wanted: str, repo
     def let_all_through(plan: Plan) -> None:
         return None
 
+    def stay(*args: object, **options: object) -> None:
+        """init is not sent ahead: what a mutant does before the clone is to be seen."""
+
+    preparation.Preparation._send_ahead = stay  # type: ignore[assignment,method-assign]
     preparation.compile_plan = compile_changed  # type: ignore[assignment]
     preparation.verify = let_all_through  # type: ignore[assignment]
     try:
