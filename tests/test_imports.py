@@ -48,9 +48,9 @@ CLI = {"ocirt", "ocirt.errors", "ocirt.cli"} | {
 PLAN = {"ocirt.plan"} | {
     f"ocirt.plan.{name}"
     for name in (
-        "compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process procfs"
-        " rootfs scope step syscalls tags terminal verify verify_credentials verify_filter verify_mounts verify_order"
-        " verify_walk wire"
+        "asked compile credentials devices encode facts inherited kernel masks mounts namespaces options paths process"
+        " procfs rootfs scope step syscalls tags terminal verify verify_asked verify_asked_mounts verify_credentials"
+        " verify_filter verify_mounts verify_order verify_walk wire"
     ).split()
 }
 CONFIG = {f"ocirt.config{name}" for name in ("", ".check", ".load", ".names", ".read", ".shape")}

@@ -43,6 +43,7 @@ static i64 registers[REGISTERS];
 static u8 register_set[REGISTERS];
 static i64 channel; /* where failures go */
 static u64 ahead; /* the flags of the clone that was made before there was a plan */
+static i64 words_at; /* what the last mmap(2) answered: the only address that is ever written to */
 
 static long call(long nr, long a, long b, long c)
 {
@@ -182,8 +183,11 @@ static i64 do_expect(u32 index)
 
 static i64 do_wait(u32 index)
 {
-    u32 *words = (u32 *)(unsigned long)argument(index, 0);
+    i64 address = argument(index, 0);
+    u32 *words = (u32 *)(unsigned long)address;
 
+    if (!address || address != words_at)
+        return -EINVAL_;
     __atomic_store_n(&words[0], (u32)argument(index, 1) + 1, __ATOMIC_RELEASE);
     for (u64 left = plan.steps[index].args[2]; left; left--) {
         if (__atomic_load_n(&words[1], __ATOMIC_ACQUIRE))
@@ -207,6 +211,8 @@ static i64 carry_out(u32 index)
             result = syscall6(s->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
         /* openat2(2): below a root, ".." is refused while anything on the host is renamed or mounted */
         while (result == -EAGAIN_ && s->nr == NR_OPENAT2 && --tries);
+        if (s->nr == NR_mmap)
+            words_at = result < 0 && result >= -4095 ? 0 : result;
         return result;
     case OP_CLONE:
         return do_clone(index);

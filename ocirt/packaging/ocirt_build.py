@@ -25,7 +25,7 @@ SOURCE = Path(__file__).resolve().parents[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 FREESTANDING = (
     "-std=c11 -Os -ffreestanding -fno-builtin -fno-stack-protector -fno-asynchronous-unwind-tables"
-    " -fcf-protection=none -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack"
+    " -fno-jump-tables -fcf-protection=none -static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack"
     " -Wl,-z,noseparate-code -s"
 ).split()
 
@@ -115,7 +115,10 @@ class BuildNative(build_ext):
                 "-Wconversion",
                 "-Wshadow",
                 "-Werror",
+                "-fstack-protector-strong",
             ]
+            # Its few symbols are looked up at once, and the table of them is readonly then.
+            extension.extra_link_args = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
         super().run()
         package = SOURCE if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / "ocirt"
         compile_freestanding(SOURCE / "init" / "init.c", package / "init" / "ocirt-init")

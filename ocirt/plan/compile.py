@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocirt.config.names import NAMESPACES
 from ocirt.plan import devices, masks, mounts, namespaces, process, rootfs, terminal
+from ocirt.plan.asked import Asked
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import LAST_DESCRIPTOR, O_CLOEXEC, O_WRONLY
 from ocirt.plan.procfs import hosts_proc, open_proc
@@ -29,6 +30,7 @@ def compile_plan(config: Config, facts: Facts) -> Compiled:
     scope = Scope(config, facts, plan)
     for kind in scope.namespaces:
         plan.namespaces |= NAMESPACES[kind]
+    plan.asked = Asked(scope).add_mounts(scope)
     plan.section("beginning")
     reset(scope)
     # Modes of what is created are exact; the caller's mask is put back for the program.

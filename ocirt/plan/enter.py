@@ -12,6 +12,7 @@ Python code runs between fork and exec. `verify_enter` has the rules. Where it g
 from __future__ import annotations
 
 from ocirt.plan import namespaces, process
+from ocirt.plan.asked import Asked
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import (
     AT_EMPTY_PATH,
@@ -95,6 +96,8 @@ def compile_hook(
     scope = Scope(config, facts, plan)
     scope.inherited = inherited_to_enter(entrance, facts)
     plan.namespaces = entrance.namespaces if entrance else 0
+    if rights == PROGRAM:
+        plan.asked = Asked(scope)
     reset(scope)
     pointer = f"/hooks/{kind}/{index}"
     if entrance:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ocirt.config.lists import MOST_PROCESSORS, bits_of
 from ocirt.plan import process, terminal
+from ocirt.plan.asked import Asked
 from ocirt.plan.enter import enter, enter_directory, inherited_to_enter, open_root
 from ocirt.plan.inherited import CONTROL
 from ocirt.plan.kernel import LAST_DESCRIPTOR
@@ -28,6 +29,7 @@ def compile_exec(config: Config, facts: Facts, entrance: Entrance) -> Compiled:
     scope = Scope(config, facts, plan)
     scope.inherited = inherited_to_enter(entrance, facts)
     plan.namespaces = entrance.namespaces
+    plan.asked = Asked(scope)
     reset(scope)
     # Joining a cpuset keeps, of what a process may run on, what it has in common with it.
     _run_on(scope, "initial")

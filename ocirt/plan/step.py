@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
+    from ocirt.plan.asked import Asked
+
     Argument: TypeAlias = "int | str | bytes | Reg | Vector | Buffer | Field | Slot | Own | Program"
 
 
@@ -141,6 +143,7 @@ class Plan:
         self.inherited = control  # the highest descriptor that init is given
         self.namespaces = 0  # the CLONE_NEW* flags of those that are not the host's
         self.unmounted: tuple[str, ...] | None = None  # without pivot_root: places of the host that have to be
+        self.asked: Asked | None = None  # what the program is to have, for `verify` to compare
         self.shared: set[str] = set()  # pointers of the mounts that the configuration shares with the host
         self.steps: list[Step] = []
         self.sections: list[tuple[int, str]] = []

@@ -25,11 +25,12 @@ from ocirt.plan.kernel import (
     OPEN_TREE_CLONE,
 )
 from ocirt.plan.step import Own, Reg, Slot, Vector
+from ocirt.plan.verify_asked import ASKED_RULES, prove_asked
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MASKS, MOUNT_CHECKS, check_mask
 from ocirt.plan.verify_order import ORDER_CHECKS
-from ocirt.plan.verify_walk import Walk, broken
+from ocirt.plan.verify_walk import MALFORMED, Walk, broken, malformed
 from ocirt.plan.wire import (
     ARGS,
     ERRNOS,
@@ -82,7 +83,7 @@ RULES = {
     "seccomp-last": "the filter is loaded with the right to; only the wait for the host, capset (each if need be) and"
     " execve follow",
     "execve-last": "execve is the last step, and the only one of its kind",
-}
+} | ASKED_RULES
 
 _SPECIAL = {
     "clone3": OP_CLONE,
@@ -127,7 +128,11 @@ _UNKNOWN = (0, False, None)
 
 def verify(plan: Plan) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a container's plan breaks."""
-    prove(plan, Walk(plan), _CALLS)
+    try:
+        prove(plan, Walk(plan), _CALLS)
+        prove_asked(plan)
+    except MALFORMED as error:
+        raise malformed(error) from error
 
 
 def prove(plan: Plan, walk: Walk, calls: Calls) -> None:

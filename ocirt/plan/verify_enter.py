@@ -23,11 +23,12 @@ from ocirt.plan.rootfs import CLONE_TREE
 from ocirt.plan.step import Reg
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_READY
 from ocirt.plan.verify import calls_of, prove
+from ocirt.plan.verify_asked import prove_asked
 from ocirt.plan.verify_credentials import CREDENTIAL_CHECKS
 from ocirt.plan.verify_filter import FILTER_CHECKS
 from ocirt.plan.verify_mounts import MOUNT_CHECKS
 from ocirt.plan.verify_order import ORDER_CHECKS
-from ocirt.plan.verify_walk import Walk, broken
+from ocirt.plan.verify_walk import MALFORMED, Walk, broken, malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -273,4 +274,8 @@ _CALLS = {
 
 def verify_enter(plan: Plan, rights: str) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a plan of `enter` or `enter_exec` breaks."""
-    prove(plan, EnterWalk(plan, rights), _CALLS[rights])
+    try:
+        prove(plan, EnterWalk(plan, rights), _CALLS[rights])
+        prove_asked(plan)
+    except MALFORMED as error:
+        raise malformed(error) from error

@@ -13,7 +13,7 @@ from ocirt.plan.verify import calls_of, prove
 from ocirt.plan.verify_enter import ENTER_CHECKS, EnterWalk, open_root, take_cgroup
 from ocirt.plan.verify_mounts import MOUNT_CHECKS, is_name
 from ocirt.plan.verify_order import ORDER_CHECKS
-from ocirt.plan.verify_walk import broken
+from ocirt.plan.verify_walk import MALFORMED, broken, malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,4 +161,7 @@ _CALLS = calls_of(
 
 def verify_mounts(plan: Plan) -> None:
     """Raise PlanError, naming rule and step, for the first rule that a plan of `enter_mounts` breaks."""
-    prove(plan, MountsWalk(plan), _CALLS)
+    try:
+        prove(plan, MountsWalk(plan), _CALLS)
+    except MALFORMED as error:
+        raise malformed(error) from error

@@ -10,10 +10,12 @@ from ocirt.plan.kernel import (
     CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
+    CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
+    CLONE_NEWUTS,
     CLONE_PARENT,
     CLOSE_RANGE_CLOEXEC,
     LAST_DESCRIPTOR,
@@ -36,12 +38,18 @@ if TYPE_CHECKING:
     from ocirt.plan.verify_walk import Check, Walk
 
 
+_CLONE_FLAGS = (
+    CLONE_PARENT | CLONE_INTO_CGROUP | CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID
+    | CLONE_NEWTIME | CLONE_NEWUSER | CLONE_NEWUTS
+)  # fmt: skip
+
+
 def _clone(walk: Walk, index: int, step: Step) -> None:
     flags = step.args[0]
     if not walk.certain or walk.cloned or type(flags) is not int:
         raise broken("mounts-private", index, step, "it may run once only, and not be skipped")
-    if not flags & CLONE_PARENT:
-        raise broken("mounts-private", index, step, "init needs the host as its parent")
+    if not flags & CLONE_PARENT or flags & ~_CLONE_FLAGS:
+        raise broken("mounts-private", index, step, "init needs the host as its parent, and nothing in common with it")
     walk.own_mounts = bool(flags & CLONE_NEWNS)
     if flags & CLONE_NEWUSER:
         _makes_user(walk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _struct
+
 from ocirt.errors import PlanError
 
 TYPE_CHECKING = False
@@ -22,6 +24,18 @@ def broken(rule: str, index: int, step: Step, why: str) -> PlanError:
     return PlanError(
         f"safety rule {rule}: step {index} ({step.call}: {step.doing}): {why}",
         pointer=step.pointer or None,
+        hint="a defect in ocirt: nothing was run",
+    )
+
+
+_UNPACKED: type[Exception] = _struct.error  # type: ignore[attr-defined]
+MALFORMED = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, _UNPACKED)
+"""What comes of a step that has not the arguments which its call takes."""
+
+
+def malformed(error: Exception) -> PlanError:
+    return PlanError(
+        f"safety rule steps-fit: a step has other arguments than its call takes ({type(error).__name__}: {error})",
         hint="a defect in ocirt: nothing was run",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plan.damage_asked
 import plan.damage_devices
 import plan.damage_flow
 import plan.damage_mounts
