@@ -281,7 +281,7 @@ def _start(
     moved = [sealed(INIT_NAME, image, executable=True)]
     try:
         actions: list[tuple[int, int, int]] = []
-        preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
+        preserved = [(number, number) for number in range(len(stdio), numbers["control"])]
         above = HIGH + len(preserved)
         for number, source in [
             *enumerate(stdio),

@@ -44,6 +44,8 @@ class Preparation:
     """Are the descriptors that a service manager gave us (LISTEN_FDS) for the container?"""
     notifies = True
     """Does the program get a socket for sd_notify(3), if our caller has one?"""
+    further = 0
+    """How many descriptors the program gets after stderr: stdio has them."""
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Preparation:
                 window=window,
                 descriptors=self.descriptors,
                 made=made,
-                preserved=listened + preserve_fds,
+                preserved=self.further + listened + preserve_fds,
                 listened=listened,
                 new_keyring=new_keyring,
                 pivot=pivot,

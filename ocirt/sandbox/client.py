@@ -15,7 +15,7 @@ from typing import Any
 from ocirt.errors import Error, UsageError
 from ocirt.host.itself import command
 from ocirt.sandbox import channel
-from ocirt.sandbox.options import Bind, options
+from ocirt.sandbox.options import Bind, options, program_of
 from ocirt.sandbox.result import Result
 
 PLACE = "/run/ocirt-sandbox"
@@ -205,5 +205,5 @@ _KEYWORDS = tuple("rootfs overlay timeout memory pids cpus network env cwd user 
 def _request(argv: Sequence[str], stdin: bytes | str | int | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := [name for name in keywords if name not in (*_KEYWORDS, "argv", "stdin")]:
         raise UsageError(f"unknown keyword: {unknown[0]}", hint=f"one of {', '.join(_KEYWORDS)}")
-    chosen = options(argv, **{name: keywords[name] for name in _KEYWORDS if name in keywords})
+    chosen = options(program_of(argv), **{name: keywords[name] for name in _KEYWORDS if name in keywords})
     return {**chosen, "waits": False, "stdin": content_of(stdin)}

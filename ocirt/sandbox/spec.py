@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ocirt.runtime.spec import default_spec
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.sandbox.options import IDS, PATH
 from ocirt.sandbox.profile import profile
+from ocirt.sandbox.program import LAUNCHER
 
 FIRST_ID = 1_900_000_000
 """The host's user that is root in a sandbox: far from people's ids and from what systemd and subuid(5) give away."""
@@ -22,8 +24,6 @@ PERIOD = 100_000
 def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
     """options: as ocirt.sandbox.options has them. root: where its root file system lies."""
     uid, gid = options["user"]
-    given = {entry.partition("=")[0] for entry in options["env"]}
-    basic = {"PATH": PATH, "HOME": "/root" if uid == 0 else "/tmp", "LANG": "C.UTF-8"}
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"]
     if not options["network"]:
         namespaces.append("network")
@@ -34,8 +34,8 @@ def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
         "hostname": "sandbox",
         "process": {
             "user": {"uid": uid, "gid": gid, "umask": 0o22},
-            "args": options["argv"],
-            "env": [*(f"{name}={value}" for name, value in basic.items() if name not in given), *options["env"]],
+            "args": LAUNCHER,
+            "env": ["HOME=/"],  # ocirt-init reads none; the program's come with its name
             "cwd": options["cwd"],
             "noNewPrivileges": True,
             "rlimits": [
@@ -54,6 +54,13 @@ def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
             "seccomp": profile(SOCKET),
         },
     }
+
+
+def environment(options: dict[str, Any], more: Sequence[str] = ()) -> list[str]:
+    """All of a program's: PATH, HOME and LANG, what the options have, and one run's own, of which the last counts."""
+    home = "/root" if options["user"][0] == 0 else "/tmp"
+    given = [f"PATH={PATH}", f"HOME={home}", "LANG=C.UTF-8", *options["env"], *more]
+    return list({entry.partition("=")[0]: entry for entry in given}.values())
 
 
 def _mounts(options: dict[str, Any]) -> list[dict[str, Any]]:
