@@ -97,6 +97,15 @@ class _Keeper:
         with self._lock:
             self._drop()
 
+    def end(self) -> None:
+        """With the interpreter: a pool that nobody has closed, or a daemon thread's run, would keep it alive for ever."""
+        for one in list(self._open):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # closed
+        self.close()
+
     def forget(self) -> None:
         """In a child after fork(2): the keeper is the parent's, and must see the parent's end."""
         self._lock = threading.Lock()
@@ -109,7 +118,7 @@ class _Keeper:
 
 
 keeper = _Keeper()
-atexit.register(keeper.close)
+atexit.register(keeper.end)
 os.register_at_fork(after_in_child=keeper.forget)
 
 
