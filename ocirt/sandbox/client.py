@@ -98,7 +98,7 @@ class _Keeper:
             self._drop()
 
     def end(self) -> None:
-        """With the interpreter: a pool that nobody has closed, or a daemon thread's run, would keep it alive for ever."""
+        """With the interpreter. A pool that nobody has closed, or a daemon thread's run, ends now."""
         for one in list(self._open):
             try:
                 one.shutdown(socket.SHUT_RDWR)

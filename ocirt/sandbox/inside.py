@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ocirt.cgroups.layout import read
 from ocirt.host.launch import failure
 from ocirt.host.memfd import seal, sealable
 from ocirt.plan.wire import MAX_MESSAGE, MESSAGE
 from ocirt.runtime.creation import Creation
+from ocirt.sandbox.counting import counted
 from ocirt.sandbox.denied import Denials
 from ocirt.sandbox.program import STARTING, program
 
@@ -102,14 +102,14 @@ class Sandbox:
             step, errno, log = said
             raise failure(plan.steps[step], errno, log)
         watched.drain()
-        counted = _counted(self._inside.cgroups.places)
+        used = counted(self._inside.cgroups.places)
         return {
             "returncode": os.waitstatus_to_exitcode(status),
             "stdout": bytes(self._outputs[self._order[0]]),
             "stderr": bytes(self._outputs[self._order[1]]),
             "timed_out": late,
-            "oom_killed": counted.pop("oom_kills", 0) > 0,
-            "usage": {"wall": wall, **counted},
+            "oom_killed": used.pop("oom_kills", 0) > 0,
+            "usage": {"wall": wall, **used},
             "denied_syscalls": self._inside.denials.names(),
             "truncated": watched.truncated,
         }
@@ -234,40 +234,3 @@ class _Watched:
                     continue
             except BlockingIOError:
                 continue  # all who could write are gone: who has it open now is a process that is just being started
-
-
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
-_V1 = (
-    # controller, file, line or "", unit, what it is in a Usage
-    ("cpuacct", "cpuacct.stat", "user", _TICK, "cpu_user"),
-    ("cpuacct", "cpuacct.stat", "system", _TICK, "cpu_system"),
-    ("memory", "memory.max_usage_in_bytes", "", 1, "memory_peak"),
-    ("memory", "memory.oom_control", "oom_kill", 1, "oom_kills"),
-    ("pids", "pids.peak", "", 1, "pids_peak"),
-)
-_V2 = (
-    ("", "cpu.stat", "user_usec", 1e-6, "cpu_user"),
-    ("", "cpu.stat", "system_usec", 1e-6, "cpu_system"),
-    ("", "memory.peak", "", 1, "memory_peak"),
-    ("", "memory.events", "oom_kill", 1, "oom_kills"),
-    ("", "pids.peak", "", 1, "pids_peak"),
-)
-
-
-def _counted(places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> dict[str, Any]:
-    """What a Usage has beside `wall`, and "oom_kills" (cgroup-v1/memory.rst, cgroup-v2.rst). Not by cgroups.stats: it
-    reads ten times as many files: a run from a pool waits for it."""
-    found: dict[str, Any] = {}
-    for _, controllers, is_v2, _, path in places:
-        for controller, file, line, unit, name in _V2 if is_v2 else _V1:
-            if controller and controller not in controllers:
-                continue
-            try:
-                text = read(f"{path}/{file}")
-            except OSError:
-                continue  # an older kernel, or the tree of a hybrid host without this controller
-            words = text.split()
-            value = words[words.index(line) + 1] if line in words else words[0] if not line else None
-            if value is not None and name not in found:
-                found[name] = int(value) * unit
-    return found

@@ -15,11 +15,13 @@ import threading
 from typing import Any
 
 from ocirt._sys import unshare
+from ocirt.cgroups.layout import detect
 from ocirt.errors import Error
 from ocirt.host.image import init_image
 from ocirt.host.memfd import sealed
 from ocirt.runtime.delete import delete
 from ocirt.sandbox.channel import failure, receive, send
+from ocirt.sandbox.host import check_controllers, check_rights, counts_swap
 from ocirt.sandbox.inside import Sandbox
 from ocirt.sandbox.rootfs import Roots
 from ocirt.sandbox.spec import environment, spec_of
@@ -34,6 +36,10 @@ class Keeper:
     a keeper mounts."""
 
     def __init__(self, place: str) -> None:
+        check_rights()
+        layout = detect()
+        check_controllers(layout)
+        self._swap = counts_swap(layout)
         self.state = f"{place}/state"
         collect(self.state)
         unshare(CLONE_NEWNS)
@@ -99,7 +105,7 @@ class Keeper:
             name = f"{self._prefix}{self._count}"
         root = self.roots.make(name, options["rootfs"], overlay=options["overlay"], size=options["memory"])
         try:
-            config = json.dumps(spec_of(options, root))
+            config = json.dumps(spec_of(options, root, swap=self._swap))
             return Sandbox(self.state, name, self.roots.place, config, self._image, channel)
         finally:
             self.roots.drop(name)

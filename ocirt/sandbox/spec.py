@@ -21,8 +21,8 @@ PERIOD = 100_000
 """Microseconds (sched-bwc.rst)."""
 
 
-def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
-    """options: as ocirt.sandbox.options has them. root: where its root file system lies."""
+def spec_of(options: dict[str, Any], root: str, *, swap: bool) -> dict[str, Any]:
+    """options: as ocirt.sandbox.options has them. root: where its root file system lies. swap: can it be limited?"""
     uid, gid = options["user"]
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"]
     if not options["network"]:
@@ -48,7 +48,7 @@ def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
             "namespaces": [{"type": kind} for kind in namespaces],
             "uidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
             "gidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
-            "resources": _resources(options),
+            "resources": _resources(options, swap=swap),
             "maskedPaths": [*linux["maskedPaths"], "/proc/interrupts", "/etc/machine-id"],
             "readonlyPaths": linux["readonlyPaths"],
             "seccomp": profile(SOCKET),
@@ -89,10 +89,13 @@ def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
 
 
-def _resources(options: dict[str, Any]) -> dict[str, Any]:
+def _resources(options: dict[str, Any], *, swap: bool) -> dict[str, Any]:
+    memory = {"limit": options["memory"]}
+    if swap:
+        memory["swap"] = options["memory"]  # memory and swap together: none of it is swap
     resources: dict[str, Any] = {
         "devices": [{"allow": False, "access": "rwm"}],
-        "memory": {"limit": options["memory"]},
+        "memory": memory,
         "pids": {"limit": options["pids"]},
     }
     if options["cpus"] is not None:

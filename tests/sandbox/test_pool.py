@@ -13,19 +13,14 @@ import pytest
 
 from ocirt import sandbox
 from ocirt.errors import Error, KernelError, UsageError
-from ocirt.sandbox.client import PLACE, keeper
+from ocirt.sandbox.client import PLACE
+from tests.sandbox.conftest import waiting
 from tests.support import cgroup_folders, make_rootfs
 
 pytestmark = pytest.mark.root
 
 PATIENCE = 120
 """Seconds for what would go on for ever if it did not work."""
-
-
-def waiting() -> list[int]:
-    """The first processes of the keeper's sandboxes."""
-    tasks = Path(f"/proc/{keeper.pid}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
 
 def test_each_run_has_a_sandbox_of_its_own() -> None:
@@ -56,8 +51,8 @@ def test_one_that_has_died_is_replaced() -> None:
 
 
 def test_limits_and_timeouts_are_each_runs_own() -> None:
-    with sandbox.Pool(1, ["sh", "-c", 'read command; eval "$command"'], timeout=5) as pool:
-        assert pool.run(stdin="sleep 1000\n").timed_out
+    with sandbox.Pool(1, ["sh", "-c", 'read command; eval "$command"'], timeout=PATIENCE) as pool:
+        assert pool.run(stdin="sleep 1000\n", timeout=0.2).timed_out
         result = pool.run(stdin="unshare -m true; exit 7\n")
         assert (result.returncode, result.denied_syscalls) == (7, {"unshare": 1})
 
@@ -154,7 +149,7 @@ def test_a_program_that_is_found_inside_only(tmp_path: Path) -> None:
 
 
 def test_a_pool_that_nobody_closes_ends_with_the_interpreter() -> None:
-    program = "from ocirt import sandbox; pool = sandbox.Pool(2, ['true']); pool.wait(); print(sandbox.client.keeper.pid)"
+    program = "from ocirt import sandbox; pool = sandbox.Pool(2); pool.wait(); print(sandbox.client.keeper.pid)"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, timeout=PATIENCE, check=True)
     assert not os.path.exists(f"/proc/{int(done.stdout)}")
 

@@ -3,7 +3,7 @@
 # test_vm.sh - what runs inside the virtual machine (run.sh starts it): the machine is as expected, then the tests that
 # make containers. Nothing is isolated here, because the machine is thrown away: ocirt meets systemd's own cgroups.
 #
-# usage: test_vm.sh v2|hybrid [PYTEST-ARGUMENT...]     in a folder with bin/ocirt, lib/, tests/ and conformance/
+# usage: test_vm.sh v2|hybrid [PYTEST-ARGUMENT...]     in a folder with bin/ocirt, lib/, tests/, docs/ and conformance/
 set -eu
 layout=$1
 shift
@@ -37,6 +37,8 @@ if [ $# -eq 0 ]; then
     for name in $names; do
         set -- "$@" "tests/runtime/test_$name.py"
     done
+    # Sandboxes: with all controllers of v2, and with v1's.
+    set -- "$@" tests/sandbox
     # What is refused before the host is looked at is refused here as anywhere.
     set -- "$@" -k "not bad_flag and not bad_document and not bad_process_object and not what_is_refused"
 fi
