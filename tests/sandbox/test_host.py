@@ -106,7 +106,7 @@ try:
 except Error as error:
     print(error, error.hint)
 """
-    starting = [*command, sys.executable, "-I", "-c", program]
+    starting = [*command, sys.executable, "-P", "-c", program]
     done = subprocess.run(starting, capture_output=True, text=True, check=False)
     assert words in done.stdout, done.stderr
     assert "ocirt.Container" in done.stdout

@@ -13,7 +13,7 @@ import pytest
 
 from ocirt import sandbox
 from ocirt.errors import Error, KernelError, UsageError
-from ocirt.sandbox.client import PLACE
+from ocirt.sandbox.client import PLACE, keeper
 from tests.sandbox.conftest import waiting
 from tests.support import cgroup_folders, make_rootfs
 
@@ -21,6 +21,16 @@ pytestmark = pytest.mark.root
 
 PATIENCE = 120
 """Seconds for what would go on for ever if it did not work."""
+
+
+def ended(pidfd: int) -> bool:
+    """Has the process, some time? Closes it."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    try:
+        return bool(poller.poll(PATIENCE * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def test_each_run_has_a_sandbox_of_its_own() -> None:
@@ -148,9 +158,34 @@ def test_a_program_that_is_found_inside_only(tmp_path: Path) -> None:
             pool.run(["python3"])
 
 
+def test_each_run_is_told_how_it_ended() -> None:
+    hog = "x = [bytearray(b'x') * (1 << 20) for _ in range(1000)]"
+    with sandbox.Pool(2, memory="48M", timeout=PATIENCE) as pool:
+        killed = pool.run(["python3", "-I", "-c", hog])
+        assert (killed.returncode, killed.oom_killed, killed.timed_out) == (-9, True, False)
+        late = pool.run(["sh", "-c", "trap '' TERM; sleep 1000"], timeout=0.2)
+        assert (late.returncode, late.oom_killed, late.timed_out) == (-9, False, True)
+        refused = pool.run(["python3", "-I", "-c", "import socket; socket.socket(38, 5)"])
+        assert (refused.denied_syscalls, refused.oom_killed, refused.timed_out) == ({"socket": 1}, False, False)
+        assert b"PermissionError" in refused.stderr
+        fine = pool.run(["true"])
+        assert (fine.returncode, fine.denied_syscalls, fine.oom_killed) == (0, {}, False)
+
+
+def test_what_waits_ends_with_a_keeper_that_is_killed() -> None:
+    with sandbox.Pool(2, ["echo", "alive"]) as pool:
+        pool.wait()
+        pids = [os.pidfd_open(pid) for pid in waiting()]
+        assert len(pids) == 2
+        os.kill(keeper.pid, 9)
+        for pidfd in pids:
+            assert ended(pidfd)
+        assert pool.run().stdout == b"alive\n"
+
+
 def test_a_pool_that_nobody_closes_ends_with_the_interpreter() -> None:
     program = "from ocirt import sandbox; pool = sandbox.Pool(2); pool.wait(); print(sandbox.client.keeper.pid)"
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, timeout=PATIENCE, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, timeout=PATIENCE, check=True)
     assert not os.path.exists(f"/proc/{int(done.stdout)}")
 
 
@@ -163,7 +198,7 @@ pool.wait()
 print(sandbox.client.keeper.pid, flush=True)
 pool.run(["sleep", "1000"])
 """
-    caller = subprocess.Popen([sys.executable, "-I", "-c", program], stdout=subprocess.PIPE)
+    caller = subprocess.Popen([sys.executable, "-P", "-c", program], stdout=subprocess.PIPE)
     assert caller.stdout
     with caller, caller.stdout:
         pid = int(caller.stdout.readline())
@@ -172,10 +207,7 @@ pool.run(["sleep", "1000"])
         assert sum(name.startswith(prefix) for name in os.listdir(state)) >= 3
         keeper_of_it = os.pidfd_open(pid)
         caller.kill()
-    with open(keeper_of_it, closefd=True):
-        poller = select.poll()
-        poller.register(keeper_of_it, select.POLLIN)
-        assert poller.poll(PATIENCE * 1000), "the keeper has not ended"
+    assert ended(keeper_of_it), "the keeper has not ended"
     assert not any(name.startswith(prefix) for name in os.listdir(state))
     assert not any(prefix in path for path in cgroup_folders())
 

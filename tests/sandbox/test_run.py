@@ -221,7 +221,7 @@ sandbox.run(["sh", "-c", "exec > /pipe/fifo; echo started; sleep 1000"], binds=[
     reader = os.open(tmp_path / "pipe" / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     poller = select.poll()
     poller.register(reader, select.POLLIN)
-    caller = subprocess.Popen([sys.executable, "-I", "-c", program])
+    caller = subprocess.Popen([sys.executable, "-P", "-c", program])
     try:
         assert poller.poll(60_000)
         assert os.read(reader, 100) == b"started\n"
