@@ -1,4 +1,4 @@
-"""One sandbox, as the keeper has it: made up to the point where its program would start, let go, watched, removed."""
+"""One sandbox, as the keeper has it: made up to the point where its program is missing, given one, watched, removed."""
 
 from __future__ import annotations
 
@@ -136,11 +136,14 @@ def _last_word(control: socket.socket) -> tuple[int, int, bytes] | None:
     Raises ConnectionError if it was killed before it came to either.
     """
     started = False
-    while content := control.recv(MAX_MESSAGE, socket.MSG_DONTWAIT):
-        if content != STARTING:
-            _, step, errno, length = MESSAGE.unpack_from(content)
-            return step, errno, content[MESSAGE.size : MESSAGE.size + length]
-        started = True
+    try:
+        while content := control.recv(MAX_MESSAGE, socket.MSG_DONTWAIT):
+            if content != STARTING:
+                _, step, errno, length = MESSAGE.unpack_from(content)
+                return step, errno, content[MESSAGE.size : MESSAGE.size + length]
+            started = True
+    except BlockingIOError:
+        pass  # who has the other end open now is a process of ours that is just being started
     if not started:
         raise ConnectionResetError("nothing was executed")
     return None
