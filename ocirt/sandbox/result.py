@@ -13,7 +13,7 @@ class Usage:
     wall                   seconds from the program's start to its end
     cpu_user, cpu_system   seconds; None where no hierarchy counts them
     memory_peak            bytes, page cache and tmpfs included; None without the memory controller
-    io_read, io_written    bytes that came from, and went to, block devices; on v1 without what the kernel wrote later;
+    io_read, io_written    bytes that came from, and went to, block devices; on v1 as blkio.throttle counts them;
                            None without the controller io, or blkio
     pids_peak              processes and threads at once; None where the kernel does not count it (before Linux 6.1)
     """

@@ -47,7 +47,8 @@ def test_usage_comes_from_the_cgroups() -> None:
 
 
 def test_usage_of_disks(tmp_path: Path) -> None:
-    """Where it is counted; of what is read and written there is at least what goes past the page cache."""
+    """Of what is read and written there is at least what goes past the page cache. v1 counts in its throttling, which
+    newer kernels begin with when the first limit for a disk is set."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out").chmod(0o777)
     script = "dd if=/dev/zero of=/out/file bs=64k count=16 oflag=direct 2>/dev/null || echo impossible"
@@ -55,7 +56,8 @@ def test_usage_of_disks(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     usage = result.usage
     assert (usage.io_read is None) == (usage.io_written is None) == (not has("blkio") and not has("io"))
-    if usage.io_written is not None and not result.stdout and on_a_disk(tmp_path):
+    if has("io") and not result.stdout and on_a_disk(tmp_path):
+        assert usage.io_written is not None
         assert usage.io_written >= 1 << 20
 
 
