@@ -21,6 +21,10 @@ from ocirt.sandbox.result import Result
 PLACE = "/run/ocirt-sandbox"
 _PASSED_ON = ("PATH", "OCIRT_CACHE", "XDG_RUNTIME_DIR")
 _MOST_STDIN = 1 << 30
+_TRIES = 3
+_UNREAD = (BrokenPipeError, ConnectionResetError)
+"""What the kernel says of a message that the other side has not read before it went (unix(7)): nothing has happened."""
+_AT_ONCE = "the keeper of the sandboxes ends at once"
 
 
 class _Keeper:
@@ -49,6 +53,27 @@ class _Keeper:
             raise
         return ours
 
+    def exchange(self, request: dict[str, Any]) -> tuple[socket.socket, dict[str, Any] | None]:
+        """The socket of a new sandbox, and the first answer to the request; None if the keeper has ended."""
+        for _ in range(_TRIES):
+            pid = self.pid
+            try:
+                ours = self.ask(request)
+                try:
+                    return ours, channel.receive(ours)[0]
+                except BaseException:
+                    ours.close()
+                    raise
+            except _UNREAD:
+                self.lost(pid)
+        raise Error(_AT_ONCE)
+
+    def lost(self, pid: int) -> None:
+        """The keeper with this pid was killed and has not read what it was asked: the next one is asked the same."""
+        with self._lock:
+            if self.pid == pid:
+                self._drop()
+
     def _connected(self) -> socket.socket:
         for _ in range(2):  # one that was killed is replaced
             if self._control is None:
@@ -62,7 +87,7 @@ class _Keeper:
                 except OSError:
                     ours.close()
                     self._drop()
-        raise Error("the keeper of the sandboxes ends at once")
+        raise Error(_AT_ONCE)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -177,8 +202,9 @@ def run(
     program cannot be executed. How the program ends is no error: see Result.
     """
     request = _request(argv, stdin, locals())
-    with keeper.ask(request) as ours:
-        return Result.from_reply(channel.checked(channel.receive(ours)[0]))
+    ours, reply = keeper.exchange(request)
+    with ours:
+        return Result.from_reply(channel.checked(reply))
 
 
 async def run_async(
@@ -191,11 +217,17 @@ async def run_async(
     """`run` for asyncio: the event loop goes on meanwhile. Cancelled, it kills and removes the sandbox."""
     request = _request(argv, stdin, {**keywords, "rootfs": rootfs})
     loop = asyncio.get_running_loop()
-    with await loop.run_in_executor(None, keeper.ask, request) as ours:
-        ours.setblocking(False)
-        head = await _exactly(loop, ours, 8)
-        content = await _exactly(loop, ours, int.from_bytes(head, "little")) if head else b""
-        return Result.from_reply(channel.checked(channel.unpacked(content)))
+    for _ in range(_TRIES):
+        pid = keeper.pid
+        try:
+            with await loop.run_in_executor(None, keeper.ask, request) as ours:
+                ours.setblocking(False)
+                head = await _exactly(loop, ours, 8)
+                content = await _exactly(loop, ours, int.from_bytes(head, "little")) if head else b""
+                return Result.from_reply(channel.checked(channel.unpacked(content)))
+        except _UNREAD:
+            await loop.run_in_executor(None, keeper.lost, pid)
+    raise Error(_AT_ONCE)
 
 
 async def _exactly(loop: asyncio.AbstractEventLoop, ours: socket.socket, length: int) -> bytes:

@@ -175,9 +175,9 @@ class Pool:
             ours.close()  # one that waits says nothing: it is gone
 
     def _make(self) -> socket.socket:
-        ours = keeper.ask({**self._options, "waits": True})
+        ours, reply = keeper.exchange({**self._options, "waits": True})
         try:
-            channel.checked(channel.receive(ours)[0])
+            channel.checked(reply)
         except BaseException:
             ours.close()
             raise

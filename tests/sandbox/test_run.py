@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 
 from ocirt import sandbox
 from ocirt.errors import KernelError, UsageError
-from tests.sandbox.conftest import has, waiting
+from ocirt.sandbox.client import keeper
+from tests.sandbox.conftest import eventually, has, waiting
 from tests.support import make_rootfs
 
 pytestmark = pytest.mark.root
@@ -238,8 +240,6 @@ sandbox.run(["sh", "-c", "exec > /pipe/fifo; echo started; sleep 1000"], binds=[
 
 
 def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
-    from ocirt.sandbox.client import keeper
-
     failed: list[Exception] = []
 
     def run() -> None:
@@ -247,8 +247,6 @@ def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
             sandbox.run(["sh", "-c", "sleep 1000"])
         except Exception as error:
             failed.append(error)
-
-    from tests.sandbox.conftest import eventually
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -258,3 +256,16 @@ def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
     thread.join()
     assert "keeper" in str(failed[0])
     assert sandbox.run(["echo", "again"]).stdout == b"again\n"
+
+
+def test_what_a_dying_keeper_has_not_read_is_asked_of_the_next() -> None:
+    found: list[bytes] = []
+    old = keeper.pid
+    os.kill(old, signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: found.append(sandbox.run(["echo", "asked"]).stdout))
+    thread.start()
+    eventually(lambda: len(keeper._open) > 0, expected=True)
+    os.kill(old, signal.SIGKILL)
+    thread.join()
+    assert found == [b"asked\n"]
+    assert keeper.pid != old
