@@ -260,6 +260,12 @@ class Init:
                     continue
         self._spawned = self.pid = 0
 
+    def reap(self) -> int:
+        """The wait status of the program, which has ended; from then on nobody signals its pid."""
+        _, status = posix.waitpid(self.pid, 0)
+        self.pid = 0
+        return status
+
     def _vanished(self, when: str = BEFORE_READY) -> Error:
         pid = self.pid or self._spawned
         _, status = posix.waitpid(pid, 0)
