@@ -7,14 +7,16 @@ pidfd, for what it says its pipes, so that a thousand containers need no thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from ocirt.library import container as blocking
 from ocirt.library.documents import Path
 from ocirt.library.exchange import exchange
+from ocirt.library.stdio import Stream
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -67,13 +69,70 @@ class Container:
         self.blocking = container
 
     @classmethod
-    async def create(cls, bundle: Path | None = None, **keywords: Any) -> Container:
+    async def create(
+        cls,
+        bundle: Path | None = None,
+        *,
+        id: str | None = None,
+        root: Path | None = None,
+        config: Mapping[str, Any] | Path | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        console_socket: Path | None = None,
+        manager: str = "cgroupfs",
+        new_keyring: bool = True,
+        strict: bool = False,
+    ) -> Container:
         """As Container.create. Cancelled, it leaves nothing."""
-        return cls(await _made(blocking.Container.create, bundle, **keywords))
+        made = await _made(
+            blocking.Container.create,
+            bundle,
+            id=id,
+            root=root,
+            config=config,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            console_socket=console_socket,
+            manager=manager,
+            new_keyring=new_keyring,
+            strict=strict,
+        )
+        return cls(made)
 
     @classmethod
-    async def run(cls, bundle: Path | None = None, **keywords: Any) -> Container:
-        return cls(await _made(blocking.Container.run, bundle, **keywords))
+    async def run(
+        cls,
+        bundle: Path | None = None,
+        *,
+        id: str | None = None,
+        root: Path | None = None,
+        config: Mapping[str, Any] | Path | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        console_socket: Path | None = None,
+        manager: str = "cgroupfs",
+        new_keyring: bool = True,
+        strict: bool = False,
+    ) -> Container:
+        """`create` and `start`. Cancelled, it leaves nothing."""
+        made = await _made(
+            blocking.Container.run,
+            bundle,
+            id=id,
+            root=root,
+            config=config,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            console_socket=console_socket,
+            manager=manager,
+            new_keyring=new_keyring,
+            strict=strict,
+        )
+        return cls(made)
 
     @classmethod
     async def load(cls, id: str, *, root: Path | None = None) -> Container:
@@ -121,9 +180,33 @@ class Container:
     async def state(self) -> dict[str, Any]:
         return await _finished(self.blocking.state)
 
-    async def exec(self, *args: Any, **keywords: Any) -> Process:
+    async def exec(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        process: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: tuple[int, int] | int | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        ignore_paused: bool = False,
+    ) -> Process:
         """As Container.exec. Cancelled, it ends the process."""
-        return Process(await _made(self.blocking.exec, *args, **keywords))
+        made = await _made(
+            self.blocking.exec,
+            argv,
+            process=process,
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            ignore_paused=ignore_paused,
+        )
+        return Process(made)
 
     async def kill(self, signal: int | str = "TERM", *, everyone: bool = False) -> None:
         await _finished(self.blocking.kill, signal, everyone=everyone)
@@ -166,7 +249,7 @@ class Container:
         await self.delete(force=True)
 
 
-async def _finished(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+async def _finished(function: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
     """In a thread. A thread cannot be cancelled: who is cancelled waits for its end all the same."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *args, **keywords))
     try:
@@ -178,7 +261,7 @@ async def _finished(function: Callable[..., T], *args: Any, **keywords: Any) -> 
         raise
 
 
-async def _made(function: Callable[..., T], *args: Any, **keywords: Any) -> T:
+async def _made(function: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
     """The same for what makes something, which goes again if nobody is there to take it."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *args, **keywords))
     try:

@@ -289,6 +289,12 @@ class Init:
                     continue
         self._spawned = self.pid = 0
 
+    def reap(self) -> int:
+        """The wait status of the program, which has ended; from then on nobody signals its pid."""
+        _, status = posix.waitpid(self.pid, 0)
+        self.pid = 0
+        return status
+
     def _vanished(self, when: str = BEFORE_READY) -> Error:
         pid = self.pid or self._spawned
         _, status = posix.waitpid(pid, 0)
@@ -309,7 +315,7 @@ def _start(
     moved = [sealed(INIT_NAME, image, executable=True)]
     try:
         moves: list[tuple[int, int]] = []
-        preserved = [(number, number) for number in range(CONTROL, numbers["control"])]
+        preserved = [(number, number) for number in range(len(stdio), numbers["control"])]
         above = HIGH + len(preserved)
         for number, source in [
             *enumerate(stdio),

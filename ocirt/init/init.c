@@ -5,9 +5,10 @@
  * Freestanding: no libc, no allocation, no global constructor; it runs inside the container, where
  * every page counts and every library would be attack surface.
  *
- * usage: ocirt-init PLAN-DESCRIPTOR [CONTROL-DESCRIPTOR CLONE-FLAGS]
+ * usage: ocirt-init PLAN-DESCRIPTOR [CONTROL-DESCRIPTOR [CLONE-FLAGS]]
  *
- * With the latter the plan is still being made: init goes ahead into the namespaces, and waits for it there.
+ * With the latter the plan is still being made: init goes ahead into the namespaces, and waits for it there. Without
+ * flags it waits where it is, until a byte can be read from control.
  */
 #include "decode.h"
 #include "freestanding.h"
@@ -308,8 +309,11 @@ static void go_ahead(i64 plan_fd, i64 control, u64 flags)
 /* `stack` is what the kernel leaves there: argc, then argv (the ABI's process start-up). */
 _Noreturn void run(long *stack)
 {
-    i64 fd = stack[0] == 2 || stack[0] == 4 ? number((const char *)stack[2]) : -1;
+    i64 fd = stack[0] >= 2 && stack[0] <= 4 ? number((const char *)stack[2]) : -1;
+    u8 word;
 
+    if (stack[0] == 3 && call(NR_read, number((const char *)stack[3]), (long)&word, 1) != 1)
+        end(1); /* the host is gone: so is the reason to go on */
     if (fd >= 0 && stack[0] == 4)
         go_ahead(fd, number((const char *)stack[3]), (u64)number((const char *)stack[4]));
     long size = fd < 0 ? -1 : call(NR_lseek, fd, 0, SEEK_END_);

@@ -168,9 +168,35 @@ class Container:
         return made
 
     @classmethod
-    def run(cls, bundle: Path | None = None, **keywords: Any) -> Container:
+    def run(
+        cls,
+        bundle: Path | None = None,
+        *,
+        id: str | None = None,
+        root: Path | None = None,
+        config: Mapping[str, Any] | Path | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        console_socket: Path | None = None,
+        manager: str = "cgroupfs",
+        new_keyring: bool = True,
+        strict: bool = False,
+    ) -> Container:
         """`create` and `start`. Raises Error; then nothing of it is left."""
-        container = cls.create(bundle, **keywords)
+        container = cls.create(
+            bundle,
+            id=id,
+            root=root,
+            config=config,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            console_socket=console_socket,
+            manager=manager,
+            new_keyring=new_keyring,
+            strict=strict,
+        )
         try:
             container.start()
         except BaseException:

@@ -62,8 +62,8 @@ class Creation(Preparation):
 
     pid = 0
     entry: Entry | None = None
-    stdio = (0, 1, 2)
-    """Which of our descriptors become the program's stdin, stdout and stderr."""
+    stdio: tuple[int, ...] = (0, 1, 2)
+    """Which of our descriptors become the program's stdin, stdout and stderr, and `further` ones."""
     _home: bytes | None = None
     _maps: IdMaps | None = None
     _limits_set = False

@@ -49,6 +49,8 @@ class Preparation:
     """Does the program get a socket for sd_notify(3), if our caller has one?"""
     traces = False
     """Is a listener asked about what the seccomp profile denies?"""
+    further = 0
+    """How many descriptors the program gets after stderr: stdio has them."""
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class Preparation:
                 window=window,
                 descriptors=self.descriptors,
                 made=made,
-                preserved=listened + preserve_fds,
+                preserved=self.further + listened + preserve_fds,
                 listened=listened,
                 new_keyring=new_keyring,
                 pivot=pivot,

@@ -15,12 +15,16 @@ from typing import Any
 from ocirt.errors import Error, UsageError
 from ocirt.host.itself import command
 from ocirt.sandbox import channel
-from ocirt.sandbox.options import Bind, options
+from ocirt.sandbox.options import Bind, options, program_of
 from ocirt.sandbox.result import Result
 
 PLACE = "/run/ocirt-sandbox"
 _PASSED_ON = ("PATH", "OCIRT_CACHE", "XDG_RUNTIME_DIR")
 _MOST_STDIN = 1 << 30
+_TRIES = 3
+_UNREAD = (BrokenPipeError, ConnectionResetError)
+"""What the kernel says of a message that the other side has not read before it went (unix(7)): nothing has happened."""
+_AT_ONCE = "the keeper of the sandboxes ends at once"
 
 
 class _Keeper:
@@ -49,6 +53,27 @@ class _Keeper:
             raise
         return ours
 
+    def exchange(self, request: dict[str, Any]) -> tuple[socket.socket, dict[str, Any] | None]:
+        """The socket of a new sandbox, and the first answer to the request; None if the keeper has ended."""
+        for _ in range(_TRIES):
+            pid = self.pid
+            try:
+                ours = self.ask(request)
+                try:
+                    return ours, channel.receive(ours)[0]
+                except BaseException:
+                    ours.close()
+                    raise
+            except _UNREAD:
+                self.lost(pid)
+        raise Error(_AT_ONCE)
+
+    def lost(self, pid: int) -> None:
+        """The keeper with this pid was killed and has not read what it was asked: the next one is asked the same."""
+        with self._lock:
+            if self.pid == pid:
+                self._drop()
+
     def _connected(self) -> socket.socket:
         for _ in range(2):  # one that was killed is replaced
             if self._control is None:
@@ -62,7 +87,7 @@ class _Keeper:
                 except OSError:
                     ours.close()
                     self._drop()
-        raise Error("the keeper of the sandboxes ends at once")
+        raise Error(_AT_ONCE)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -97,6 +122,15 @@ class _Keeper:
         with self._lock:
             self._drop()
 
+    def end(self) -> None:
+        """With the interpreter. A pool that nobody has closed, or a daemon thread's run, ends now."""
+        for one in list(self._open):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # closed
+        self.close()
+
     def forget(self) -> None:
         """In a child after fork(2): the keeper is the parent's, and must see the parent's end."""
         self._lock = threading.Lock()
@@ -109,7 +143,7 @@ class _Keeper:
 
 
 keeper = _Keeper()
-atexit.register(keeper.close)
+atexit.register(keeper.end)
 os.register_at_fork(after_in_child=keeper.forget)
 
 
@@ -168,8 +202,9 @@ def run(
     program cannot be executed. How the program ends is no error: see Result.
     """
     request = _request(argv, stdin, locals())
-    with keeper.ask(request) as ours:
-        return Result.from_reply(channel.checked(channel.receive(ours)[0]))
+    ours, reply = keeper.exchange(request)
+    with ours:
+        return Result.from_reply(channel.checked(reply))
 
 
 async def run_async(
@@ -182,11 +217,17 @@ async def run_async(
     """`run` for asyncio: the event loop goes on meanwhile. Cancelled, it kills and removes the sandbox."""
     request = _request(argv, stdin, {**keywords, "rootfs": rootfs})
     loop = asyncio.get_running_loop()
-    with await loop.run_in_executor(None, keeper.ask, request) as ours:
-        ours.setblocking(False)
-        head = await _exactly(loop, ours, 8)
-        content = await _exactly(loop, ours, int.from_bytes(head, "little")) if head else b""
-        return Result.from_reply(channel.checked(channel.unpacked(content)))
+    for _ in range(_TRIES):
+        pid = keeper.pid
+        try:
+            with await loop.run_in_executor(None, keeper.ask, request) as ours:
+                ours.setblocking(False)
+                head = await _exactly(loop, ours, 8)
+                content = await _exactly(loop, ours, int.from_bytes(head, "little")) if head else b""
+                return Result.from_reply(channel.checked(channel.unpacked(content)))
+        except _UNREAD:
+            await loop.run_in_executor(None, keeper.lost, pid)
+    raise Error(_AT_ONCE)
 
 
 async def _exactly(loop: asyncio.AbstractEventLoop, ours: socket.socket, length: int) -> bytes:
@@ -205,5 +246,5 @@ _KEYWORDS = tuple("rootfs overlay timeout memory pids cpus network env cwd user 
 def _request(argv: Sequence[str], stdin: bytes | str | int | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := [name for name in keywords if name not in (*_KEYWORDS, "argv", "stdin")]:
         raise UsageError(f"unknown keyword: {unknown[0]}", hint=f"one of {', '.join(_KEYWORDS)}")
-    chosen = options(argv, **{name: keywords[name] for name in _KEYWORDS if name in keywords})
+    chosen = options(program_of(argv), **{name: keywords[name] for name in _KEYWORDS if name in keywords})
     return {**chosen, "waits": False, "stdin": content_of(stdin)}

@@ -1,4 +1,4 @@
-"""One sandbox, as the keeper has it: made up to the point where its program would start, let go, watched, removed."""
+"""One sandbox, as the keeper has it: made up to the point where its program is missing, given one, watched, removed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ocirt.cgroups.layout import read
+from ocirt.host.launch import failure
+from ocirt.host.memfd import seal, sealable
+from ocirt.plan.wire import MAX_MESSAGE, MESSAGE
 from ocirt.runtime.creation import Creation
-from ocirt.runtime.delete import delete
+from ocirt.sandbox.counting import counted
 from ocirt.sandbox.denied import Denials
+from ocirt.sandbox.program import STARTING, program
 
 _CHUNK = 65536
 
 
 class Inside(Creation):
-    """The container. It waits not for `start` but where init has its last word with the host: nothing but the filter
-    and execve(2) are left then."""
+    """The container. Its program is ocirt-init again, with all restrictions in force, and waits for the plan of the
+    program that is really meant (program.py)."""
 
     denials: Denials
+    takes_activation = notifies = False
+    further = 3
 
     def _find_agent(self) -> Any:
         self.denials = Denials(self.descriptors["words"])
@@ -29,32 +34,39 @@ class Inside(Creation):
 
 
 class Sandbox:
-    """channel: to who has asked for it; end-of-file there ends the sandbox.
+    """channel: to who has asked for it; end-of-file there ends the sandbox. image: ocirt-init, sealed.
 
     made in the constructor, which raises Error and then leaves nothing; `run`, then `remove`.
     """
 
-    def __init__(self, state: str, name: str, bundle: str, config: str, channel: socket.socket) -> None:
+    def __init__(self, state: str, name: str, place: str, config: str, image: int, channel: socket.socket) -> None:
         self.channel = channel
         self._name, self._state = name, state
+        self._pidfd = self._mounts = -1
+        self._plan = sealable("ocirt-plan")
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         theirs = (ends[0][0], ends[1][1], ends[2][1])
         self._input = ends[0][1]
         self._outputs = {ends[1][0]: bytearray(), ends[2][0]: bytearray()}
         self._order = (ends[1][0], ends[2][0])
-        self._pidfd = -1
         try:
-            self._inside = Inside(state, name, bundle, wait_for_start=False, config_file=config)
-            self._inside.stdio = theirs
+            self._inside = Inside(state, name, place, wait_for_start=False, config_text=config)
+            self._inside.stdio = (*theirs, control.fileno(), image, self._plan)
             try:
                 self._inside.launch()
                 self._pidfd = os.pidfd_open(self._inside.pid)
+                self._inside.release()
+                self._inside.init.wait_for_program()
+                # Whoever is last in a mount namespace takes its mounts apart. That shall not be the program.
+                self._mounts = os.open(f"/proc/{self._inside.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             except BaseException as error:
                 raise self._inside.undone(error) from None
         except BaseException:
             self._close()
             raise
         finally:
+            control.close()
             for fd in theirs:
                 os.close(fd)
         for fd in (self._input, *self._order):
@@ -68,57 +80,73 @@ class Sandbox:
         ready = dict(poller.poll())
         return self._pidfd not in ready
 
-    def run(self, stdin: bytes, timeout: float | None, most: int) -> dict[str, Any] | None:
-        """Let the program run and wait for its end; what a Result has, None if nobody waits for it any more.
+    def run(
+        self, argv: Sequence[str], env: Sequence[str], stdin: bytes, timeout: float | None, most: int
+    ) -> dict[str, Any] | None:
+        """Let a program run and wait for its end; what a Result has, None if nobody waits for it any more.
 
-        most: how many bytes of each output are kept. Raises Error if the program could not be started.
+        env: all of it, "NAME=VALUE". most: how many bytes of each output are kept. Raises KernelError if the program
+        cannot be executed, ConnectionError if the sandbox is gone already.
         """
-        inside = self._inside
+        plan, encoded = program(tuple(argv), tuple(env))
+        seal(self._plan, encoded.content)
         begun = time.monotonic()
-        try:
-            inside.release()
-            inside.init.wait_for_program()
-        except BaseException as error:
-            raise inside.undone(error) from None
+        self._control.send(b"+")
         watched = _Watched(self, stdin, most)
         late = watched.until_end(None if timeout is None else begun + timeout)
-        _, status = os.waitpid(inside.pid, 0)
         wall = time.monotonic() - begun
+        status = self._inside.init.reap()
         if watched.alone:
             return None
+        if said := _last_word(self._control):
+            step, errno, log = said
+            raise failure(plan.steps[step], errno, log)
         watched.drain()
-        counted = _counted(inside.cgroups.places)
+        used = counted(self._inside.cgroups.places)
         return {
             "returncode": os.waitstatus_to_exitcode(status),
             "stdout": bytes(self._outputs[self._order[0]]),
             "stderr": bytes(self._outputs[self._order[1]]),
             "timed_out": late,
-            "oom_killed": counted.pop("oom_kills", 0) > 0,
-            "usage": {"wall": wall, **counted},
-            "denied_syscalls": inside.denials.names(),
+            "oom_killed": used.pop("oom_kills", 0) > 0,
+            "usage": {"wall": wall, **used},
+            "denied_syscalls": self._inside.denials.names(),
             "truncated": watched.truncated,
         }
 
     def remove(self) -> None:
         """All of it. Raises Error for what would not go."""
         self._close()
-        if self._inside.pid and self._inside.entry:
-            self._inside.done()
-            delete(self._state, self._name, force=True)
-
-    def undone(self) -> None:
-        """As remove, for one that was never let go."""
-        self._close()
         self._inside.undo()
 
     def _close(self) -> None:
-        for fd in (self._input, *self._order, self._pidfd):
+        self._control.close()
+        for fd in (self._input, *self._order, self._pidfd, self._mounts, self._plan):
             if fd >= 0:
                 os.close(fd)
-        self._input = self._pidfd = -1
+        self._input = self._pidfd = self._mounts = self._plan = -1
         self._order = (-1, -1)
         if hasattr(self, "_inside") and hasattr(self._inside, "denials"):
             self._inside.denials.close()
+
+
+def _last_word(control: socket.socket) -> tuple[int, int, bytes] | None:
+    """(step, errno, the kernel's log) of init's if it has failed; None if it has become the program. It has ended.
+
+    Raises ConnectionError if it was killed before it came to either.
+    """
+    started = False
+    try:
+        while content := control.recv(MAX_MESSAGE, socket.MSG_DONTWAIT):
+            if content != STARTING:
+                _, step, errno, length = MESSAGE.unpack_from(content)
+                return step, errno, content[MESSAGE.size : MESSAGE.size + length]
+            started = True
+    except BlockingIOError:
+        pass  # who has the other end open now is a process of ours that is just being started
+    if not started:
+        raise ConnectionResetError("nothing was executed")
+    return None
 
 
 class _Watched:
@@ -209,40 +237,3 @@ class _Watched:
                     continue
             except BlockingIOError:
                 continue  # all who could write are gone: who has it open now is a process that is just being started
-
-
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
-_V1 = (
-    # controller, file, line or "", unit, what it is in a Usage
-    ("cpuacct", "cpuacct.stat", "user", _TICK, "cpu_user"),
-    ("cpuacct", "cpuacct.stat", "system", _TICK, "cpu_system"),
-    ("memory", "memory.max_usage_in_bytes", "", 1, "memory_peak"),
-    ("memory", "memory.oom_control", "oom_kill", 1, "oom_kills"),
-    ("pids", "pids.peak", "", 1, "pids_peak"),
-)
-_V2 = (
-    ("", "cpu.stat", "user_usec", 1e-6, "cpu_user"),
-    ("", "cpu.stat", "system_usec", 1e-6, "cpu_system"),
-    ("", "memory.peak", "", 1, "memory_peak"),
-    ("", "memory.events", "oom_kill", 1, "oom_kills"),
-    ("", "pids.peak", "", 1, "pids_peak"),
-)
-
-
-def _counted(places: Sequence[tuple[str, tuple[str, ...], bool, str, str]]) -> dict[str, Any]:
-    """What a Usage has beside `wall`, and "oom_kills" (cgroup-v1/memory.rst, cgroup-v2.rst). Not by cgroups.stats: it
-    reads ten times as many files: a run from a pool waits for it."""
-    found: dict[str, Any] = {}
-    for _, controllers, is_v2, _, path in places:
-        for controller, file, line, unit, name in _V2 if is_v2 else _V1:
-            if controller and controller not in controllers:
-                continue
-            try:
-                text = read(f"{path}/{file}")
-            except OSError:
-                continue  # an older kernel, or the tree of a hybrid host without this controller
-            words = text.split()
-            value = words[words.index(line) + 1] if line in words else words[0] if not line else None
-            if value is not None and name not in found:
-                found[name] = int(value) * unit
-    return found

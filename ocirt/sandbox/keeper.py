@@ -15,13 +15,17 @@ import threading
 from typing import Any
 
 from ocirt._sys import unshare
-from ocirt.errors import Error, KernelError
+from ocirt.cgroups.layout import detect
+from ocirt.errors import Error
+from ocirt.host.image import init_image
+from ocirt.host.memfd import sealed
 from ocirt.runtime.delete import delete
 from ocirt.sandbox.channel import failure, receive, send
+from ocirt.sandbox.host import check_controllers, check_rights, counts_swap
 from ocirt.sandbox.inside import Sandbox
 from ocirt.sandbox.rootfs import Roots
-from ocirt.sandbox.spec import spec_of
-from ocirt.state.process import start_time
+from ocirt.sandbox.spec import environment, spec_of
+from ocirt.state.process import INIT_NAME, start_time
 from ocirt.state.store import Store
 
 CLONE_NEWNS = 0x00020000
@@ -32,10 +36,15 @@ class Keeper:
     a keeper mounts."""
 
     def __init__(self, place: str) -> None:
+        check_rights()
+        layout = detect()
+        check_controllers(layout)
+        self._swap = counts_swap(layout)
         self.state = f"{place}/state"
         collect(self.state)
         unshare(CLONE_NEWNS)
         self.roots = Roots(f"{place}/roots")
+        self._image = sealed(INIT_NAME, init_image(), executable=True)
         self._lock = threading.Lock()
         self._count = 0
         pid = os.getpid()
@@ -79,23 +88,12 @@ class Keeper:
                 asked = receive(channel)[0] if sandbox.wait() else None
             else:
                 asked = options
-        except BaseException:
-            sandbox.undone()
-            raise
-        if asked is None:
-            sandbox.undone()
-            return
-        try:
-            try:
-                reply = sandbox.run(asked["stdin"], options["timeout"], options["max_output"])
-            except KernelError:
-                raise
-            except (Error, ConnectionError) as error:  # it was killed, in the moment in which it was asked for
-                gone = error if isinstance(error, Error) else Error(f"the sandbox was killed before it ran: {error}")
-                _tell(channel, {**failure(gone), "vanished": True})
-                return
-            if reply and options["waits"]:  # who has a pool wants the answer now, and waits for the end elsewhere
-                _tell(channel, reply)
+            if asked is not None:
+                reply = _reply(sandbox, options, asked)
+                if reply and options["waits"]:
+                    # Who has a pool wants the answer now. That all of it goes, it asks for when it has time to spare.
+                    _tell(channel, reply)
+                    receive(channel)
         finally:
             sandbox.remove()
         if reply and not options["waits"]:
@@ -105,17 +103,25 @@ class Keeper:
         with self._lock:
             self._count += 1
             name = f"{self._prefix}{self._count}"
-        place = self.roots.place
         root = self.roots.make(name, options["rootfs"], overlay=options["overlay"], size=options["memory"])
-        config = f"{place}/{name}.json"
         try:
-            with open(config, "x", encoding="utf-8", errors="surrogateescape") as file:
-                json.dump(spec_of(options, root), file, ensure_ascii=False)
-            return Sandbox(self.state, name, place, config, channel)
+            config = json.dumps(spec_of(options, root, swap=self._swap))
+            return Sandbox(self.state, name, self.roots.place, config, self._image, channel)
         finally:
-            if os.path.exists(config):
-                os.unlink(config)
             self.roots.drop(name)
+
+
+def _reply(sandbox: Sandbox, options: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What a run has come to, as a message; None if nobody waits for it any more."""
+    env = environment(options, asked["env"])
+    try:
+        return sandbox.run(asked["argv"], env, asked["stdin"], asked["timeout"], asked["max_output"])
+    except ConnectionError as error:  # it was killed, in the moment in which it was asked for
+        gone = Error(f"the sandbox was killed before it ran: {error}", hint="out of memory? see dmesg")
+        return {**failure(gone), "vanished": True}
+    except Error as error:
+        error.place = ""
+        return failure(error)
 
 
 def _tell(channel: socket.socket, message: dict[str, Any]) -> None:

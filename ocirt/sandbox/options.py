@@ -34,7 +34,7 @@ def amount(text: int | str, what: str = "memory") -> int:
 
 
 def options(
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
     *,
     rootfs: str | os.PathLike[str] | None = None,
     overlay: bool = True,
@@ -49,28 +49,41 @@ def options(
     binds: Sequence[Bind] = (),
     max_output: int | str = MAX_OUTPUT,
 ) -> dict[str, Any]:
-    """The keywords as the keeper takes them; docs/sandbox.md has what each means. Raises UsageError."""
-    if isinstance(argv, str | bytes) or not argv or not all(isinstance(one, str) for one in argv):
-        raise UsageError("argv: expected a list of strings, the program first", hint='such as ["sh", "-c", "true"]')
-    if any("\0" in one for one in argv) or not argv[0]:
-        raise UsageError("argv: a program needs a name, and no argument can hold a zero byte")
+    """The keywords as the keeper takes them; docs/sandbox.md has what each means. Raises UsageError.
+
+    argv: None for a pool whose runs have one each.
+    """
     if not cwd.startswith("/"):
         raise UsageError(f'cwd: expected an absolute path, got "{cwd}"')
     return {
-        "argv": list(argv),
+        "argv": None if argv is None else program_of(argv),
         "rootfs": None if rootfs is None else _folder(os.fspath(rootfs)),
         "overlay": bool(overlay),
-        "timeout": None if timeout is None else _positive(timeout, "timeout"),
+        "timeout": timeout_of(timeout),
         "memory": MEMORY if memory is None else amount(memory),
         "pids": PIDS if pids is None else _whole(pids, "pids"),
         "cpus": None if cpus is None else _positive(cpus, "cpus"),
         "network": bool(network),
-        "env": _environment(env or {}),
+        "env": environment_of(env or {}),
         "cwd": cwd,
         "user": _user(user),
         "binds": [_bind(one) for one in binds],
         "max_output": amount(max_output, "max_output"),
     }
+
+
+def program_of(argv: Sequence[str]) -> list[str]:
+    """A program and its arguments, checked. Raises UsageError."""
+    if isinstance(argv, str | bytes) or not argv or not all(isinstance(one, str) for one in argv):
+        raise UsageError("argv: expected a list of strings, the program first", hint='such as ["sh", "-c", "true"]')
+    if any("\0" in one for one in argv) or not argv[0]:
+        raise UsageError("argv: a program needs a name, and no argument can hold a zero byte")
+    return list(argv)
+
+
+def timeout_of(timeout: float | None) -> float | None:
+    """Seconds. Raises UsageError."""
+    return None if timeout is None else _positive(timeout, "timeout")
 
 
 def _positive(number: float, what: str) -> float:
@@ -92,7 +105,8 @@ def _folder(path: str) -> str:
     return real
 
 
-def _environment(env: Mapping[str, str]) -> list[str]:
+def environment_of(env: Mapping[str, str]) -> list[str]:
+    """As execve(2) takes it. Raises UsageError."""
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
             raise UsageError(f'env: "{name}" cannot be the name of a variable, or its value holds a zero byte')

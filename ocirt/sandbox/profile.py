@@ -15,7 +15,8 @@ from typing import Any
 
 NEW_NAMESPACES = 0x7E020080
 """CLONE_NEW* (clone(2)): each of them, CLONE_NEWTIME too."""
-FAMILIES = (1, 2, 10)
+AF_UNIX = 1
+FAMILIES = (AF_UNIX, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6 (socket(2))."""
 PERSONALITIES = (0, 8, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)
 """Linux, 32 bits, their uname26 forms, ADDR_NO_RANDOMIZE for debuggers, and the question what it is."""
@@ -58,7 +59,7 @@ ALLOWED = tuple(
     getuid getuid32 geteuid geteuid32 getgid getgid32 getegid getegid32 getresuid getresuid32 getresgid getresgid32
     getgroups getgroups32 setuid setuid32 setgid setgid32 setreuid setreuid32 setregid setregid32 setresuid
     setresuid32 setresgid setresgid32 setfsuid setfsuid32 setfsgid setfsgid32 setgroups setgroups32
-    socketpair bind listen accept accept4 connect getsockname getpeername getsockopt setsockopt shutdown send sendto
+    bind listen accept accept4 connect getsockname getpeername getsockopt setsockopt shutdown send sendto
     sendmsg sendmmsg recv recvfrom recvmsg recvmmsg recvmmsg_time64
     shmget shmat shmdt shmctl semget semop semtimedop semtimedop_time64 semctl msgget msgsnd msgrcv msgctl ipc
     mq_open mq_unlink mq_timedsend mq_timedsend_time64 mq_timedreceive mq_timedreceive_time64 mq_notify mq_getsetattr
@@ -99,8 +100,9 @@ def profile(listener: str) -> dict[str, Any]:
         *(_rule(("ioctl",), ask, (1, "SCMP_CMP_MASKED_EQ", 0xFFFFFFFF, number)) for number in TERMINAL_INPUT),
         _rule(("ioctl",), allow),
         *(_rule(("socket",), allow, (0, "SCMP_CMP_EQ", family, 0)) for family in FAMILIES),
+        _rule(("socketpair",), allow, (0, "SCMP_CMP_EQ", AF_UNIX, 0)),  # any other makes a socket before it fails
         *(_rule(("personality",), allow, (0, "SCMP_CMP_EQ", value, 0)) for value in PERSONALITIES),
-        _rule(("clone", "socket"), ask),
+        _rule(("clone", "socket", "socketpair"), ask),
         _rule(DENIED, ask),
     ]
     return {

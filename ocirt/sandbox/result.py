@@ -13,6 +13,8 @@ class Usage:
     wall                   seconds from the program's start to its end
     cpu_user, cpu_system   seconds; None where no hierarchy counts them
     memory_peak            bytes, page cache and tmpfs included; None without the memory controller
+    io_read, io_written    bytes that came from, and went to, block devices; on v1 as blkio.throttle counts them;
+                           None without the controller io, or blkio
     pids_peak              processes and threads at once; None where the kernel does not count it (before Linux 6.1)
     """
 
@@ -21,6 +23,8 @@ class Usage:
     cpu_system: float | None = None
     memory_peak: int | None = None
     pids_peak: int | None = None
+    io_read: int | None = None
+    io_written: int | None = None
 
 
 @dataclass(frozen=True)

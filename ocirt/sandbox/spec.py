@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ocirt.runtime.spec import default_spec
 from ocirt.runtime.state import SPEC_VERSION
 from ocirt.sandbox.options import IDS, PATH
 from ocirt.sandbox.profile import profile
+from ocirt.sandbox.program import LAUNCHER
 
 FIRST_ID = 1_900_000_000
 """The host's user that is root in a sandbox: far from people's ids and from what systemd and subuid(5) give away."""
@@ -19,11 +21,9 @@ PERIOD = 100_000
 """Microseconds (sched-bwc.rst)."""
 
 
-def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
-    """options: as ocirt.sandbox.options has them. root: where its root file system lies."""
+def spec_of(options: dict[str, Any], root: str, *, swap: bool) -> dict[str, Any]:
+    """options: as ocirt.sandbox.options has them. root: where its root file system lies. swap: can it be limited?"""
     uid, gid = options["user"]
-    given = {entry.partition("=")[0] for entry in options["env"]}
-    basic = {"PATH": PATH, "HOME": "/root" if uid == 0 else "/tmp", "LANG": "C.UTF-8"}
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"]
     if not options["network"]:
         namespaces.append("network")
@@ -34,8 +34,8 @@ def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
         "hostname": "sandbox",
         "process": {
             "user": {"uid": uid, "gid": gid, "umask": 0o22},
-            "args": options["argv"],
-            "env": [*(f"{name}={value}" for name, value in basic.items() if name not in given), *options["env"]],
+            "args": LAUNCHER,
+            "env": ["HOME=/"],  # ocirt-init reads none; the program's come with its name
             "cwd": options["cwd"],
             "noNewPrivileges": True,
             "rlimits": [
@@ -48,12 +48,19 @@ def spec_of(options: dict[str, Any], root: str) -> dict[str, Any]:
             "namespaces": [{"type": kind} for kind in namespaces],
             "uidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
             "gidMappings": [{"containerID": 0, "hostID": FIRST_ID, "size": IDS}],
-            "resources": _resources(options),
+            "resources": _resources(options, swap=swap),
             "maskedPaths": [*linux["maskedPaths"], "/proc/interrupts", "/etc/machine-id"],
             "readonlyPaths": linux["readonlyPaths"],
             "seccomp": profile(SOCKET),
         },
     }
+
+
+def environment(options: dict[str, Any], more: Sequence[str] = ()) -> list[str]:
+    """All of a program's: PATH, HOME and LANG, what the options have, and one run's own, of which the last counts."""
+    home = "/root" if options["user"][0] == 0 else "/tmp"
+    given = [f"PATH={PATH}", f"HOME={home}", "LANG=C.UTF-8", *options["env"], *more]
+    return list({entry.partition("=")[0]: entry for entry in given}.values())
 
 
 def _mounts(options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -82,10 +89,13 @@ def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
 
 
-def _resources(options: dict[str, Any]) -> dict[str, Any]:
+def _resources(options: dict[str, Any], *, swap: bool) -> dict[str, Any]:
+    memory = {"limit": options["memory"]}
+    if swap:
+        memory["swap"] = options["memory"]  # memory and swap together: none of it is swap
     resources: dict[str, Any] = {
         "devices": [{"allow": False, "access": "rwm"}],
-        "memory": {"limit": options["memory"]},
+        "memory": memory,
         "pids": {"limit": options["pids"]},
     }
     if options["cpus"] is not None:

@@ -72,7 +72,7 @@ def test_a_program_that_may_not_be_executed_is_reported(host: Host) -> None:
     assert host.failure() == (0, EACCES)
 
 
-@pytest.mark.parametrize("args", [[], ["1", "2"], ["x"], ["-1"], [""], ["99999999999999999999"], ["1048577x"]])
+@pytest.mark.parametrize("args", [[], ["1", "2", "3", "4"], ["x"], ["-1"], [""], ["99999999999999999999"], ["1048577x"]])
 def test_wrong_arguments_end_it_with_125(native: Host, args: list[str]) -> None:
     assert subprocess.run([*native.command, *args], timeout=TIMEOUT, check=False).returncode == 125
 
@@ -80,6 +80,42 @@ def test_wrong_arguments_end_it_with_125(native: Host, args: list[str]) -> None:
 @pytest.mark.parametrize("content", [b"", b"\0", b"x" * 64, b"\0" * 5000])
 def test_what_is_no_plan_ends_it_with_125(host: Host, content: bytes) -> None:
     assert Running(host.command, content).end() == 125
+
+
+def waiting(host: Host) -> tuple[int, subprocess.Popen[bytes]]:
+    """init, to which its control socket is going to say that the plan is there, and the plan's memfd."""
+    plan, control = os.memfd_create("plan"), host.theirs.fileno()
+    command = [*host.command, str(plan), str(control)]
+    process = subprocess.Popen(command, pass_fds=(plan, control), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    host.theirs.close()
+    return plan, process
+
+
+def test_the_plan_may_come_later(host: Host) -> None:
+    program(host.plan, "echo", "late")
+    plan, process = waiting(host)
+    with process:
+        os.write(plan, encode(host.plan).content)
+        os.close(plan)
+        host.ours.send(b"+")
+        assert process.communicate(timeout=TIMEOUT)[0] == b"late\n"
+        assert process.returncode == 0
+
+
+def test_without_a_word_there_is_no_plan(host: Host) -> None:
+    plan, process = waiting(host)
+    os.close(plan)
+    host.ours.close()
+    with process:
+        assert process.wait(TIMEOUT) == 1
+
+
+def test_a_word_without_a_plan_ends_it_with_125(host: Host) -> None:
+    plan, process = waiting(host)
+    os.close(plan)
+    host.ours.send(b"+")
+    with process:
+        assert process.wait(TIMEOUT) == 125
 
 
 def test_a_plan_of_another_machine_ends_it_with_125(host: Host) -> None:

@@ -49,6 +49,12 @@ def talking() -> int:
     return len(os.listdir(f"/proc/{keeper.pid}/task"))
 
 
+def waiting() -> list[int]:
+    """The first processes of the keeper's sandboxes."""
+    tasks = Path(f"/proc/{keeper.pid}/task")
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
 def left() -> tuple[object, ...]:
     """What sandboxes could leave: cgroups, mounts (here and in the keeper), processes, state, descriptors."""
     gc.collect()  # what earlier tests have left open is closed now, and not in between

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 
 from ocirt import sandbox
 from ocirt.errors import KernelError, UsageError
+from ocirt.sandbox.client import keeper
+from tests.sandbox.conftest import eventually, has, waiting
 from tests.support import make_rootfs
 
 pytestmark = pytest.mark.root
@@ -43,6 +46,54 @@ def test_usage_comes_from_the_cgroups() -> None:
         assert usage.memory_peak > 40 << 20
     if usage.cpu_user is not None and usage.cpu_system is not None:
         assert usage.cpu_user + usage.cpu_system > 0
+
+
+def test_usage_of_disks(tmp_path: Path) -> None:
+    """Of what is read and written there is at least what goes past the page cache. v1 counts in its throttling, which
+    newer kernels begin with when the first limit for a disk is set."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    script = "dd if=/dev/zero of=/out/file bs=64k count=16 oflag=direct 2>/dev/null || echo impossible"
+    result = sh(script, binds=[f"{tmp_path}/out:/out:rw"])
+    assert result.returncode == 0, result.stderr
+    usage = result.usage
+    assert (usage.io_read is None) == (usage.io_written is None) == (not has("blkio") and not has("io"))
+    if has("io") and not result.stdout and on_a_disk(tmp_path):
+        assert usage.io_written is not None
+        assert usage.io_written >= 1 << 20
+
+
+def on_a_disk(path: Path) -> bool:
+    """Has its file system a block device of its own? A tmpfs and an overlay have not (device numbers 0:N)."""
+    return os.major(path.stat().st_dev) != 0
+
+
+def test_swap_is_no_more_memory() -> None:
+    """What the cgroup has as limits, while a program runs in it."""
+    with sandbox.Pool(1, memory="64M") as pool:
+        pool.wait()
+        ((name, folder),) = memory_cgroups()
+        if name == "v2":
+            assert (folder / "memory.max").read_text() == f"{64 << 20}\n"
+            if (folder / "memory.swap.max").exists():
+                assert (folder / "memory.swap.max").read_text() == "0\n"
+        else:
+            assert (folder / "memory.limit_in_bytes").read_text() == f"{64 << 20}\n"
+            if (folder / "memory.memsw.limit_in_bytes").exists():
+                assert (folder / "memory.memsw.limit_in_bytes").read_text() == f"{64 << 20}\n"
+
+
+def memory_cgroups() -> list[tuple[str, Path]]:
+    """Those of the keeper's sandboxes that have the memory controller."""
+    found = []
+    for pid in waiting():
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                found.append(("v1", Path("/sys/fs/cgroup/memory" + path)))
+            elif number == "0" and Path(f"/sys/fs/cgroup{path}/memory.max").exists():
+                found.append(("v2", Path("/sys/fs/cgroup" + path)))
+    return found
 
 
 @pytest.mark.parametrize("stdin", [b"some text", "some text"])
@@ -174,7 +225,7 @@ sandbox.run(["sh", "-c", "exec > /pipe/fifo; echo started; sleep 1000"], binds=[
     reader = os.open(tmp_path / "pipe" / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     poller = select.poll()
     poller.register(reader, select.POLLIN)
-    caller = subprocess.Popen([sys.executable, "-I", "-c", program])
+    caller = subprocess.Popen([sys.executable, "-P", "-c", program])
     try:
         assert poller.poll(60_000)
         assert os.read(reader, 100) == b"started\n"
@@ -189,8 +240,6 @@ sandbox.run(["sh", "-c", "exec > /pipe/fifo; echo started; sleep 1000"], binds=[
 
 
 def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
-    from ocirt.sandbox.client import keeper
-
     failed: list[Exception] = []
 
     def run() -> None:
@@ -198,8 +247,6 @@ def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
             sandbox.run(["sh", "-c", "sleep 1000"])
         except Exception as error:
             failed.append(error)
-
-    from tests.sandbox.conftest import eventually
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -209,3 +256,16 @@ def test_a_keeper_that_is_killed_is_replaced_and_cleaned_up_after() -> None:
     thread.join()
     assert "keeper" in str(failed[0])
     assert sandbox.run(["echo", "again"]).stdout == b"again\n"
+
+
+def test_what_a_dying_keeper_has_not_read_is_asked_of_the_next() -> None:
+    found: list[bytes] = []
+    old = keeper.pid
+    os.kill(old, signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: found.append(sandbox.run(["echo", "asked"]).stdout))
+    thread.start()
+    eventually(lambda: len(keeper._open) > 0, expected=True)
+    os.kill(old, signal.SIGKILL)
+    thread.join()
+    assert found == [b"asked\n"]
+    assert keeper.pid != old

@@ -27,7 +27,7 @@ cp "$ocirt" "$share/bin/ocirt"
 for name in ocirt click jeepney jsonschema jsonschema_specifications referencing rpds attr attrs typing_extensions.py; do
     [ ! -e "$prefix/$packages/$name" ] || cp -r "$prefix/$packages/$name" "$share/$packages/"
 done
-cp -r "$repository/tests" "$repository/conformance" "$repository/setup.cfg" "$repository/pyproject.toml" "$share/"
+cp -r "$repository/tests" "$repository/docs" "$repository/conformance" "$repository/setup.cfg" "$repository/pyproject.toml" "$share/"
 
 result=0
 for layout in v2 hybrid; do

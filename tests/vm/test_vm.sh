@@ -3,7 +3,7 @@
 # test_vm.sh - what runs inside the virtual machine (run.sh starts it): the machine is as expected, then the tests that
 # make containers. Nothing is isolated here, because the machine is thrown away: ocirt meets systemd's own cgroups.
 #
-# usage: test_vm.sh v2|hybrid [PYTEST-ARGUMENT...]     in a folder with bin/ocirt, lib/, tests/ and conformance/
+# usage: test_vm.sh v2|hybrid [PYTEST-ARGUMENT...]     in a folder with bin/ocirt, lib/, tests/, docs/ and conformance/
 set -eu
 layout=$1
 shift
@@ -40,7 +40,10 @@ if [ $# -eq 0 ]; then
     # Known attacks, as far as cgroups and AppArmor (v2) have a part in them.
     set -- "$@" tests/security/test_runc_cgroups.py
     [ "$layout" = hybrid ] || set -- "$@" tests/security/test_runc_procfs.py
+    # Sandboxes where v2 has all controllers; what of them costs an emulated machine most is no matter of cgroups.
+    [ "$layout" = hybrid ] || set -- "$@" tests/sandbox/test_{host,run,pool,hostile}.py
     # What is refused before the host is looked at is refused here as anywhere.
-    set -- "$@" -k "not bad_flag and not bad_document and not bad_process_object and not what_is_refused"
+    left_out="bad_flag or bad_document or bad_process_object or what_is_refused or refused_calls_without_end"
+    set -- "$@" -k "not ($left_out)"
 fi
 exec python3 -m pytest -p no:cacheprovider "$@"
