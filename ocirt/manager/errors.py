@@ -56,10 +56,15 @@ class DocumentError(ManagerError):
 
 
 class RegistryError(ManagerError):
-    """A registry refused, failed, or could not be reached. `status` is HTTP's, or 0."""
+    """A registry refused, failed, or could not be reached.
+
+    status        HTTP's, or 0
+    retry_after   the seconds that it asked to be left alone for, or None
+    """
 
     code = "registry"
 
     def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.retry_after: float | None = None
