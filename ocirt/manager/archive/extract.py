@@ -1,0 +1,428 @@
+"""Unpacks a layer into a folder, and nowhere else (image-spec 1.1, layer.md).
+
+Every member is reached by a descriptor of its parent folder, which openat2(2) resolves with the target folder as the
+root: a symlink of the archive leads inside, however it is written, and one component is made at a time without
+following it. That is so for the target of a hard link, for whiteouts, and for the metadata that folders get at the end
+(CVE-2014-6407, CVE-2021-29136, CVE-2021-32760, CVE-2026-33056, GHSA-hfg8-hc9c-6c3h).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from dataclasses import dataclass, field
+
+from ocirt import _sys
+from ocirt.manager.archive import reader
+from ocirt.manager.archive.reader import Entry, Reader, Stream
+from ocirt.manager.errors import ArchiveError, LimitError, ManagerError
+
+# linux/openat2.h
+RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+MOST_ENTRIES = 10_000_000
+MOST_BYTES = 1 << 40
+_OPEN_FOLDERS = 64
+# Attributes that would tell overlayfs where else to look.
+_NEVER = (b"trusted.overlay.", b"user.overlay.")
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What came of an archive.
+
+    entries   members that were made
+    size      bytes of their regular files, as they read
+    lost      attributes that the file system does not take: "NAME: ATTRIBUTE", at most a hundred
+    """
+
+    entries: int = 0
+    size: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+class Overlay:
+    """Whiteouts as overlayfs has them: a character device 0:0, and an attribute for a folder that hides all below it.
+
+    attribute   "trusted.overlay.opaque", or "user.overlay.opaque" for a mount with `userxattr`
+    """
+
+    fresh = True  # the folder is empty at first, and only the archive fills it
+
+    def __init__(self, attribute: str = "trusted.overlay.opaque") -> None:
+        self._attribute = attribute
+        self._hidden: set[tuple[bytes, bytes]] = set()
+
+    def hide(self, folder: int, parent: bytes, name: bytes) -> None:
+        """Nothing of the layers below is to be seen at this name."""
+        try:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=folder)
+            self._hidden.add((parent, name))
+        except FileExistsError:
+            # What this layer has at the name hides the lower one's already, unless both are folders, which would be
+            # merged.
+            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                try:
+                    self.hide_all(inner, b"")
+                finally:
+                    os.close(inner)
+
+    def hide_all(self, folder: int, parent: bytes) -> None:
+        """Nothing of this folder in the layers below is to be seen."""
+        os.setxattr(folder, self._attribute, b"y")
+
+    def made(self, folder: int, parent: bytes, name: bytes, is_folder: bool) -> None:
+        """This layer has something at the name; a folder that was hidden in the layers below must not be merged with
+        theirs.
+        """
+        if self._hidden and (parent, name) in self._hidden:
+            self._hidden.discard((parent, name))
+            if is_folder:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                try:
+                    self.hide_all(inner, b"")
+                finally:
+                    os.close(inner)
+
+
+class Apply:
+    """Whiteouts carried out: the folder holds a copy of the layers below (vfs, btrfs)."""
+
+    fresh = False
+
+    def __init__(self) -> None:
+        self._ours: dict[bytes, set[bytes]] = {}
+
+    def hide(self, folder: int, parent: bytes, name: bytes) -> None:
+        """Remove what a lower layer has there; what this one made stays."""
+        if name not in self._ours.get(parent, ()):
+            _remove(folder, name)
+        elif stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                self.hide_all(inner, parent + b"/" + name if parent else name)
+            finally:
+                os.close(inner)
+
+    def hide_all(self, folder: int, parent: bytes) -> None:
+        """Remove what lower layers have in this folder."""
+        for name in os.listdir(folder):
+            self.hide(folder, parent, os.fsencode(name))
+
+    def made(self, folder: int, parent: bytes, name: bytes, is_folder: bool) -> None:
+        """Remember that it is this layer's, and so are the folders that lead to it."""
+        while name not in self._ours.setdefault(parent, set()):
+            self._ours[parent].add(name)
+            parent, _, name = parent.rpartition(b"/")
+            if not name:
+                break
+
+
+class _Folders:
+    """Descriptors of the folders that members go into. What was used last stays open, up to a number.
+
+    The two that were got last are never closed by the next one.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._open: dict[bytes, int] = {}  # the one used last is the last
+        self._last: tuple[bytes | None, int] = (None, -1)
+
+    def get(self, path: bytes) -> int:
+        """The folder at a path, made (0755) where it is missing. Raises ArchiveError where a file is in the way."""
+        if self._last[0] == path:
+            return self._last[1]
+        descriptor = self._open.pop(path, -1)
+        if descriptor < 0:
+            descriptor = self._resolve(path)
+            if len(self._open) >= _OPEN_FOLDERS:
+                os.close(self._open.pop(next(iter(self._open))))
+        self._open[path] = descriptor
+        self._last = path, descriptor
+        return descriptor
+
+    def _resolve(self, path: bytes) -> int:
+        try:
+            return _sys.openat2(self._root, path or b".", _FOLDER, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+        except FileNotFoundError:
+            return self._make(path)
+        except OSError as error:
+            hint = "the archive has members below something that is no folder"
+            raise ArchiveError(f"{_shown(path)}: {error.strerror}", hint=hint) from error
+
+    def _make(self, path: bytes) -> int:
+        parent, _, name = path.rpartition(b"/")
+        folder = self.get(parent)
+        try:
+            os.mkdir(name, 0o755, dir_fd=folder)
+        except FileExistsError as error:  # a symlink that leads nowhere
+            raise ArchiveError(
+                f"{_shown(path)} is a symlink that leads nowhere, and the archive has members below it"
+            ) from error
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+
+    def forget(self, but: int = -1) -> None:
+        """Close all but one: a folder was removed, and a path may lead elsewhere now."""
+        for descriptor in self._open.values():
+            if descriptor != but:
+                os.close(descriptor)
+        self._open = {path: descriptor for path, descriptor in self._open.items() if descriptor == but}
+        self._last = None, -1
+
+
+class Extractor:
+    """One archive into one folder.
+
+    root        descriptor of the folder
+    whiteouts   an Overlay() or an Apply()
+    """
+
+    def __init__(
+        self,
+        root: int,
+        whiteouts: Overlay | Apply,
+        *,
+        most_bytes: int = MOST_BYTES,
+        most_entries: int = MOST_ENTRIES,
+    ) -> None:
+        self._root = root
+        self._whiteouts = whiteouts
+        self._most_bytes = most_bytes
+        self._most_entries = most_entries
+        self._folders = _Folders(root)
+        # Path -> member: folders get their times and modes at the end, when nothing more is made in them.
+        self._later: dict[bytes, Entry] = {}
+        self.result = Unpacked()
+
+    def run(self, stream: Stream) -> Unpacked:
+        """Unpack all of it. Raises ArchiveError, LimitError, ManagerError (the file system's reason); the folder is
+        then half full.
+        """
+        archive = Reader(stream)
+        try:
+            for entry in archive:
+                try:
+                    self._member(entry, archive)
+                except OSError as error:
+                    raise ManagerError(
+                        f"unpack {_shown(entry.name)}: {error.strerror}", errno=error.errno or 0
+                    ) from error
+            self._finish()
+        finally:
+            self._folders.forget()
+        return self.result
+
+    def _member(self, entry: Entry, archive: Reader) -> None:
+        result = self.result
+        result.entries += 1
+        result.size += entry.length
+        if result.entries > self._most_entries or result.size > self._most_bytes:
+            raise LimitError(f"the layer has more than {self._most_entries} members or {self._most_bytes} bytes")
+        parent, name = inside(entry.name)
+        if not name:
+            if entry.kind != reader.FOLDER:
+                raise ArchiveError(f"{_shown(entry.name)}: the root of a layer must be a folder")
+            self._later[b""] = entry
+            return
+        folder = self._folders.get(parent)
+        if name.startswith(WHITEOUT):
+            self._whiteout(folder, parent, name)
+            return
+        self._make(folder, parent, name, entry, archive)
+        self._whiteouts.made(folder, parent, name, entry.kind == reader.FOLDER)
+
+    def _whiteout(self, folder: int, parent: bytes, name: bytes) -> None:
+        if name == OPAQUE:
+            self._whiteouts.hide_all(folder, parent)
+        elif not name.startswith(WHITEOUT + WHITEOUT):  # AUFS's own files, which nobody has had since
+            hidden = name[len(WHITEOUT) :]
+            if hidden in (b"", b".", b".."):
+                raise ArchiveError(f"{_shown(parent + b'/' + name)}: a whiteout of nothing")
+            self._whiteouts.hide(folder, parent, hidden)
+            self._folders.forget()
+
+    def _make(self, folder: int, parent: bytes, name: bytes, entry: Entry, archive: Reader) -> None:
+        path = parent + b"/" + name if parent else name
+        if entry.kind == reader.FOLDER:
+            try:
+                os.mkdir(name, 0o700, dir_fd=folder)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    self._replace(folder, path, name)
+                    os.mkdir(name, 0o700, dir_fd=folder)
+            self._later[path] = entry
+            return
+        if self._later:
+            self._later.pop(path, None)
+        try:
+            self._create(folder, name, entry, archive)
+        except FileExistsError:
+            if entry.kind == reader.HARD_LINK and self._same(folder, name, entry):
+                return
+            self._replace(folder, path, name)
+            self._create(folder, name, entry, archive)
+
+    def _replace(self, folder: int, path: bytes, name: bytes) -> None:
+        """Something is at the name: a later member goes before an earlier one."""
+        if _remove(folder, name):
+            self._folders.forget(but=folder)
+            below = path + b"/"
+            for gone in [key for key in self._later if key == path or key.startswith(below)]:
+                del self._later[gone]
+
+    def _create(self, folder: int, name: bytes, entry: Entry, archive: Reader) -> None:
+        """Make what is no folder. Raises FileExistsError before anything was read or made."""
+        if entry.kind == reader.REGULAR:
+            self._file(folder, name, entry, archive)
+            return
+        if entry.kind == reader.HARD_LINK:
+            source, target = self._target(entry)
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+            return
+        if entry.kind == reader.SYMLINK:
+            if not entry.target:
+                raise ArchiveError(f"{_shown(entry.name)}: a symlink to nothing")
+            os.symlink(entry.target, name, dir_fd=folder)
+        else:
+            kind = {reader.CHARACTER: stat.S_IFCHR, reader.BLOCK_DEVICE: stat.S_IFBLK, reader.FIFO: stat.S_IFIFO}[
+                entry.kind
+            ]
+            os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+        if entry.uid or entry.gid or not self._whiteouts.fresh:
+            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        if entry.kind != reader.SYMLINK:
+            # The name was made by this call and nobody else works here; chmod(2) cannot be told not to follow.
+            os.chmod(name, entry.mode, dir_fd=folder)
+        for attribute, value in entry.xattrs.items():
+            self._attribute(f"/proc/self/fd/{folder}/".encode() + name, entry.name, attribute, value)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
+
+    def _target(self, entry: Entry) -> tuple[int, bytes]:
+        """Where a hard link's other name is: always inside, absolute or not."""
+        parent, name = inside(entry.target)
+        if not name:
+            raise ArchiveError(f"{_shown(entry.name)}: a hard link to the root")
+        return self._folders.get(parent), name
+
+    def _same(self, folder: int, name: bytes, entry: Entry) -> bool:
+        """Whether a hard link is there already: replacing the name would remove what it is to link to."""
+        source, target = self._target(entry)
+        try:
+            return os.path.samestat(
+                os.stat(name, dir_fd=folder, follow_symlinks=False),
+                os.stat(target, dir_fd=source, follow_symlinks=False),
+            )
+        except FileNotFoundError:
+            return False
+
+    def _file(self, folder: int, name: bytes, entry: Entry, archive: Reader) -> None:
+        descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
+        try:
+            if entry.extents is None:
+                for piece in archive.data():
+                    _write(descriptor, piece)
+            else:
+                os.ftruncate(descriptor, entry.length)
+                for offset, length in entry.extents:
+                    os.lseek(descriptor, offset, os.SEEK_SET)
+                    while length:
+                        piece = archive.exactly(min(length, reader.CHUNK))
+                        _write(descriptor, piece)
+                        length -= len(piece)
+            self._metadata(descriptor, entry)
+        finally:
+            os.close(descriptor)
+
+    def _metadata(self, descriptor: int, entry: Entry) -> None:
+        """Owner first: it takes away set-id bits and file capabilities. Times last."""
+        if entry.uid or entry.gid or not self._whiteouts.fresh:
+            os.fchown(descriptor, entry.uid, entry.gid)
+        os.fchmod(descriptor, entry.mode)
+        for attribute, value in entry.xattrs.items():
+            self._attribute(descriptor, entry.name, attribute, value)
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+
+    def _attribute(self, where: int | bytes, name: bytes, attribute: bytes, value: bytes) -> None:
+        if attribute.startswith(_NEVER):
+            return
+        try:
+            if isinstance(where, int):
+                os.setxattr(where, attribute, value)
+            else:
+                os.setxattr(where, attribute, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                raise
+            if len(self.result.lost) < 100:
+                self.result.lost.append(f"{_shown(name)}: {_shown(attribute)}")
+
+    def _finish(self) -> None:
+        """Modes, owners and times of folders, the innermost first."""
+        for path in sorted(self._later, key=lambda path: path.count(b"/"), reverse=True):
+            parent, _, name = path.rpartition(b"/")
+            try:
+                descriptor = os.open(name or b".", _FOLDER | os.O_NOFOLLOW, dir_fd=self._folders.get(parent))
+            except (FileNotFoundError, NotADirectoryError, ArchiveError):
+                continue  # a later member, by another way to the same place, is no folder
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue
+                raise ManagerError(f"unpack {_shown(path)}: {error.strerror}", errno=error.errno or 0) from error
+            try:
+                self._metadata(descriptor, self._later[path])
+            finally:
+                os.close(descriptor)
+
+
+def inside(name: bytes) -> tuple[bytes, bytes]:
+    """A member's parent and last component, below the root; ("", "") for the root itself.
+
+    Empty and "." components mean nothing, ".." goes up as far as there is anything. Raises ArchiveError for more.
+    """
+    if (
+        b"//" not in name
+        and b"./" not in name
+        and not name.startswith((b"/", b"."))
+        and not name.endswith((b"/", b"/.", b".."))
+    ):
+        parent, _, last = name.rpartition(b"/")
+        return parent, last
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise ArchiveError(f"{_shown(name)}: a name that leads out of the layer")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts[:-1]), parts[-1] if parts else b""
+
+
+def _remove(folder: int, name: bytes) -> bool:
+    """Take away what is there, with all below it. True if it was a folder."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except (IsADirectoryError, PermissionError):
+        shutil.rmtree(name, dir_fd=folder)  # by descriptors: avoids_symlink_attacks
+        return True
+    return False
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    done = os.write(descriptor, data)
+    while done < len(data):
+        done += os.write(descriptor, memoryview(data)[done:])
+
+
+def _shown(name: bytes) -> str:
+    return name[:200].decode("utf-8", "backslashreplace")

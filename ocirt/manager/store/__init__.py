@@ -1,0 +1,1 @@
+"""What the manager keeps on disk: bytes by their digest, and a database of what they are to each other."""

@@ -1,0 +1,74 @@
+"""Garbage collection: bytes and unpacked layers that no image, container or process at work needs. It can run while
+others pull.
+
+In one transaction everything that cannot be reached is marked dead, which all others take for absent. Then each dead
+thing is removed in a transaction of its own, if it is still dead: who brings the same bytes in meanwhile makes them
+alive again. A collector that is killed leaves dead rows, with or without a file, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocirt.manager import digest as digests
+from ocirt.manager.store.blobs import Blobs
+from ocirt.manager.store.database import Database
+from ocirt.manager.store.leases import drop_dead
+
+_REACHED = """
+with recursive reached (digest) as (
+    select digest from images
+    union select name from leased where kind = 'blob'
+    union select edges.child from reached join edges on edges.parent = reached.digest
+)
+update blobs set dead = 1 where not dead and digest not in reached
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How many blobs were removed, and their bytes."""
+
+    blobs: int
+    size: int
+
+
+def collect(blobs: Blobs, database: Database) -> Collected:
+    """Remove what nothing needs."""
+    with database.write() as transaction:
+        drop_dead(transaction)
+        transaction.execute(_REACHED)
+    count = size = 0
+    for digest, length in database.read.execute("select digest, size from blobs where dead").fetchall():
+        with database.write() as transaction:
+            if transaction.execute("select 1 from blobs where digest = ? and dead", (digest,)).fetchone() is None:
+                continue
+            blobs.path(digest).unlink(missing_ok=True)
+            transaction.execute("delete from blobs where digest = ?", (digest,))
+            transaction.execute("delete from edges where parent = ?", (digest,))
+        count += 1
+        size += int(length)
+    return Collected(count, size)
+
+
+def sweep(folder: Path, database: Database) -> list[Path]:
+    """Remove files of blobs that have no row: a process was killed after the rename and before the end of its
+    transaction.
+    """
+    with database.write() as transaction:
+        gone = []
+        for path in _files(folder):
+            digest = f"{path.parent.name}:{path.name}"
+            if transaction.execute("select 1 from blobs where digest = ?", (digest,)).fetchone() is None:
+                path.unlink()
+                gone.append(path)
+        return gone
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for algorithm in digests.ALGORITHMS:
+        for name in os.listdir(folder / "blobs" / algorithm):
+            yield folder / "blobs" / algorithm / name
