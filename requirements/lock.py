@@ -18,11 +18,22 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def extra(name: str) -> list[str]:
+    """What an extra asks for; where it asks for another of ours, what that does."""
+    own = f"{PROJECT['project']['name']}["
+    found: list[str] = []
+    for line in EXTRAS[name]:
+        found += extra(line.removeprefix(own).rstrip("]")) if line.startswith(own) else [line]
+    return found
+
+
 FILES: dict[str, list[str]] = {
     "build": PROJECT["build-system"]["requires"],
     "run": PROJECT["project"]["dependencies"],
-    "test": PROJECT["project"]["dependencies"] + EXTRAS["test"],
-    "test-engines": PROJECT["project"]["dependencies"] + EXTRAS["test"] + EXTRAS["engines"],
+    "test": PROJECT["project"]["dependencies"] + extra("test"),
+    "test-engines": PROJECT["project"]["dependencies"] + extra("test") + extra("engines"),
 }
 """Name of a file → what is asked for. What is in several of them has one version."""
 OPTIONS = """

@@ -15,7 +15,7 @@ from ocirt.plan.kernel import (
     PR_CAPBSET_DROP,
     PR_SET_NO_NEW_PRIVS,
 )
-from ocirt.plan.step import Program, Reg
+from ocirt.plan.step import Own, Program, Reg
 from ocirt.plan.verify_asked_mounts import MOUNT_NOTES, check_mounts
 from ocirt.plan.verify_walk import broken
 
@@ -125,7 +125,7 @@ def _set_name(look: Look, index: int, step: Step) -> None:
 
 
 def _keyctl(look: Look, index: int, step: Step) -> None:
-    look.keyring = step.args[0] == KEYCTL_JOIN_SESSION_KEYRING and type(step.args[1]) is str
+    look.keyring = step.args[0] == KEYCTL_JOIN_SESSION_KEYRING and type(step.args[1]) in (str, Own)
 
 
 def _dup3(look: Look, index: int, step: Step) -> None:

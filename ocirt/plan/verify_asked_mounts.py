@@ -18,7 +18,7 @@ from ocirt.plan.kernel import (
     S_IFREG,
 )
 from ocirt.plan.rootfs import ON_ROOT
-from ocirt.plan.step import Reg
+from ocirt.plan.step import Own, Reg
 from ocirt.plan.verify_walk import broken
 
 TYPE_CHECKING = False
@@ -87,6 +87,8 @@ def _open_tree(look: Look, index: int, step: Step) -> None:
     start, path, flags = step.args
     if step.result is None:
         return
+    if type(path) is Own:
+        path = path.content
     number = step.result.number
     if type(start) is Reg:
         base = look.things.get(start.number)

@@ -13,7 +13,7 @@ from typing import Any
 from plan.model.world import ROOTFS, Mount, Place, Refused, host
 
 from ocirt.plan.kernel import CLONE_NEWUSER
-from ocirt.plan.step import Field, Plan, Program, Reg, Slot, Step, Vector
+from ocirt.plan.step import Field, Own, Plan, Program, Reg, Slot, Step, Vector
 from ocirt.plan.tags import SYNC_ATTACHED, SYNC_MAPPED, SYNC_READY
 from ocirt.plan.wire import (
     ARGS,
@@ -272,10 +272,12 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, Slot):
         return value.prefix
+    if isinstance(value, Own):
+        return value.content
     if isinstance(value, bytes):
         return value.split(b"\0")[0].decode("latin-1")
     raise Refused(errno.EFAULT)
 
 
 def is_data(value: Any) -> bool:
-    return isinstance(value, (str, bytes, Vector, Slot, Program, Pointer))
+    return isinstance(value, (str, bytes, Vector, Slot, Own, Program, Pointer))
