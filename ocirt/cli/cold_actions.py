@@ -100,6 +100,20 @@ def restore(out: Out, options: dict[str, Any], args: list[str]) -> int:
     )
 
 
+def gc(out: Out, options: dict[str, Any], args: list[str]) -> int:
+    from ocirt.runtime.gc import collect
+
+    found, warnings = collect(out.root, force=options["force"], stopped=options["stopped"])
+    out.warn(warnings, always=True)
+    if options["format"] == "json":
+        out.print(dumps([finding.document() for finding in found]))
+    elif found:
+        from ocirt.cli.listing import findings
+
+        out.print(findings([finding.document() for finding in found]))
+    return 1 if warnings else 0
+
+
 def features(out: Out, options: dict[str, Any], args: list[str]) -> int:
     from ocirt.runtime.features import features
 
@@ -147,6 +161,7 @@ ACTIONS: dict[str, Action] = {
     "spec": spec,
     "explain": explain,
     "check": check,
+    "gc": gc,
     "features": features,
     "mounts": mounts,
     "sandbox": sandbox,

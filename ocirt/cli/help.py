@@ -120,6 +120,21 @@ DETAILS = {
 
         Without --detach the exit status is the program's, as with run.
         """,
+    "gc": """
+        A command that is killed cannot clean up after itself, but it has written down beforehand what it was going to
+        make. What is shown, with kind, id, path and reason:
+
+        \b
+        creation    create or run was killed before the container was there: its folder, cgroups, systemd unit, init
+        fifo        what a container waited at that runs by now: its start was killed
+        temporary   a file that was being written, beside a container's state or a compiled seccomp filter
+        damaged     a state that cannot be read; it stays: ocirt delete --force ID
+        stopped     with --stopped: a container that has ended; it stays, for its engine, or ocirt delete ID
+
+        Nothing is removed without --force. Containers that other commands work on are left out.
+
+        --format json: [{"kind", "id", "path", "why", "removed"}].
+        """,
     "spec": """
         What is there already is never overwritten. With --rootless the caller becomes root in a user namespace; the
         network is the host's.

@@ -19,6 +19,16 @@ def containers(documents: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(table([[column.upper() for column in _COLUMNS], *rows]))
 
 
+def findings(documents: Sequence[Mapping[str, object]]) -> str:
+    """The table of what `gc` found."""
+    head = ["KIND", "ID", "REMOVED", "PATH", "WHY"]
+    rows = [
+        [str(one["kind"]), str(one["id"]) or "-", "yes" if one["removed"] else "no", str(one["path"]), str(one["why"])]
+        for one in documents
+    ]
+    return "\n".join(table([head, *([printable(cell) for cell in row] for row in rows)]))
+
+
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned columns as runc's: at least 12 wide and 3 apart, the last as it is."""
     widths = [max(_MIN_WIDTH, max(map(len, column)) + _GAP) for column in zip(*rows, strict=True)]

@@ -223,6 +223,14 @@ VERBS = {
             hot=True,
         ),
         Verb(
+            "gc",
+            "Show what commands that were killed have left, and with --force remove it.",
+            (),
+            Flag("force", "Remove it."),
+            Flag("stopped", "Also show containers that have stopped; they stay."),
+            _FORMAT,
+        ),
+        Verb(
             "checkpoint",
             "Save a running container to files, with CRIU, and end it.",
             ("ID",),

@@ -18,6 +18,7 @@ enum { /* the kernel's constants that the executor itself needs (include/uapi) *
     EAGAIN_ = 11,
     EPROTO_ = 71,
     SEEK_END_ = 2,
+    SIGKILL_ = 9,
     PROT_READ_WRITE = 3,
     MAP_PRIVATE_ = 2,
     SOL_SOCKET_ = 1,
@@ -78,12 +79,13 @@ static long send(i64 to, const void *bytes, u64 size, i64 fd)
     return call(NR_sendmsg, to, (long)&message, MSG_NOSIGNAL_);
 }
 
-static void tell(u32 kind, u32 step, i32 value, i64 fd)
+/* An error, such as the host's being gone, or its memory: then the reason to go on is, too. */
+static i64 tell(u32 kind, u32 step, i32 value, i64 fd)
 {
     struct message m = { kind, step, value, 0 };
+    long sent = send(plan.header->control, &m, sizeof m, fd);
 
-    if (send(plan.header->control, &m, sizeof m, fd) < 0)
-        end(1); /* the host is gone: so is the reason to go on */
+    return sent < 0 ? sent : 0;
 }
 
 /* Report the failure of a step and end. The channel is the socket, or the start FIFO: write(2) does for both. */
@@ -139,8 +141,11 @@ static i64 do_clone(u32 index)
         args.cgroup = (u64)argument(index, 1);
     pid = call(NR_clone3, (long)&args, sizeof args, 0);
     if (pid > 0) {
-        tell(MSG_PID, index, (i32)pid, -1);
-        end(0);
+        i64 error = tell(MSG_PID, index, (i32)pid, -1);
+        if (!error)
+            end(0);
+        call(NR_kill, pid, SIGKILL_, 0); /* whose pid the host does not know, it could not end */
+        fail(index, -error);
     }
     return pid;
 }
@@ -151,9 +156,13 @@ static i64 do_sync(u32 index)
     static u8 answer[MAX_MESSAGE] __attribute__((aligned(8)));
     long got;
 
-    tell(MSG_SYNC, index, (i32)argument(index, 0), -1);
+    got = tell(MSG_SYNC, index, (i32)argument(index, 0), -1);
+    if (got < 0)
+        return got;
     got = call(NR_read, plan.header->control, (long)answer, MAX_MESSAGE);
-    if (got <= 0)
+    if (got < 0)
+        return got;
+    if (got == 0)
         end(1); /* the host is gone */
     return apply_reply(&plan, answer, (u64)got) ? 0 : -EPROTO_;
 }
@@ -204,8 +213,7 @@ static i64 carry_out(u32 index)
     case OP_SYNC:
         return do_sync(index);
     case OP_SENDFD:
-        tell(MSG_FD, index, (i32)argument(index, 1), argument(index, 0));
-        return 0;
+        return tell(MSG_FD, index, (i32)argument(index, 1), argument(index, 0));
     case OP_LOAD:
         return argument(index, 0);
     case OP_EXPECT:

@@ -44,13 +44,18 @@ def delete(root: str, container_id: str, *, force: bool = False, strict: bool = 
             raise ContainerError(
                 f'cannot delete "{container_id}": it is {status}, not stopped', hint="--force kills it first"
             )
-        if known["netDevices"]:  # its creation was killed
-            from ocirt.host.netdevices import recover
+        return clear(known, entry, status, kill=force or not known["privatePids"])
 
-            recover(known["netDevices"], known["pid"] if status != STOPPED else 0)
-        if status != STOPPED:
-            end(known)
-        return destroy(known, entry, kill=force or not known["privatePids"])
+
+def clear(known: dict[str, Any], entry: Entry, status: str, *, kill: bool) -> list[str]:
+    """End it, if it has not stopped, and remove all of it. Returns warnings."""
+    if known["netDevices"]:  # its creation was killed
+        from ocirt.host.netdevices import recover
+
+        recover(known["netDevices"], known["pid"] if status != STOPPED else 0)
+    if status != STOPPED:
+        end(known)
+    return destroy(known, entry, kill=kill)
 
 
 def destroy(known: dict[str, Any], entry: Entry, *, kill: bool) -> list[str]:
@@ -84,10 +89,10 @@ def _known(store: Store, entry: Entry, container_id: str, force: bool) -> dict[s
     except Error:
         if not force:
             raise
-    return _salvaged(entry, container_id, force)
+    return salvaged(entry, container_id, force=force)
 
 
-def _salvaged(entry: Entry, container_id: str, force: bool) -> dict[str, Any]:
+def salvaged(entry: Entry, container_id: str, *, force: bool) -> dict[str, Any]:
     """The state of a container whose state.json is damaged or missing: its cgroups, where its processes are, follow
     from the copy of its configuration, or are noted beside it. Without these `create` came to none of them."""
     known = unfinished(container_id)

@@ -6,7 +6,7 @@ import posix
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import monotonic, sleep
 
-from ocirt.errors import ContainerError, from_os_error
+from ocirt.errors import ContainerError, NotFoundError, from_os_error
 from ocirt.state.document import dumps
 from ocirt.state.place import STICKY, check_root
 from ocirt.state.store import NOTIFY, STATE, open_folder, unknown
@@ -131,19 +131,22 @@ class Entry:
 def make(root: str, folder: str, container_id: str) -> Entry:
     """A new one. Raises ContainerError if there is one already."""
     _make_root(root)
-    try:
-        posix.mkdir(folder, 0o700 | STICKY)
-    except FileExistsError:
-        raise ContainerError(
-            f'a container with id "{container_id}" exists already', hint=f"ocirt delete {container_id}"
-        ) from None
-    except OSError as error:
-        raise from_os_error(error, f"create {folder}") from None
-    try:
-        return lock(folder, container_id)
-    except BaseException:
-        posix.rmdir(folder)
-        raise
+    while True:
+        try:
+            posix.mkdir(folder, 0o700 | STICKY)
+        except FileExistsError:
+            raise ContainerError(
+                f'a container with id "{container_id}" exists already', hint=f"ocirt delete {container_id}"
+            ) from None
+        except OSError as error:
+            raise from_os_error(error, f"create {folder}") from None
+        try:
+            return lock(folder, container_id)
+        except NotFoundError:
+            continue  # `gc` or `delete --force` has had the lock first, and found an empty folder
+        except BaseException:
+            posix.rmdir(folder)
+            raise
 
 
 def _make_root(root: str) -> None:
@@ -161,10 +164,11 @@ def _make_root(root: str) -> None:
         raise from_os_error(error, f"create the state directory {made}", hint=hint) from None
 
 
-def lock(folder: str, container_id: str) -> Entry:
-    """Raises NotFoundError if there is none; ContainerError if another command keeps it, or it is not ours alone."""
+def lock(folder: str, container_id: str, *, patience: float = LOCK_PATIENCE) -> Entry:
+    """Raises NotFoundError if there is none; ContainerError if another command keeps it for `patience` seconds, or it
+    is not ours alone."""
     fd = open_folder(folder, container_id)
-    until = monotonic() + LOCK_PATIENCE
+    until = monotonic() + patience
     while True:
         try:
             flock(fd, LOCK_EX | LOCK_NB)
@@ -173,7 +177,7 @@ def lock(folder: str, container_id: str) -> Entry:
             if monotonic() > until:
                 posix.close(fd)
                 raise ContainerError(
-                    f'another command has been working on "{container_id}" for {LOCK_PATIENCE:.0f} s',
+                    f'another command has been working on "{container_id}" for {patience:.0f} s',
                     hint=f"fuser {folder} shows which",
                 ) from None
             sleep(0.002)

@@ -236,7 +236,7 @@ int main(int argc, char **argv)
             dprintf(report, "exit %d\n", status);
             waited[1].fd = -1;
             waited[1].revents = 0;
-        } else if (waited[0].revents & (POLLHUP | POLLERR))
+        } else if (waited[1].fd < 0 && waited[0].revents & (POLLHUP | POLLERR))
             return 0; /* nobody has the filter any more */
     }
 }

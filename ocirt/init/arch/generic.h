@@ -10,6 +10,7 @@ enum {
     NR_readlinkat = 78,
     NR_exit_group = 94,
     NR_nanosleep = 101,
+    NR_kill = 129,
     NR_rt_sigprocmask = 135,
     NR_sendmsg = 211,
     NR_execve = 221,

@@ -33,6 +33,7 @@ enum {
     NR_nanosleep = 35,
     NR_sendmsg = 46,
     NR_execve = 59,
+    NR_kill = 62,
     NR_getxattr = 191,
     NR_exit_group = 231,
     NR_readlinkat = 267,
