@@ -116,7 +116,7 @@ def entry() -> NoReturn:
         try:
             end_helper()
             posix.waitpid(_helper, _WALL)
-        except ChildProcessError:
+        except OSError:  # who waits for every child of his has waited for this one
             pass
     # All is written and closed: the interpreter's own tear-down would only cost time.
     for stream in (sys.stdout, sys.stderr):

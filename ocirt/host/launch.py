@@ -177,6 +177,7 @@ class Init:
             elif not self.pid and index > self._clone:
                 # The child is faster than its parent, which reports the pid: that comes first all the same.
                 early.append((content, fds))
+                self._expect_parent()
             elif kind == MSG_FD:
                 host.received(value, fds[0])
             elif kind == MSG_SYNC:
@@ -186,6 +187,22 @@ class Init:
             elif kind == MSG_ERROR:
                 self.failed = index
                 raise failure(self.plan.steps[index], value, content[MESSAGE.size : MESSAGE.size + length])
+
+    def _expect_parent(self) -> None:
+        """The child has spoken before its parent, which may have been killed before it could say the child's pid. Then
+        nobody would ever; the child ends when the socket is closed. Raises Error."""
+        from select import POLLIN, poll
+
+        parent = posix.pidfd_open(self._spawned, 0)
+        try:
+            poller = poll()
+            poller.register(self._socket.fileno(), POLLIN)
+            poller.register(parent, POLLIN)
+            # Again: it may have spoken and ended after the first was looked at, and before the second.
+            if len(poller.poll()) == 1 and self._socket.fileno() not in dict(poller.poll(0)):
+                raise self._vanished()
+        finally:
+            posix.close(parent)
 
     def _told(self, messages: list[bytes]) -> KernelError | None:
         """Why init has failed, if it has: then it is gone, and what could not be done to it is no news."""
@@ -221,7 +238,10 @@ class Init:
             at, size = self.encoded.slots[slot]
             content = content[:size]
             reply.append(PATCH.pack(at, len(content)) + content + bytes(-len(content) % 4))
-        self._socket.send(b"".join(reply))
+        try:
+            self._socket.send(b"".join(reply))
+        except BrokenPipeError:  # it has given up waiting
+            raise self._told([]) or self._vanished() from None
 
     def wait_for_program(self) -> None:
         """Until the program is executed: the socket is close-on-exec. Raises KernelError if that fails."""

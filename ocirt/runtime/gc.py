@@ -1,4 +1,4 @@
-"""gc: what engines, and ocirt's own commands, left when they were killed; found by what was recorded before it was made.
+"""gc: what engines and commands left when they were killed; found by what was recorded before it was made.
 
 A container that runs, waits or has stopped is its engine's, and is left alone. What is removed was looked at under the
 container's lock, so no command is at work on it, and nothing is touched that no record of ours names.

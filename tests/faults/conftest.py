@@ -11,6 +11,7 @@ import pytest
 from support import Bundle, Runtime, default_config
 
 sys.path.insert(0, str(Path(__file__).parent))
+from checking import Host
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +61,10 @@ def made_rich_bundle(path: Path, rootfs: Path) -> Bundle:
 @pytest.fixture
 def rich_bundle(tmp_path: Path, shared_rootfs: Path) -> Bundle:
     return made_rich_bundle(tmp_path / "bundle", shared_rootfs)
+
+
+@pytest.fixture
+def host(injector: Path, runtime: Runtime, rich_bundle: Bundle) -> Host:
+    """With the filter of the bundle in the cache: compiling it is another test's."""
+    assert runtime("run", "--bundle", rich_bundle.path, "warm").code == 0
+    return Host(injector, runtime)

@@ -27,6 +27,8 @@ class Fault:
     number: int
     call: str
     action: str
+    early: bool = False
+    """Is it the dynamic linker's, before there is anything of ours?"""
 
     @property
     def errno(self) -> int:
@@ -117,6 +119,9 @@ class Injected:
 def faults_of(calls: list[tuple[str, str]], role: str, actions: tuple[str, ...] = ()) -> list[Fault]:
     """Every call of a role with each errno that it can fail with, or with these actions instead."""
     names = [name for whose, name in calls if whose == role]
+    ours = names.index("readlinkat") if role == "host" else 0  # launcher/starting.h: where it is installed
     return [
-        Fault(role, number, name, action) for number, name in enumerate(names) for action in (actions or ERRNOS[name])
+        Fault(role, number, name, action, number < ours)
+        for number, name in enumerate(names)
+        for action in (actions or ERRNOS[name])
     ]
