@@ -13,7 +13,7 @@ from injecting import Fault, Injected, faults_of
 from support import CACHE, Done, Runtime, traces
 
 ALL = os.environ.get("OCIRT_FAULTS") == "all"
-SAMPLE = 24
+SAMPLE = 10
 """Faults of each kind where not all are tried."""
 STATUSES = {"creating", "created", "running", "paused", "stopped"}
 
