@@ -113,6 +113,15 @@ rootless-table: ## what an ordinary user can have of ocirt, crun and runc: the t
 	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 	@tests/isolate $(BIN)/python bench/rootless_table.py --ocirt $(BIN)/ocirt --delegated $(BENCH_ARGS)
 
+.PHONY: soak faults
+soak: ## ten thousand containers in sequence, two hundred at a time, and what has grown: docs/soak.md
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_DEMO))
+	@$(MAKE) --no-print-directory build
+	@tests/isolate $(BIN)/python bench/soak.py --ocirt $(BIN)/ocirt --write docs/soak.md $(BENCH_ARGS)
+
+faults: venv ## every system call fails, every errno of it; random commands for two minutes
+	OCIRT_FAULTS=all tests/isolate $(BIN)/pytest tests/faults $(PYTEST_ARGS)
+
 bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
 	@$(MAKE) --no-print-directory venv

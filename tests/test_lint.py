@@ -72,7 +72,7 @@ def test_the_extension_compiles_without_a_warning(compiler: str, tmp_path: Path)
 def test_the_c_of_the_tests_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
     folder = REPOSITORY / "tests"
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-c", "-o", tmp_path / "object.o"]
-    for source in (folder / "init" / "hosted.c", folder / "fuzz" / "fuzz_decode.c"):
+    for source in (folder / "init" / "hosted.c", folder / "fuzz" / "fuzz_decode.c", folder / "faults" / "injector.c"):
         passes(compiler, *flags, source)
 
 

@@ -1,7 +1,7 @@
 """What commands on one container may do, whatever others do at the same time: a model, and a search for an order.
 
-A history is possible if its commands can be put in an order in which each does what the model says, and none comes before
-one that had ended when it began (linearizability).
+A history is possible if its commands can be put in an order in which each does what the model says, and none comes
+before one that had ended when it began (linearizability).
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def test_who_is_stopped_for_a_while_goes_on(host: Host, rich_bundle: Bundle, rol
 
 
 def test_an_init_that_is_stopped_for_good_is_undone_when_ocirt_is_told_to_end(host: Host, rich_bundle: Bundle) -> None:
-    """SIGSTOP of init at every call, and SIGTERM for ocirt, which waits for it. Not of what it is cloned from: until that
-    has said init's pid, ocirt has its signals blocked, and only SIGCONT or SIGKILL help."""
+    """SIGSTOP of init at every call, and SIGTERM for ocirt, which waits for it. Not of what it is cloned from: until
+    that has said init's pid, ocirt has its signals blocked, and only SIGCONT or SIGKILL help."""
     words = words_of("create", rich_bundle)
     calls = host.record(*words, then=host.can_be_deleted)
     for fault in kinds(calls, "init", TERM):

@@ -176,7 +176,7 @@ def test_no_creation_suffers_from_a_collection_at_the_same_time(runtime: Runtime
     for collector in collectors:
         collector.start()
     try:
-        for _ in range(4):
+        for _ in range(2):
             creations = [
                 subprocess.Popen(
                     [OCIRT, "--root", runtime.root, "create", "--bundle", bundle.path, f"c{number}"],
