@@ -168,7 +168,7 @@ MISTAKES = {
     "delete --xyzzy one": "unknown flag --xyzzy (see `ocirt delete --help`)",
     "delete --root /x one": "unknown flag --root: it goes before the verb, delete (see `ocirt delete --help`)",
     "delete --force=1 one": "--force takes no value (see `ocirt delete --help`)",
-    "--force delete one": "unknown flag --force: it goes after the verb (delete) (see `ocirt --help`)",
+    "--force delete one": "unknown flag --force: it goes after the verb (delete, gc) (see `ocirt --help`)",
     "--rot /x list": "unknown flag --rot: did you mean --root? (see `ocirt --help`)",
     "--log-format xml list": '--log-format: expected text or json, got "xml" (see `ocirt --help`)',
     "list --format xml": '--format: expected table or json, got "xml" (see `ocirt list --help`)',

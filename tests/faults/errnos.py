@@ -47,6 +47,7 @@ _TABLE = {
     "brk": "",  # it fails by not moving the end, which nothing can be injected for; mmap is what is tried next
     "mount umount2 fsconfig fsmount move_mount mount_setattr": _MOUNT,
     "open_tree fsopen fspick": f"EMFILE ENFILE {_MOUNT}",
+    "rt_sigtimedwait": "",  # but EINTR
     "pivot_root": "EBUSY EINVAL EPERM",
     "setns unshare": "EPERM ENOMEM EINVAL ENOSPC",
     "sethostname setdomainname setsid": "EPERM",
@@ -65,6 +66,8 @@ _TABLE = {
 }
 ERRNOS = {name: errnos.split() for names, errnos in _TABLE.items() for name in names.split()}
 """System call → names of errnos."""
+OTHERS = ["ENOMEM"]
+"""Those of a call that is not in the table: another libc's, or kernel's."""
 NUMBERS = {name: number for number, name in errorcode.items()}
 """Name of an errno → its number."""
 

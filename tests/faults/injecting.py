@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from errnos import ERRNOS, NUMBERS, call_names
+from errnos import ERRNOS, NUMBERS, OTHERS, call_names
 from support import CACHE, OCIRT, Done
 
 PATIENCE = 60.0
@@ -123,5 +123,5 @@ def faults_of(calls: list[tuple[str, str]], role: str, actions: tuple[str, ...] 
     return [
         Fault(role, number, name, action, number < ours)
         for number, name in enumerate(names)
-        for action in (actions or ERRNOS[name])
+        for action in (actions or ERRNOS.get(name, OTHERS))
     ]
