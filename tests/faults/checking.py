@@ -73,15 +73,16 @@ class Host:
             self.wrong.append(f"{fault}: {lines[0]}")
             self.runtime("delete", "--force", "x")
 
-    def refused(self, done: Done, fault: Fault, codes: tuple[int, ...] = (1,)) -> None:
-        """One line, which says what failed, and why."""
+    def refused(self, done: Done, fault: Fault, hit: str, codes: tuple[int, ...] = (1,)) -> None:
+        """One line, which says what failed, and why. hit: the call that did."""
+        assert hit, f"without a fault: {done}"
         if fault.early:
             assert done.code in (127, -signal.SIGSEGV), done  # glibc's linker does not look at every mmap
             return
         assert done.code in codes, done
         assert done.err.endswith("\n") and done.err[:-1].isprintable(), f"not one line: {done}"
         assert done.err.startswith("ocirt: ") and "a defect in ocirt" not in done.err, done
-        if fault.errno and OTHER_WORDS.get((fault.role, fault.call), "\0") not in done.err:
+        if fault.errno and hit == fault.call and OTHER_WORDS.get((fault.role, hit), "\0") not in done.err:
             assert os.strerror(fault.errno).lower() in done.err.lower(), f"does not say why: {done}"
 
     def same(self) -> None:

@@ -40,13 +40,17 @@ class Fault:
 
 @dataclass
 class Injected:
-    """A command under the injector: `ended` when it has; the injector goes on while any process of it is there."""
+    """A command under the injector: `ended` when it has; the injector goes on while any process of it is there.
+
+    hit: the call that was. How many there are depends a little on who is faster, so it may be a neighbour of the one
+    that was meant, or none: "".
+    """
 
     injector: Path
     root: Path
     words: tuple[str | Path, ...]
     fault: Fault | None = None
-    hit: bool = False
+    hit: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Injected:
@@ -93,9 +97,21 @@ class Injected:
 
     def _note(self, name: str, value: int) -> None:
         if name == "hit":
-            self.hit = True
+            self.hit = call_names()[value]
         else:
             self.calls.append((name, call_names()[value]))
+
+    def look(self) -> None:
+        """Take note of what has been reported so far, of a command that has ended."""
+        while select.select([self._report], [], [], 0)[0]:
+            chunk = os.read(self._report, 65536)
+            if not chunk:
+                break
+            self._read += chunk
+        *lines, self._read = self._read.split(b"\n")
+        for line in lines:
+            name, _, value = line.decode().partition(" ")
+            self._note(name, int(value))
 
     def all_ended(self) -> None:
         """When every process that the command has started is gone, and what those have started. Raises TimeoutError."""
