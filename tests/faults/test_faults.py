@@ -91,10 +91,10 @@ def test_a_call_that_fails_in_exec(host: Host, rich_bundle: Bundle, role: str) -
                 host.refused(done, fault, command.hit, codes=(255,))
             host.same()
             assert host.runtime("ps", "--format", "json", "x").out == alone
+    host.finish()
     assert host.runtime(*words).code == 7
     host.before = clean
     host.can_be_deleted({"running"})
-    host.finish()
 
 
 @pytest.mark.parametrize("force", [False, True])
