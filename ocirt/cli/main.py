@@ -82,11 +82,16 @@ def carry_out(action: object, options: dict[str, str | bool | list[str] | None],
             import traceback
 
             traceback.print_exc()
+        verb = getattr(action, "__name__", "ocirt").rstrip("_")
         if isinstance(error, OSError):  # the host refused what nobody foresaw, such as one more open file
-            out.fail(from_os_error(error, getattr(action, "__name__", "ocirt"), hint="--debug shows where"))
+            out.fail(from_os_error(error, verb, hint="--debug shows where"))
         else:
             out.fail(Error(f"{type(error).__name__}: {error}", hint="a defect in ocirt: --debug shows where"))
-        return 1
+        if verb != "exec":
+            return 1
+        from ocirt.cli.actions import EXEC_FAILED
+
+        return EXEC_FAILED
 
 
 _helper = 0
