@@ -286,8 +286,11 @@ static void go_ahead(i64 plan_fd, i64 control, u64 flags)
     call(NR_close_range, plan_fd + 1, 0xffffffff, 0);
     long pid = call(NR_clone3, (long)&args, sizeof args, 0);
     struct message m = { MSG_PID, 0, pid > 0 ? (i32)pid : 0, 0 };
-    if (pid && send(control, &m, sizeof m, -1) < 0)
+    if (pid && send(control, &m, sizeof m, -1) < 0) {
+        if (pid > 0)
+            call(NR_kill, pid, SIGKILL_, 0); /* as in do_clone */
         end(1);
+    }
     if (pid > 0)
         end(0);
     if (!pid)
