@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,10 +89,14 @@ class Host:
             assert os.strerror(fault.errno).lower() in done.err.lower(), f"does not say why: {done}"
 
     def same(self) -> None:
-        """Nothing is left, and no temporary file beside the filters."""
+        """Nothing is left, and no temporary file beside the filters. A process that just ends may be seen for a moment
+        more: newer kernels take its filter from it, which is what we wait for, before its memory."""
+        until = time.monotonic() + 10
+        while (now := traces(self.runtime.root)) != self.before and time.monotonic() < until:
+            time.sleep(0.01)
         for kind, was in vars(self.before).items():
-            now = vars(traces(self.runtime.root))[kind]
-            assert now == was, f"left: {kind}: {[item for item in now if item not in was]}"
+            found = vars(now)[kind]
+            assert found == was, f"left: {kind}: {[item for item in found if item not in was]}"
         assert not [name for name in os.listdir(CACHE) if name.startswith(".")], "a temporary file in the cache"
 
     def can_be_deleted(self, statuses: set[str] = STATUSES) -> None:
