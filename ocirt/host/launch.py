@@ -18,6 +18,7 @@ from ocirt.state.process import INIT_NAME, has_executed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Mapping, Sequence
     from typing import Protocol
 
@@ -92,7 +93,7 @@ class Ahead:
         pid = 0
         if self.spawned:
             # Its first message says whether there is a second process; only then both are known.
-            content = self.socket.recv(MAX_MESSAGE)
+            content = _heard(self.socket, self.spawned)
             pid = MESSAGE.unpack_from(content)[2] if content else 0
         self.socket.close()
         for one in (self.spawned, pid):
@@ -191,18 +192,8 @@ class Init:
     def _expect_parent(self) -> None:
         """The child has spoken before its parent, which may have been killed before it could say the child's pid. Then
         nobody would ever; the child ends when the socket is closed. Raises Error."""
-        from select import POLLIN, poll
-
-        parent = posix.pidfd_open(self._spawned, 0)
-        try:
-            poller = poll()
-            poller.register(self._socket.fileno(), POLLIN)
-            poller.register(parent, POLLIN)
-            # Again: it may have spoken and ended after the first was looked at, and before the second.
-            if len(poller.poll()) == 1 and self._socket.fileno() not in dict(poller.poll(0)):
-                raise self._vanished()
-        finally:
-            posix.close(parent)
+        if not _will_be_heard(self._socket, self._spawned):
+            raise self._vanished()
 
     def _told(self, messages: list[bytes]) -> KernelError | None:
         """Why init has failed, if it has: then it is gone, and what could not be done to it is no news."""
@@ -276,7 +267,7 @@ class Init:
     def kill(self) -> None:
         """End it, wherever it is, and leave no zombie."""
         if self._ahead and self._spawned and not self.pid:
-            content = self._socket.recv(MAX_MESSAGE)
+            content = _heard(self._socket, self._spawned)
             kind, _, value, _ = MESSAGE.unpack_from(content) if content else (0, 0, 0, 0)
             self.pid = value if kind == MSG_PID else 0
         self.close()
@@ -305,6 +296,26 @@ class Init:
             how = f"ended with status {posix.WEXITSTATUS(status)}"
         filtered = when == BEFORE_PROGRAM and any(step.call == "seccomp" for step in self.plan.steps)
         return ended_early(how, when, filtered=filtered)
+
+
+def _will_be_heard(control: socket, pid: int) -> bool:
+    """Wait until there is a message, or until the process that would send it has ended without."""
+    from select import POLLIN, poll
+
+    sender = posix.pidfd_open(pid, 0)
+    try:
+        poller = poll()
+        poller.register(control.fileno(), POLLIN)
+        poller.register(sender, POLLIN)
+        # Again: it may have spoken and ended after the first was looked at, and before the second.
+        return len(poller.poll()) > 1 or control.fileno() in dict(poller.poll(0))
+    finally:
+        posix.close(sender)
+
+
+def _heard(control: socket, pid: int) -> bytes:
+    """The next message, or b"" if the process that would send it is gone."""
+    return control.recv(MAX_MESSAGE) if _will_be_heard(control, pid) else b""
 
 
 def _start(
