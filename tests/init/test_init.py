@@ -72,7 +72,7 @@ def test_a_program_that_may_not_be_executed_is_reported(host: Host) -> None:
     assert host.failure() == (0, EACCES)
 
 
-@pytest.mark.parametrize("args", [[], ["1", "2", "3", "4"], ["x"], ["-1"], [""], ["99999999999999999999"], ["1048577x"]])
+@pytest.mark.parametrize("args", [[], ["1", "2", "3", "4"], ["x"], ["-1"], [""], ["9" * 20], ["1048577x"]])
 def test_wrong_arguments_end_it_with_125(native: Host, args: list[str]) -> None:
     assert subprocess.run([*native.command, *args], timeout=TIMEOUT, check=False).returncode == 125
 
