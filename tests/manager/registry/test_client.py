@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,11 @@ def test_a_registry_that_is_busy_is_asked_again(world: World, fake: Fake) -> Non
     assert world.slept[1] == 7.0
 
 
-def test_a_registry_that_is_gone_is_said_to_be(world: World, fake: Fake) -> None:
-    repository = world.repository(fake.host)
-    fake.server.socket.close()
+def test_a_registry_that_is_gone_is_said_to_be(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
     with pytest.raises(RegistryError, match=r"is the registry there\?"):
-        repository.manifest("v1")
-    fake.server.socket = __import__("socket").socket()
+        world.repository(f"127.0.0.1:{port}").manifest("v1")
 
 
 # Blobs.
