@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 Counts = dict[str, int]
@@ -31,7 +33,7 @@ def count(bundles: str) -> Counts:
     files = [path for path in Path("/run").rglob("*") if not path.is_dir()]
     return {
         "descriptors of this process": len(os.listdir("/proc/self/fd")),
-        "threads of this process": len(os.listdir("/proc/self/task")),
+        "threads of this process": _threads(),
         "cgroups": sum(1 for _ in os.walk("/sys/fs/cgroup")),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
         "processes": len(ours),
@@ -47,6 +49,14 @@ def count(bundles: str) -> Counts:
         "dying cgroups below the v2 root": _field("/sys/fs/cgroup/unified/cgroup.stat", "nr_dying_descendants"),
         "slab of the kernel, MB": _field("/proc/meminfo", "Slab:") // 1024,
     }
+
+
+def _threads() -> int:
+    """One that was joined is in /proc for a moment still."""
+    until = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > threading.active_count() and time.monotonic() < until:
+        time.sleep(0.01)
+    return len(os.listdir("/proc/self/task"))
 
 
 def _reap() -> int:

@@ -41,6 +41,8 @@ CODECS = ("encodings.ascii", "encodings.latin_1", "encodings.unicode_escape", "e
 """What bytes.decode() and str.encode() import by name."""
 
 LEFT_OUT = (
+    # Not for containers' own sake, and with packages that nothing else needs.
+    "ocirt.manager",
     # What only a person at a keyboard calls, and tests.
     *("bdb", "cmd", "code", "codeop", "doctest", "pdb", "pydoc", "pydoc_data", "rlcompleter", "sysconfig", "test"),
     *("_aix_support", "_osx_support", "distutils", "lib2to3", "pip", "setuptools", "tkinter", "winreg"),

@@ -109,13 +109,16 @@ def anonymous(facts: Facts) -> Facts:
     for name in Facts.__slots__:
         setattr(same, name, getattr(facts, name))
     same.container_id = _room(facts.container_id)
-    same.hierarchies = tuple(Hierarchy(one.name, one.options, _room(one.source), one.v2) for one in facts.hierarchies)
+    same.hierarchies = tuple(
+        Hierarchy(one.name, one.options, _room(one.source, f"{index}-"), one.v2)
+        for index, one in enumerate(facts.hierarchies)
+    )
     return same
 
 
-def _room(name: str) -> str:
-    """Of a length that many have."""
-    return "x" * (len(name.encode("utf-8", "surrogateescape")) // _ROOM * _ROOM + _ROOM)
+def _room(name: str, begin: str = "") -> str:
+    """Of a length that many have; with another beginning it is another."""
+    return begin.ljust(len(name.encode("utf-8", "surrogateescape")) // _ROOM * _ROOM + _ROOM, "x")
 
 
 def _hashable(fact: Any) -> object:

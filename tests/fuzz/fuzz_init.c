@@ -23,6 +23,7 @@ enum {
     NR_lseek = 8,
     NR_mmap = 9,
     NR_sendmsg = 46,
+    NR_kill = 62,
     NR_exit_group = 231,
     NR_clone3 = 435,
     NR_close_range = 436,
@@ -123,6 +124,8 @@ static long answer(int of_plan, long nr, long a, long b, long c, long e)
         return (long)shared;
     }
     switch (nr) {
+    case NR_kill:
+        return 0;
     case NR_exit_group:
         longjmp(ended, 1);
     case NR_lseek:

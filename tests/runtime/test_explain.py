@@ -26,7 +26,7 @@ from ocirt.runtime.host_steps import host_steps, rule_text
 def test_the_plan_that_is_explained_is_the_one_that_create_runs(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocirt.runtime.preparation.Init", lambda plan, encoded: None)  # nothing is started
+    monkeypatch.setattr("ocirt.runtime.preparation.Init", lambda plan, encoded, ahead: None)  # nothing is started
     explanation = explain(str(bundle.path))
     creation = Creation(str(tmp_path / "state"), bundle.path.name, str(bundle.path), wait_for_start=True)
     assert encode(explanation.plan).content == creation.encoded.content
