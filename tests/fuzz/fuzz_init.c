@@ -23,6 +23,7 @@ enum {
     NR_lseek = 8,
     NR_mmap = 9,
     NR_sendmsg = 46,
+    NR_kill = 62,
     NR_exit_group = 231,
     NR_clone3 = 435,
     NR_close_range = 436,
