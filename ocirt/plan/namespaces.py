@@ -48,7 +48,7 @@ def hide(scope: Scope) -> None:
     `exec`.
     """
     facts = scope.facts
-    if facts.unprivileged:
+    if scope.enters_first:
         return
     if "pid" in scope.joined or (facts.wait_for_start and facts.permitted & _SYS_PTRACE):
         scope.plan.at("", "keep the container's processes from looking into init")
