@@ -150,7 +150,7 @@ def _of_mounts(good: dict[str, Any], mine: dict[str, Any]) -> list[str]:
 
 def run_one(bundle: Bundle, tmp_path: Path, seed: str, number: int) -> tuple[dict[str, Any], str, str]:
     """(what was said of the plan, stdout, stderr). One that hangs is ended, and counts as one that was not run."""
-    said, name = tmp_path / f"said-{number}", f"mutant-{os.getpid()}-{number}"
+    said, name = tmp_path / f"said-{number}", f"mutant-{number}"
     command = ["unshare", "--mount", "--uts", "--ipc", "--propagation", "private", *GROUPS, sys.executable, RUNNER]
     wanted = "dangerous" if number % 2 else "any"
     with open(tmp_path / "out", "w+") as out, open(tmp_path / "err", "w+") as err:

@@ -11,10 +11,13 @@ import plan.damage_order
 import plan.damage_process
 import plan.damage_rootless  # noqa: F401  (each notes its damages)
 import pytest
-from plan.cases import CASES, compile_case
+from plan.cases import CASES, compile_case, config_of
 from plan.damage import DAMAGES, Damage, find, tolerate
+from support import default_config
 
 from ocirt.errors import PlanError
+from ocirt.plan.compile import compile_plan
+from ocirt.plan.facts import Facts
 from ocirt.plan.kernel import EACCES
 from ocirt.plan.verify import RULES, verify
 
@@ -51,3 +54,17 @@ def test_a_refusal_names_the_step_and_where_it_comes_from() -> None:
         verify(plan)
     assert refused.value.pointer == MASK
     assert f"step {at} (openat2: mask /proc/keys)" in refused.value.message
+
+
+def test_who_has_no_right_to_a_pid_namespace_hears_so_from_the_kernel() -> None:
+    """An ordinary user whose configuration names their own user namespace has none to gain rights in: no plan of theirs
+    is a defect."""
+    config = default_config()
+    config["linux"]["namespaces"] = [
+        {"type": "user", "path": "/proc/self/ns/user"},
+        {"type": "pid", "path": "/proc/1/ns/pid"},
+        {"type": "mount"},
+    ]
+    del config["hostname"]
+    facts = Facts(permitted=0, unprivileged=True, shared=("user",), joined=("pid",), wait_for_start=False)
+    verify(compile_plan(config_of(config), facts).plan)

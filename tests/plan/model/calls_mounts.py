@@ -42,6 +42,8 @@ def fsconfig(m: Kernel, fd: int, command: int, key: Any, value: Any, more: Any) 
     if opened.what != "context":
         raise Refused(errno.EINVAL)
     context = opened.context
+    if more:
+        raise Refused(errno.EINVAL)
     if command == k.FSCONFIG_CMD_CREATE:
         if context["made"] or key or value:
             raise Refused(errno.EBUSY)
@@ -64,6 +66,8 @@ def fsconfig(m: Kernel, fd: int, command: int, key: Any, value: Any, more: Any) 
     if name not in known or (name == "source" and any(one[0] == "source" for one in context["options"])):
         raise Refused(errno.EINVAL)
     if name in ("mode", "ptmxmode", "uid", "gid", "max") and not (text or "").isdigit():
+        raise Refused(errno.EINVAL)
+    if name == "size" and not (text or "").rstrip("kmg%").isdigit():
         raise Refused(errno.EINVAL)
     context["options"].append((name, text))
     return 0

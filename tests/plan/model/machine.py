@@ -171,8 +171,8 @@ class Kernel:
         """What the host does when init reports: creation.py. It follows init until SYNC_READY."""
         if self.plan.control not in self.fds or self.fds[self.plan.control].what != "control":
             raise Vanished
-        if not self.cloned:
-            raise Vanished  # the host waits for a pid
+        if not self.cloned or self.ready:
+            raise Vanished  # the host waits for a pid, or for the program
         if tag == SYNC_ATTACHED:
             self.attached = True
         elif tag == SYNC_MAPPED:
