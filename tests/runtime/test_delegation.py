@@ -129,7 +129,8 @@ def test_without_a_cgroup_all_verbs_work_or_say_why_not(user: Ordinary) -> None:
 
 def test_kill_all_signals_each_process_of_the_pid_namespace(user: Ordinary) -> None:
     """Also what `exec` brought, whose parent is not in it."""
-    script = "trap 'touch /tmp/{0}' USR1; touch /tmp/{0}-ready; while :; do sleep 0.05; done"
+    # What waits in `wait` runs the trap at once, and has no child that is just being made.
+    script = "trap 'touch /tmp/{0}' USR1; touch /tmp/{0}-ready; while :; do sleep 1000 & wait; done"
     user.bundle.config["root"]["readonly"] = False
     tmp = user.bundle.rootfs / "tmp"
     user.started(f"({script.format('child')}) & {script.format('first')}")
