@@ -19,7 +19,18 @@ from security.watched import named, seen, watched, watching
 from support import OCIRT, Bundle, Runtime
 
 pytestmark = pytest.mark.root
-KINDS = ("regular", "fifo", "zero", "sparse", "link to the host", "link to itself", "link to proc", "folder", "socket")
+KINDS = (
+    "regular",
+    "fifo",
+    "zero",
+    "sparse",
+    "late",
+    "link to the host",
+    "link to itself",
+    "link to proc",
+    "folder",
+    "socket",
+)
 MOST = 1 << 20
 
 
@@ -34,6 +45,8 @@ def put_passwd(path: Path, kind: str, host: Path) -> None:
     elif kind == "sparse":
         with path.open("wb") as file:
             file.truncate(1 << 30)
+    elif kind == "late":  # what is said too late is not read
+        path.write_text("#" * MOST + "\nroot:x:0:0::/home/late:/bin/sh\n")
     elif kind.startswith("link"):
         place = {"host": str(host / "passwd"), "itself": path.name, "proc": "/proc/self/fd/0"}[kind.split()[-1]]
         path.symlink_to(place)
@@ -52,7 +65,8 @@ def test_cve_2024_9676_a_passwd_of_any_kind_is_not_waited_for_and_not_read_to_it
     runtime: Runtime, bundle: Bundle, tmp_path: Path, kind: str
 ) -> None:
     """Without the question for its kind in host/passwd.py, home_of: a FIFO is read as empty (O_NONBLOCK), and of
-    /dev/zero a megabyte; without O_NONBLOCK too, it hangs. Without MAX_SIZE the sparse one costs a gigabyte. The
+    /dev/zero a megabyte; without O_NONBLOCK too, it hangs. Without MAX_SIZE HOME is what a line behind the first
+    megabyte says. The
     link to the host has the host's HOME without RESOLVE_IN_ROOT (plan/paths.py) and `verify`."""
     host = tmp_path / "host"
     host.mkdir()
@@ -70,7 +84,7 @@ def test_cve_2024_9676_a_passwd_of_any_kind_is_not_waited_for_and_not_read_to_it
     assert "O_PATH" in opened[0] and "RESOLVE_IN_ROOT" in opened[0]
     assert [rest for call, rest in calls if call[:4] == "open" and ("etc/group" in rest or "/etc/passwd" in rest)] == []
     again = [rest for call, rest in calls if call == "openat" and re.search(r'"/proc/self/fd/\d+", O_RDONLY', rest)]
-    regular = kind in ("regular", "sparse")
+    regular = kind in ("regular", "sparse", "late")
     assert bool(again) == regular
     assert all("O_NONBLOCK" in rest for rest in again)
     sizes = [int(match[1]) for call, rest in calls if (match := re.search(r"= (\d+)$", rest)) and call == "read"]

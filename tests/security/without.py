@@ -113,6 +113,7 @@ def alone() -> None:
     if os.environ.get("OCIRT_ISOLATED") != "1":
         sys.exit("without.py: run it under tests/isolate")
     environment = os.environ | {"OCIRT_ALONE": "1", "TMPDIR": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["HYPOTHESIS_STORAGE_DIRECTORY"] = "/tmp/hypothesis"
     command = [str(REPOSITORY), sys.executable, *sys.argv]
     os.chdir(REPOSITORY)
     os.execvpe("unshare", ["unshare", "--mount", "bash", "-c", ALONE, "bash", *command], environment)
