@@ -44,6 +44,9 @@ if [ $# -eq 0 ]; then
     [ "$layout" = hybrid ] || set -- "$@" tests/sandbox/test_{host,run,pool,hostile}.py
     # What is refused before the host is looked at is refused here as anywhere.
     left_out="bad_flag or bad_document or bad_process_object or what_is_refused or refused_calls_without_end"
+    # Once it did not end on hybrid, with the host at work, and nobody knows why: it forks as fast as it can. It runs on v2
+    # here, and on v1 and hybrid without emulation.
+    [ "$layout" = v2 ] || left_out="$left_out or default_devices_work_at_every_moment"
     set -- "$@" -k "not ($left_out)"
 fi
 exec python3 -m pytest -p no:cacheprovider "$@"
