@@ -48,11 +48,6 @@ def of(data: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashing.hexdigest()}"
 
 
-def short(digest: str) -> str:
-    """The twelve digits that people see."""
-    return digest.partition(":")[2][:12]
-
-
 class Checking:
     """Counts and hashes bytes as they pass; `finish` compares with what was promised.
 

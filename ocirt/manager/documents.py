@@ -16,6 +16,8 @@ from ocirt.manager import digest as digests
 from ocirt.manager.errors import DocumentError, GrammarError, LimitError
 
 LARGEST_DOCUMENT = 4 << 20  # bytes: what registries must take at least (distribution-spec 1.1, "Pushing Manifests")
+DEEPEST = 500
+"""Brackets in brackets: a parser that comes to its own limit leaves no room for what else Python does just then."""
 MOST_LAYERS = 1000
 MOST_MANIFESTS = 10_000
 
@@ -115,10 +117,24 @@ def load(data: bytes, what: str) -> Json:
     """The JSON value of untrusted bytes. Raises LimitError (size), DocumentError (no JSON, too deep, a key twice)."""
     if len(data) > LARGEST_DOCUMENT:
         raise LimitError(f"{what} has {len(data)} bytes, more than {LARGEST_DOCUMENT}")
+    if _depth(data) > DEEPEST:
+        raise DocumentError(f"{what} is no JSON that anybody means: it is nested more than {DEEPEST} deep")
     try:
         return json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{what} is no JSON: {error}") from error
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _depth(data: bytes) -> int:
+    """How deep brackets are nested, those in strings counted too: honest texts close most that they open."""
+    depth = deepest = 0
+    for bracket in data.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -78,12 +78,12 @@ class Pull:
             chosen = documents.choose(found, platform)
             _, manifest = self._documents(chosen.digest, platform, lease, deepest - 1)
             # An index's other platforms may come later: an edge to what is not there does no harm.
-            self._put(data, described, lease, [one.digest for one in found.manifests], bool(known))
+            self._put(data, described, lease, [one.digest for one in found.manifests])
             return described, manifest
         for layer in found.layers:
             documents.compression(layer)  # refused before anything of it is brought in
         needs = [found.config.digest, *(layer.digest for layer in found.layers)]
-        self._put(data, described, lease, needs, bool(known))
+        self._put(data, described, lease, needs)
         return described, described
 
     def _known(self, target: str, lease: Lease) -> tuple[bytes, Descriptor] | None:
@@ -93,7 +93,7 @@ class Pull:
         data = self._blobs.read(target, documents.LARGEST_DOCUMENT)
         return data, Descriptor(documents.parse(data).media_type, target, len(data))
 
-    def _put(self, data: bytes, described: Descriptor, lease: Lease, needs: list[str], known: bool) -> None:
+    def _put(self, data: bytes, described: Descriptor, lease: Lease, needs: list[str]) -> None:
         with self._blobs.ingest(described.digest, len(data)) as ingest:
             if not ingest.whole:
                 self._new = True

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from ocirt import _sys
 from ocirt.manager.archive import reader
-from ocirt.manager.archive.reader import Entry, Reader, Stream
+from ocirt.manager.archive.reader import Entry, Reader, Stream, shown
 from ocirt.manager.errors import ArchiveError, LimitError, ManagerError
 
 # linux/openat2.h
@@ -156,7 +156,7 @@ class _Folders:
             return self._make(path)
         except OSError as error:
             hint = "the archive has members below something that is no folder"
-            raise ArchiveError(f"{_shown(path)}: {error.strerror}", hint=hint) from error
+            raise ArchiveError(f"{shown(path)}: {error.strerror}", hint=hint) from error
 
     def _make(self, path: bytes) -> int:
         parent, _, name = path.rpartition(b"/")
@@ -165,7 +165,7 @@ class _Folders:
             os.mkdir(name, 0o755, dir_fd=folder)
         except FileExistsError as error:  # a symlink that leads nowhere
             raise ArchiveError(
-                f"{_shown(path)} is a symlink that leads nowhere, and the archive has members below it"
+                f"{shown(path)} is a symlink that leads nowhere, and the archive has members below it"
             ) from error
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
 
@@ -213,7 +213,7 @@ class Extractor:
                     self._member(entry, archive)
                 except OSError as error:
                     raise ManagerError(
-                        f"unpack {_shown(entry.name)}: {error.strerror}", errno=error.errno or 0
+                        f"unpack {shown(entry.name)}: {error.strerror}", errno=error.errno or 0
                     ) from error
             self._finish()
         finally:
@@ -229,7 +229,7 @@ class Extractor:
         parent, name = inside(entry.name)
         if not name:
             if entry.kind != reader.FOLDER:
-                raise ArchiveError(f"{_shown(entry.name)}: the root of a layer must be a folder")
+                raise ArchiveError(f"{shown(entry.name)}: the root of a layer must be a folder")
             self._later[b""] = entry
             return
         folder = self._folders.get(parent)
@@ -245,7 +245,7 @@ class Extractor:
         elif not name.startswith(WHITEOUT + WHITEOUT):  # AUFS's own files, which nobody has had since
             hidden = name[len(WHITEOUT) :]
             if hidden in (b"", b".", b".."):
-                raise ArchiveError(f"{_shown(parent + b'/' + name)}: a whiteout of nothing")
+                raise ArchiveError(f"{shown(parent + b'/' + name)}: a whiteout of nothing")
             self._whiteouts.hide(folder, parent, hidden)
             self._folders.forget()
 
@@ -289,7 +289,7 @@ class Extractor:
             return
         if entry.kind == reader.SYMLINK:
             if not entry.target:
-                raise ArchiveError(f"{_shown(entry.name)}: a symlink to nothing")
+                raise ArchiveError(f"{shown(entry.name)}: a symlink to nothing")
             os.symlink(entry.target, name, dir_fd=folder)
         else:
             kind = {reader.CHARACTER: stat.S_IFCHR, reader.BLOCK_DEVICE: stat.S_IFBLK, reader.FIFO: stat.S_IFIFO}[
@@ -309,7 +309,7 @@ class Extractor:
         """Where a hard link's other name is: always inside, absolute or not."""
         parent, name = inside(entry.target)
         if not name:
-            raise ArchiveError(f"{_shown(entry.name)}: a hard link to the root")
+            raise ArchiveError(f"{shown(entry.name)}: a hard link to the root")
         return self._folders.get(parent), name
 
     def _same(self, folder: int, name: bytes, entry: Entry) -> bool:
@@ -362,7 +362,7 @@ class Extractor:
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
             if len(self.result.lost) < 100:
-                self.result.lost.append(f"{_shown(name)}: {_shown(attribute)}")
+                self.result.lost.append(f"{shown(name)}: {shown(attribute)}")
 
     def _finish(self) -> None:
         """Modes, owners and times of folders, the innermost first."""
@@ -375,7 +375,7 @@ class Extractor:
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     continue
-                raise ManagerError(f"unpack {_shown(path)}: {error.strerror}", errno=error.errno or 0) from error
+                raise ManagerError(f"unpack {shown(path)}: {error.strerror}", errno=error.errno or 0) from error
             try:
                 self._metadata(descriptor, self._later[path])
             finally:
@@ -399,7 +399,7 @@ def inside(name: bytes) -> tuple[bytes, bytes]:
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise ArchiveError(f"{_shown(name)}: a name that leads out of the layer")
+                raise ArchiveError(f"{shown(name)}: a name that leads out of the layer")
             parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)
@@ -422,7 +422,3 @@ def _write(descriptor: int, data: bytes) -> None:
     done = os.write(descriptor, data)
     while done < len(data):
         done += os.write(descriptor, memoryview(data)[done:])
-
-
-def _shown(name: bytes) -> str:
-    return name[:200].decode("utf-8", "backslashreplace")

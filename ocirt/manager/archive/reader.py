@@ -219,7 +219,7 @@ class Reader:
         if entry.kind in _WITHOUT_DATA:
             entry.size = 0
         if not 0 <= entry.size <= LARGEST:
-            raise ArchiveError(f"{_shown(entry.name)}: a size of {entry.size} bytes")
+            raise ArchiveError(f"{shown(entry.name)}: a size of {entry.size} bytes")
         entry.length = entry.size
         self._left, self._padding = entry.size, -entry.size % BLOCK
         if kind == b"S":
@@ -228,9 +228,9 @@ class Reader:
             self._pax_sparse(entry, pax, maps)
         for text in (entry.name, entry.target):
             if len(text) >= LONGEST_NAME:
-                raise LimitError(f"{_shown(text)}: a name of {len(text)} bytes, more than {LONGEST_NAME - 1}")
+                raise LimitError(f"{shown(text)}: a name of {len(text)} bytes, more than {LONGEST_NAME - 1}")
             if b"\0" in text:
-                raise ArchiveError(f"{_shown(text)}: a name with a NUL")
+                raise ArchiveError(f"{shown(text)}: a name with a NUL")
         return entry
 
     # Sparse files: GNU's three formats, one result.
@@ -244,7 +244,7 @@ class Reader:
             extents += _extents(following[:504])
             more = following[504]
             if len(extents) > MOST_EXTENTS:
-                raise LimitError(f"{_shown(entry.name)}: more than {MOST_EXTENTS} extents")
+                raise LimitError(f"{shown(entry.name)}: more than {MOST_EXTENTS} extents")
         _sparse(entry, extents, _number(block[483:495], "real size"))
 
     def _pax_sparse(self, entry: Entry, pax: dict[bytes, bytes], maps: list[tuple[bytes, bytes]]) -> None:
@@ -257,12 +257,12 @@ class Reader:
             numbers = [_decimal(number, "GNU.sparse.map") for number in pax[b"GNU.sparse.map"].split(b",")]
             extents = list(zip(numbers[::2], numbers[1::2], strict=False))
             if len(numbers) % 2:
-                raise ArchiveError(f"{_shown(entry.name)}: an odd GNU.sparse.map")
+                raise ArchiveError(f"{shown(entry.name)}: an odd GNU.sparse.map")
         else:
             offsets = [_decimal(value, "GNU.sparse.offset") for key, value in maps if key == b"GNU.sparse.offset"]
             lengths = [_decimal(value, "GNU.sparse.numbytes") for key, value in maps if key == b"GNU.sparse.numbytes"]
             if len(offsets) != len(lengths):
-                raise ArchiveError(f"{_shown(entry.name)}: extents without a length")
+                raise ArchiveError(f"{shown(entry.name)}: extents without a length")
             extents = list(zip(offsets, lengths, strict=True))
         _sparse(entry, extents, length)
 
@@ -276,16 +276,16 @@ class Reader:
             piece = self.exactly(BLOCK)
             taken += len(piece)
             if len(piece) < BLOCK:
-                raise ArchiveError(f"{_shown(entry.name)}: a sparse map that does not end")
+                raise ArchiveError(f"{shown(entry.name)}: a sparse map that does not end")
             *whole, text = (text + piece).split(b"\n")
             lines += whole
             if wanted == 1 and lines:
                 count = _decimal(lines[0], "sparse map")
                 if count > MOST_EXTENTS:
-                    raise LimitError(f"{_shown(entry.name)}: {count} extents, more than {MOST_EXTENTS}")
+                    raise LimitError(f"{shown(entry.name)}: {count} extents, more than {MOST_EXTENTS}")
                 wanted = 1 + 2 * count
             if len(lines) < wanted and len(text) > 32:
-                raise ArchiveError(f"{_shown(entry.name)}: no number in a sparse map")
+                raise ArchiveError(f"{shown(entry.name)}: no number in a sparse map")
         numbers = [_decimal(line, "sparse map") for line in lines[1:wanted]]
         entry.size -= taken
         return list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -337,7 +337,7 @@ def _kind(kind: bytes, name: bytes) -> bytes:
         return REGULAR
     if kind in _WITHOUT_DATA:
         return kind
-    raise ArchiveError(f"{_shown(name)}: an entry of the type {kind!r}, which no layer may have")
+    raise ArchiveError(f"{shown(name)}: an entry of the type {kind!r}, which no layer may have")
 
 
 def _records(data: bytes) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
@@ -410,13 +410,14 @@ def _sparse(entry: Entry, extents: list[tuple[int, int]], length: int) -> None:
     end = 0
     for offset, size in extents:
         if offset < end or size < 0:
-            raise ArchiveError(f"{_shown(entry.name)}: extents that overlap")
+            raise ArchiveError(f"{shown(entry.name)}: extents that overlap")
         end = offset + size
     if end > length or length > LARGEST or sum(size for _, size in extents) != entry.size:
-        raise ArchiveError(f"{_shown(entry.name)}: extents that do not fit the file")
+        raise ArchiveError(f"{shown(entry.name)}: extents that do not fit the file")
     entry.extents = extents
     entry.length = length
 
 
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """For a message: what is no text is escaped, and what is long is cut."""
     return name[:200].decode("utf-8", "backslashreplace")

@@ -186,10 +186,6 @@ class Ingest:
                 lease.hold(transaction, "blob", self._digest)
         self.whole = True
 
-    def abandon(self) -> None:
-        """Throw the part away."""
-        self._part.unlink(missing_ok=True)
-
     def __enter__(self) -> Ingest:
         return self
 
