@@ -21,6 +21,7 @@ from ocirt.manager.store.leases import drop_dead
 _REACHED = """
 with recursive reached (digest) as (
     select digest from images
+    union select image from containers
     union select name from leased where kind = 'blob'
     union select edges.child from reached join edges on edges.parent = reached.digest
 )

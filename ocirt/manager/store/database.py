@@ -45,17 +45,34 @@ create table images (
 ) without rowid;
 create index images_digest on images (digest);
 
--- Unpacked layers. chain: the ChainID (image-spec, config.md); parent: that of the layers below, or ''.
+-- Unpacked layers. name: with overlay "diff:DIFFID", with vfs and btrfs "chain:CHAINID" (image-spec, config.md).
+-- An edge leads to it from each configuration that has the layer, and with vfs from the chain above.
 create table snapshots (
-    chain text primary key,
-    parent text not null,
+    name text primary key,
     driver text not null,
     folder text not null unique,
-    size integer not null,
+    size integer not null,              -- bytes of its regular files
     added integer not null,
     dead integer not null default 0
 ) without rowid;
-create index snapshots_parent on snapshots (parent);
+
+-- Containers. document: all that create was told and found (containers/records.py), as JSON; image: the
+-- digest of its manifest, which it keeps, or ''.
+create table containers (
+    id text primary key,
+    name text not null unique,
+    image text not null,
+    created integer not null,
+    document text not null
+) without rowid;
+create index containers_image on containers (image);
+
+-- Named volumes. document: driver, labels, options, as JSON.
+create table volumes (
+    name text primary key,
+    created integer not null,
+    document text not null
+) without rowid;
 
 -- What a process that is at work needs, though nothing refers to it yet. It counts while the process lives.
 create table leases (

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,8 @@ def test_a_store_survives_kill_at_any_point(store: Store) -> None:
         time.sleep(random.random() * 0.02)  # the point at which it is killed, not a wait for anything
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-            assert os.WIFSIGNALED(os.waitpid(worker, 0)[1])
+        ended = [os.waitpid(worker, 0)[1] for worker in workers]
+        assert all(map(os.WIFSIGNALED, ended)), "a worker failed by itself: its traceback is in stderr"
         _check(Store(store.folder))
     collect(store.blobs, store.database)
     sweep(store.folder, store.database)
@@ -219,6 +221,8 @@ def _worker(folder: Path, seed: int) -> int:
     if not child:
         try:
             _work(Store(folder), seed)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     return child
