@@ -19,5 +19,5 @@ def version(values: dict[str, Value], arguments: list[str]) -> None:
         sys.stdout.write(f"ocim {ocirt.__version__}\n")
 
 
-def help(values: dict[str, Value], arguments: list[str]) -> None:
+def help_(values: dict[str, Value], arguments: list[str]) -> None:
     sys.stdout.write(of_words(arguments))

@@ -8,5 +8,5 @@ _FORMAT = Flag("format", 'How it is printed: "json", or a template such as "{{.V
 
 COMMANDS: tuple[Command, ...] = (
     Command("version", "", "own:version", "Print the versions of ocim, of the runtime and of Python", _FORMAT),
-    Command("help", "[COMMAND...]", "own:help", "Help for a command"),
+    Command("help", "[COMMAND...]", "own:help_", "Help for a command"),
 )

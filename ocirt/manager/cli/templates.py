@@ -1,7 +1,7 @@
 """Go templates, as far as people write them after --format: a parser and an evaluator (Go's text/template).
 
 What there is: {{.A.B}}, {{$x := …}}, pipelines, parentheses, if/else if/else, range with else, with, {{- trims -}},
-comments, and docker's functions. What a function of ours is not, is an error that names it: nothing is left out in silence.
+comments, and docker's functions. Anything else is an error that names it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ocirt.manager.cli import template_functions as functions
 from ocirt.manager.cli.template_functions import MISSING, TemplateError, truth, words
 
 Token = tuple[str, str]
-"""(kind, text): "name" .field … see _KINDS."""
+"""(kind, text); `tokens` lists the kinds."""
 Scope = dict[str, object]
 Node = Callable[["Run", object], None]
 Value = Callable[["Run", object], object]
@@ -80,7 +80,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'"}
 
 
 def tokens(text: str) -> list[Token]:
-    """("string", …) ("number", …) ("name", …) ("field", "A") ("variable", "$x") ("mark", "(" ")" "|" ":=" "=" "," ".")."""
+    """Of an action: string, number, name, field (without its dot), variable ($ included), mark, and space."""
     found: list[Token] = []
     at = 0
     while at < len(text):
@@ -254,7 +254,7 @@ def pipeline(text: str) -> tuple[list[str], bool, Value]:
     dense = [token for token in found if token[0] != "space"]
     names: list[str] = []
     declares = False
-    for count, wanted in ((2, "$k , $v"), (1, "$v")):
+    for count in (2, 1):  # "$key, $value :=", "$value :="
         head = dense[: 2 * count]
         if len(head) == 2 * count and head[-1][1] in (":=", "=") and all(one[0] == "variable" for one in head[::2]):
             names, declares = [one[1] for one in head[::2]], head[-1][1] == ":="
