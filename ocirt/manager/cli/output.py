@@ -65,7 +65,7 @@ def table(lines: Sequence[str]) -> None:
 
 
 def each(names: Iterable[str], action: Callable[[str], object], *, echo: bool = True) -> int:
-    """Do the same with each name, and print it then. What fails is said, and the others are done. Returns the exit code."""
+    """Do the same with each name, and print it then. What fails is said, the others are done. Returns the exit code."""
     from ocirt.errors import Error
     from ocirt.manager.cli.main import complain
 
