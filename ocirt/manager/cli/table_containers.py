@@ -15,8 +15,7 @@ FILTER = Flag("filter", "Only what this holds for, such as status=running or lab
               many=True)  # fmt: skip
 NO_TRUNC = Flag("no-trunc", "Print ids and commands whole.")
 DETACH_KEYS = Flag("detach-keys", "The keys that detach from a terminal.", "KEYS", default="ctrl-p,ctrl-q")
-SIG_PROXY = Flag("sig-proxy", "Pass signals on to the container. Not with --tty: there keys do.", "BOOL",
-                 default="true", values=("true", "false"))  # fmt: skip
+SIG_PROXY = Flag("sig-proxy", "Pass signals on to the container. Not with --tty: there keys do.", default=True)  # fmt: skip
 TIME = Flag("time", "Seconds until it is killed; -1: never. Default: the container's own, 10.", "SECONDS", letters="t")
 SIGNAL = Flag("signal", "The signal to send, by name or number.", "SIGNAL", letters="s")
 INTERACTIVE = Flag("interactive", "Keep stdin open, also if nobody is attached.", letters="i")
@@ -258,7 +257,7 @@ CHANGE = (
             Flag("message", "What for.", "MESSAGE", letters="m"),
             Flag("change", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR: as in a"
                  " Dockerfile.", "INSTRUCTION", letters="c", many=True),
-            Flag("pause", "Freeze it meanwhile.", "BOOL", letters="p", default="true", values=("true", "false")),
+            Flag("pause", "Freeze it meanwhile.", letters="p", default=True),
             completes="container"),
     Command("export, container export", "CONTAINER", "files:export", "A container's files as a tar archive",
             Flag("output", "To this file. Default: stdout.", "FILE", letters="o", completes="file"),
