@@ -321,8 +321,8 @@ def _cached(file: int, offset: int, size: int) -> bool:
 
 async def _nothing() -> AsyncIterator[bytes]:
     """The pieces of a body that is empty."""
-    return
-    yield b""
+    for piece in ():
+        yield piece
 
 
 async def _writable(socket: int) -> None:
