@@ -48,7 +48,7 @@ class Service:
         self._logins = 0
 
     async def run(self, function: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None) -> T:
-        """Call it in a thread. Who is cancelled waits for its end all the same, and gives back by `undo` what it took."""
+        """Call it in a thread. Who is cancelled waits for its end all the same; `undo` gives back what it took."""
         return await _called(self._threads, partial(function, *args), undo)
 
     async def caller(self, request: Request) -> Caller:
