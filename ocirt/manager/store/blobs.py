@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -78,6 +79,27 @@ class Blobs:
         same. With a lease, one that is whole already stays until `commit`, whoever collects meanwhile.
         """
         return Ingest(self._folder, self._database, self.path(digest), digest, size, lease)
+
+    def adopt(
+        self,
+        transaction: sqlite3.Connection,
+        path: Path,
+        digest: str,
+        size: int,
+        media_type: str,
+        needs: Iterable[str] = (),
+    ) -> None:
+        """A file below this store's folder whose digest and size its owner has checked, and which is on the disk
+        (fsync), becomes the blob, as part of a transaction. Where the blob is there already the file stays.
+        """
+        if transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone() is None:
+            os.rename(path, self.path(digest))
+            transaction.execute(
+                "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
+                (digest, size, media_type, time.time_ns()),
+            )
+        for child in needs:
+            transaction.execute("insert or ignore into edges values (?, ?)", (digest, child))
 
     def hold(self, digest: str, lease: Lease) -> bool:
         """Protect a blob that is there already. False where there is none."""

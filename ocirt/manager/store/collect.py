@@ -22,6 +22,7 @@ _REACHED = """
 with recursive reached (digest) as (
     select digest from images
     union select image from containers
+    union select digest from registry_content
     union select name from leased where kind = 'blob'
     union select edges.child from reached join edges on edges.parent = reached.digest
 )
