@@ -7,8 +7,9 @@ without end from next to nothing.
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
+from ocirt.manager.archive.reader import Stream
 from ocirt.manager.errors import ArchiveError, LimitError
 
 CHUNK = 256 << 10
@@ -38,7 +39,7 @@ class Unpacking:
     the end is an error. Raises ArchiveError, LimitError.
     """
 
-    def __init__(self, stream: BinaryIO, compression: str, most: int) -> None:
+    def __init__(self, stream: Stream, compression: str, most: int) -> None:
         self._stream = stream
         self._make = {"": None, "gzip": _gzip, "zstd": _zstd}[compression]
         self._decoder = self._make() if self._make else None
