@@ -185,7 +185,7 @@ def _write_layout(site: Site, selection: Selection, writer: Writer) -> None:
     manifest = [
         {
             "Config": blob_name(image.manifest.config.digest),
-            "RepoTags": [names.parse(name).familiar for name in image.names] or None,
+            "RepoTags": image.names or None,
             "Layers": [blob_name(layer.digest) for layer in image.manifest.layers],
         }
         for image in selection.images
@@ -215,7 +215,7 @@ def _write_docker(site: Site, selection: Selection, writer: Writer) -> None:
         manifest.append(
             {
                 "Config": _hex(config.digest) + ".json",
-                "RepoTags": [names.parse(name).familiar for name in image.names] or None,
+                "RepoTags": image.names or None,
                 "Layers": [_hex(diff_id) + ".tar" for diff_id in diff_ids],
             }
         )
