@@ -75,7 +75,7 @@ class Unpacking:
         self._opaque = opaque
         self._progress = progress or (lambda what, event, size: None)
         self._changed = threading.Condition()
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None  # of the first layer that cannot be unpacked
         self._ended = False
         self._paths: dict[str, Path] = {}
         self._processes: list[tuple[int, socket.socket]] = []
@@ -103,8 +103,8 @@ class Unpacking:
     def whole(self, layer: Descriptor, path: Path) -> None:
         """A layer's blob is there. Raises what went wrong with another layer, so that a pull ends early."""
         self._told(layer, "whole", str(path))
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _told(self, layer: Descriptor, what: str, path: str) -> None:
         with self._changed:
@@ -134,14 +134,14 @@ class Unpacking:
                     self._do(task, channel, answers)
         except BaseException as error:
             with self._changed:
-                self._failure = self._failure or error
+                self.failure = self.failure or error
                 self._changed.notify_all()
 
     def _take(self) -> Task | None:
         """The next: of those whose blob is whole the largest, else the largest that comes; None at the end."""
         with self._changed:
             while True:
-                if self._ended or self._failure is not None or all(task.state == "done" for task in self.tasks):
+                if self._ended or self.failure is not None or all(task.state == "done" for task in self.tasks):
                     return None
                 possible = [
                     task
@@ -232,12 +232,12 @@ class Unpacking:
             return
         self._start()
         with self._changed:
-            while self._failure is None and any(task.state != "done" for task in self.tasks):
+            while self.failure is None and any(task.state != "done" for task in self.tasks):
                 missing = [task for task in self.tasks if not (task.whole or task.part)]
                 assert not missing, "a layer was never given"
                 self._changed.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def close(self, keep: bool) -> None:
         """End the processes. keep: the folders have rows now."""
