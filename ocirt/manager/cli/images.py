@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ocirt.manager import documents, names
 from ocirt.manager.cli.here import confirmed, read, settings_file, site, text, texts, written
@@ -30,12 +30,14 @@ def client() -> Client:
     return Opened(Settings(settings_file()))
 
 
-def pull_one(here: Site, connection: Client, reference: Reference, platform: str, *, quiet: bool) -> Pulled:
+def pull_one(
+    here: Site, connection: Client, reference: Reference, platform: str, *, quiet: bool, out: TextIO | None = None
+) -> Pulled:
     """Fetch one image, and unpack it while it comes. Raises ManagerError."""
     from ocirt.manager.pull import Pull
 
     wanted = documents.platform(platform) if platform else documents.host_platform()
-    with progress(quiet=quiet) as shown:
+    with progress(quiet=quiet, out=out) as shown:
         work = Pull(here.database, here.blobs, connection.repository(reference), shown.tell, here.snapshots)
         return work.run(reference, wanted)
 

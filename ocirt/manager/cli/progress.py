@@ -9,7 +9,7 @@ import sys
 import time
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -40,13 +40,14 @@ class Progress(Protocol):
         """What `Pull` and `Push` call."""
 
 
-def progress(*, quiet: bool, push: bool = False) -> Progress:
-    """The right one for what we write to."""
+def progress(*, quiet: bool, push: bool = False, out: TextIO | None = None) -> Progress:
+    """The right one for what is written to: stdout, if nothing else is said."""
+    out = out or sys.stdout
     if quiet:
         return Silent()
-    if sys.stdout.isatty():
-        return Bars(push=push)
-    return Lines(push=push)
+    if out.isatty():
+        return Bars(out, push=push)
+    return Lines(out, push=push)
 
 
 class Silent:
@@ -65,7 +66,8 @@ class Silent:
 class Lines(Silent):
     """A line when something begins, and when it is done."""
 
-    def __init__(self, *, push: bool) -> None:
+    def __init__(self, out: TextIO, *, push: bool) -> None:
+        self._out = out
         self._push = push
         self._lock = Lock()
 
@@ -73,14 +75,14 @@ class Lines(Silent):
         if event in ("bytes", "unpacking") or (event == "waiting" and self._push):
             return
         with self._lock:
-            sys.stdout.write(f"{_id(what)}: {_words(event, push=self._push)}\n")
-            sys.stdout.flush()
+            self._out.write(f"{_id(what)}: {_words(event, push=self._push)}\n")
+            self._out.flush()
 
 
 class Bars:
     """A bar for each blob."""
 
-    def __init__(self, *, push: bool) -> None:
+    def __init__(self, out: TextIO, *, push: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
         from rich.progress import Progress as Rich
@@ -95,7 +97,7 @@ class Bars:
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=Console(),
+            console=Console(file=out),
             auto_refresh=False,
         )
 
