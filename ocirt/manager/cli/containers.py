@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from ocirt.manager.cli.here import confirmed, find, site, text, texts
 from ocirt.manager.cli.output import each, line, listing
-from ocirt.manager.errors import ConflictError, GrammarError, MissingError
+from ocirt.manager.errors import ConflictError, GrammarError, ManagerError, MissingError
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ocirt.manager.cli.grammar import Value
+    from ocirt.manager.containers.records import Record
+    from ocirt.manager.containers.running import Stats
     from ocirt.manager.site import Site
 
 
@@ -235,10 +237,10 @@ def _no_number(said: str) -> None:
 
 def top(values: dict[str, Value], arguments: list[str]) -> None:
     from ocirt.manager.cli.output import table
-    from ocirt.manager.containers import processes
+    from ocirt.manager.containers import running
 
     here = site()
-    titles, rows = processes.top(here, find(here, arguments[0]), arguments[1:])
+    titles, rows = running.top(here, find(here, arguments[0]), arguments[1:] or ["-ef"])
     table(["\t".join(row) for row in (titles, *rows)])
 
 
@@ -249,38 +251,68 @@ STATS = {
 
 
 def stats(values: dict[str, Value], arguments: list[str]) -> int:
-    from ocirt.manager.containers import processes, records
-    from ocirt.manager.containers import state as states
+    from ocirt.manager.containers import running
 
     here, form = site(), text(values["format"])
-    again = not values["no_stream"]
+    again, whole = not values["no_stream"], bool(values["no_trunc"])
     terminal = sys.stdout.isatty() and not form
+    before: dict[str, running.Stats] = {}
+    usual = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
     while True:
-        known = records.Records(here.database)
-        chosen = [known.find(name) for name in arguments] if arguments else list(known)
-        if not arguments and not values["all"]:
-            chosen = [record for record in chosen if states.read(here, record).alive]
-        rows = [_usage(here, record, whole=bool(values["no_trunc"])) for record in processes.sampled(here, chosen)]
+        records = _measured(here, arguments, everything=bool(values["all"]))
+        if not before:  # a percentage needs two looks
+            before = {record.id: found for record in records if (found := _stats(here, record))}
+            time.sleep(_BETWEEN)
+        now = {record.id: found for record in records if (found := _stats(here, record))}
+        rows = [_usage(record, now.get(record.id), before.get(record.id), whole=whole) for record in records]
         if again and terminal:
             sys.stdout.write("\x1b[H\x1b[2J")
-        usual = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
         listing(rows, STATS, form, usual)
         sys.stdout.flush()
         if not again:
             return 0
+        before = now
+        time.sleep(_BETWEEN)
 
 
-def _usage(here: Site, found: Any, *, whole: bool) -> dict[str, object]:
+_BETWEEN = 1.0
+"""Seconds."""
+
+
+def _measured(here: Site, names: list[str], *, everything: bool) -> list[Record]:
+    from ocirt.manager.containers import state as states
+    from ocirt.manager.containers.records import Records
+
+    known = Records(here.database)
+    if names:
+        return [known.find(name) for name in names]
+    return [record for record in known if everything or states.read(here, record).pid]
+
+
+def _stats(here: Site, record: Record) -> Stats | None:
+    """None of one that does not run (any more)."""
+    from ocirt.manager.containers import running
+
+    try:
+        return running.stats(here, record)
+    except ManagerError:
+        return None
+
+
+def _usage(record: Record, found: Stats | None, before: Stats | None, *, whole: bool) -> dict[str, object]:
     from ocirt.manager.cli.human import binary_size, size
 
-    limit = found.memory_limit
-    return {
-        "Container": found.record.id[:_SHORT],
-        "ID": found.record.id if whole else found.record.id[:_SHORT],
-        "Name": found.record.name,
-        "CPUPerc": f"{found.cpu_percent:.2f}%",
-        "MemUsage": f"{binary_size(found.memory)} / {binary_size(limit)}",
-        "MemPerc": f"{100 * found.memory / limit if limit else 0:.2f}%",
+    row: dict[str, object] = dict.fromkeys(STATS, "--") | {
+        "Container": record.id[:_SHORT],
+        "ID": record.id if whole else record.id[:_SHORT],
+        "Name": record.name,
+    }
+    if found is None:
+        return row
+    return row | {
+        "CPUPerc": f"{found.percent(before) if before else 0:.2f}%",
+        "MemUsage": f"{binary_size(found.memory)} / {binary_size(found.limit)}",
+        "MemPerc": f"{100 * found.memory / found.limit if found.limit else 0:.2f}%",
         "NetIO": f"{size(found.received)} / {size(found.sent)}",
         "BlockIO": f"{size(found.read)} / {size(found.written)}",
         "PIDs": str(found.pids),

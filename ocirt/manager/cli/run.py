@@ -6,12 +6,9 @@ import posix
 import sys
 
 from ocirt.manager.cli import terminal
-from ocirt.manager.cli.here import find, site, text, texts
+from ocirt.manager.cli.here import find, site, text
 from ocirt.manager.cli.main import complain
-from ocirt.manager.containers import create as creation
 from ocirt.manager.containers import lifecycle
-from ocirt.manager.containers.bundle import prepare
-from ocirt.manager.containers.flags import options as options_of
 from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 
 TYPE_CHECKING = False
@@ -195,20 +192,20 @@ def execute(values: dict[str, Value], arguments: list[str]) -> int:
 
     here = site()
     record = find(here, arguments[0])
-    status = states.read(here, record).status
-    if status == "paused":
+    state = states.read(here, record)
+    if state.status == "paused":
         raise ConflictError(f"container {record.name} is paused", hint="ocim unpause it first")
-    if status != "running":
+    if state.status != "running":
         raise ConflictError(f"container {record.name} is not running", hint=f"ocim start {record.name}")
     tty, stdin, detached = bool(values["tty"]), bool(values["interactive"]), bool(values["detach"])
     if not detached:
         from ocirt.manager.cli.foreground import refuse_no_terminal
 
         refuse_no_terminal(stdin=stdin, tty=tty)
-    from ocirt.manager.cli.executing import words
+    from ocirt.manager.cli.executing import command
 
-    command = words(here, record, values, arguments[1:])
-    return _become(command, stdin=stdin and not detached, output=not detached)
+    words = command(here, record, values, arguments[1:], state.pid)
+    return _become(words, stdin=stdin and not detached, output=not detached)
 
 
 def _become(command: list[str], *, stdin: bool, output: bool) -> int:
@@ -220,5 +217,3 @@ def _become(command: list[str], *, stdin: bool, output: bool) -> int:
     posix.execve(command[0], command, posix.environ)
     return 126
 
-
-__all__ = ["attach", "create", "execute", "run", "start", "texts"]

@@ -215,12 +215,12 @@ def _capability(flag: str, text: str) -> str:
     if name == "ALL":
         return name
     name = name if name.startswith("CAP_") else f"CAP_{name}"
-    if name not in _CAPABILITIES:
+    if name not in CAPABILITIES:
         raise v.wrong(flag, text, "no capability", "as in capabilities(7), or ALL")
     return name
 
 
-_CAPABILITIES = frozenset(
+CAPABILITIES = frozenset(
     f"CAP_{name}"
     for name in (
         "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
