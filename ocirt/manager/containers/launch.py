@@ -79,6 +79,7 @@ def monitor_of(record: Kept) -> dict[str, Any]:
             "max_file": log.get("max_file", 5),
         },
         "auto_remove": bool(given.get("auto_remove")),
+        "patience": float(given.get("patience", 10)),
     }
     if found["stop_timeout"] is None:
         found["stop_timeout"] = 10

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     Requested = Callable[["Client", str, dict[str, Any]], None]
 
 MOST_QUEUED = 1 << 18
-"""Bytes that wait for a slow client. When there are more, the container has to wait for it too,"""
-PATIENCE = 10.0
-"""but no longer than so many seconds without the client reading anything: then it is dropped."""
+"""Bytes that wait for a slow client. When there are more, the container has to wait for it too, but no longer than its
+patience lasts without the client reading anything: then it is dropped."""
 
 
 class Client:
@@ -174,11 +173,13 @@ class Client:
 
 
 class Clients:
-    """All of them. `requested` is called with each first packet; the rest are what the monitor does for them."""
+    """All of them. patience: seconds. `requested` is called with each first packet; the rest is what the
+    monitor does for them."""
 
-    def __init__(self, loop: Loop, listener: _socket.socket, requested: Requested) -> None:
+    def __init__(self, loop: Loop, listener: _socket.socket, patience: float, requested: Requested) -> None:
         self.loop = loop
         self.listener = listener
+        self.patience = patience
         self.requested = requested
         self.all: list[Client] = []
         self.input_waits = False
@@ -232,16 +233,16 @@ class Clients:
         if not self._held:
             self._held = True
             self.hold(True)
-        self.loop.after(PATIENCE, lambda: self._drop(client))
+        self.loop.after(self.patience, lambda: self._drop(client))
 
     def _drop(self, client: Client) -> None:
         if client.fd < 0 or client.queued <= MOST_QUEUED:
             return
         idle = time.monotonic() - client.progress
-        if idle >= PATIENCE:
+        if idle >= self.patience:
             client.close()
         else:
-            self.loop.after(PATIENCE - idle, lambda: self._drop(client))
+            self.loop.after(self.patience - idle, lambda: self._drop(client))
 
     def faster(self) -> None:
         """One has read, or left."""

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SIGKILL = 9
-LINGER = 10.0
-"""Seconds that clients have at the end to read what is theirs."""
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 
 class Monitor:
@@ -38,7 +37,7 @@ class Monitor:
         if monitor["log"]["driver"] != "none":
             self.log = Log(settings["log"], monitor["log"]["max_size"], monitor["log"]["max_file"])
         self.container = Container(self.loop, settings, console, self._output, self._ended)
-        self.clients = Clients(self.loop, listener, self._requested)
+        self.clients = Clients(self.loop, listener, monitor["patience"], self._requested)
         self.clients.give_input = self.container.give
         self.clients.input_ended = self._input_ended
         self.clients.resize = self.container.resize
@@ -165,7 +164,7 @@ class Monitor:
         self.clients.exited(self.state["exit_code"], False, removed=True)
         self.clients.dismiss()
         if self.clients.all:
-            self.loop.after(LINGER, self.loop.stop)
+            self.loop.after(self.clients.patience, self.loop.stop)
         else:
             self.loop.stop()
 
@@ -294,6 +293,6 @@ def unmount(rootfs: str) -> None:
     from ocirt import _sys
 
     try:
-        _sys.umount2(rootfs, 2)  # MNT_DETACH: somebody may be copying from it
+        _sys.umount2(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW)  # somebody may be copying from it
     except OSError:
         pass
