@@ -30,9 +30,19 @@ def _seconds(value: Value) -> float | None:
 
 
 def _signal(value: Value) -> int | None:
-    from ocirt.manager.containers.values import signal
+    """A number of signal(7). Raises GrammarError."""
+    if not value:
+        return None
+    import signal
 
-    return signal("signal", text(value)) if value else None
+    from ocirt.manager.containers.values import signal as checked
+
+    name = checked("signal", text(value)).upper().removeprefix("SIG")
+    if name.isdecimal():
+        return int(name)
+    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+    number = int(getattr(signal, f"SIG{base}"))
+    return number + int(f"{sign}{offset}" if sign else 0)
 
 
 def stop(values: dict[str, Value], arguments: list[str]) -> int:
@@ -227,12 +237,10 @@ def _tail(said: str) -> int | None:
     if said == "all":
         return None
     if not said.isdecimal():
-        return None if said.startswith("-") and said[1:].isdecimal() else _no_number(said)
+        if said[:1] == "-" and said[1:].isdecimal():  # docker's other word for all
+            return None
+        raise GrammarError(f"--tail {said[:40]!r} is no number of lines", hint="or all")
     return int(said)
-
-
-def _no_number(said: str) -> None:
-    raise GrammarError(f"--tail {said[:40]!r} is no number of lines", hint="or all")
 
 
 def top(values: dict[str, Value], arguments: list[str]) -> None:
@@ -302,7 +310,8 @@ def _stats(here: Site, record: Record) -> Stats | None:
 def _usage(record: Record, found: Stats | None, before: Stats | None, *, whole: bool) -> dict[str, object]:
     from ocirt.manager.cli.human import binary_size, size
 
-    row: dict[str, object] = dict.fromkeys(STATS, "--") | {
+    row: dict[str, object] = {
+        **dict.fromkeys(STATS, "--"),
         "Container": record.id[:_SHORT],
         "ID": record.id if whole else record.id[:_SHORT],
         "Name": record.name,

@@ -1,4 +1,4 @@
-"""What `ocim exec` asks the runtime for: the container's own process with another program, user, folder or environment."""
+"""What `ocim exec` asks the runtime for: the container's own process, with what is to be other than its own."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _all_rights(process: dict[str, Any]) -> None:
     from ocirt.manager.containers.flags import CAPABILITIES
 
     names = sorted(CAPABILITIES)
-    process["capabilities"] = {name: names for name in ("bounding", "effective", "permitted")}
+    process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
     process["noNewPrivileges"] = False
     process.pop("apparmorProfile", None)
 

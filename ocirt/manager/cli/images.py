@@ -199,8 +199,12 @@ def load(values: dict[str, Value], arguments: list[str]) -> None:
     from ocirt.manager.archives import loading
 
     with read(text(values["input"])) as stream:
-        for name in loading.load(site(), stream):
-            line(f"Loaded image: {name}" if not name.startswith("sha256:") else f"Loaded image ID: {name}")
+        for one in loading.load(site(), stream):
+            line(
+                f"Loaded image: {names.parse(one.name).familiar}"
+                if one.name
+                else f"Loaded image ID: {one.target.digest}"
+            )
 
 
 def import_(values: dict[str, Value], arguments: list[str]) -> None:

@@ -62,5 +62,7 @@ def _host(arguments: list[str]) -> str:
         return names.DEFAULT_HOST
     found = names.parse(f"{host}/x").host if host else ""
     if found != host:
-        raise GrammarError(f"{said[:100]!r} is no registry", hint="HOST or HOST:PORT; localhost, or with a dot or a port")
+        raise GrammarError(
+            f"{said[:100]!r} is no registry", hint="HOST or HOST:PORT; localhost, or with a dot or a port"
+        )
     return host

@@ -13,6 +13,8 @@ from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from ocirt.manager.cli.foreground import Foreground
     from ocirt.manager.cli.grammar import Value
     from ocirt.manager.containers.options import Options
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 def run(values: dict[str, Value], arguments: list[str]) -> int:
     """Returns the program's exit code, or 125, 126, 127."""
+    from ocirt.manager.containers.flags import options as options_of
+
     keys = terminal.keys(text(values["detach_keys"]))
     options = options_of(values)
     detached, tty = bool(values["detach"]), bool(values["tty"])
@@ -41,6 +45,8 @@ def run(values: dict[str, Value], arguments: list[str]) -> int:
 
 
 def create(values: dict[str, Value], arguments: list[str]) -> None:
+    from ocirt.manager.containers.flags import options as options_of
+
     here = site()
     record = _created(here, values, options_of(values), arguments)
     sys.stdout.write(f"{record.id}\n")
@@ -48,6 +54,8 @@ def create(values: dict[str, Value], arguments: list[str]) -> None:
 
 def _created(here: Site, values: dict[str, Value], options: Options, arguments: list[str]) -> Record:
     """The container; its image is pulled if that is wished and needed. Raises ManagerError."""
+    from ocirt.manager.containers import create as creation
+
     image, command = arguments[0], arguments[1:]
     when = values["pull"]
     if when == "always":
@@ -80,7 +88,8 @@ def _pull(here: Site, image: str, values: dict[str, Value]) -> None:
 
 
 def _started(here: Site, record: Record, values: dict[str, Value]) -> int:
-    """Start it in the background. What it was made for and cannot do is removed, if --rm says so."""
+    from ocirt.manager.containers.bundle import prepare
+
     try:
         lifecycle.start(here, record, prepare=prepare)
     except ManagerError as error:
@@ -91,13 +100,20 @@ def _started(here: Site, record: Record, values: dict[str, Value]) -> int:
 def _cannot_start(here: Site, record: Record, error: ManagerError, *, removes: bool) -> int:
     complain(str(error))
     if removes:
-        creation.remove(here, record, force=True, volumes=True)
+        _remove(here, record)
     code = error.container_code if isinstance(error, lifecycle.StartError) else 125
     return code if code in (126, 127) else 125
 
 
+def _remove(here: Site, record: Record) -> None:
+    from ocirt.manager.containers.create import remove
+
+    remove(here, record, force=True, volumes=True)
+
+
 def _in_foreground(here: Site, record: Record, values: dict[str, Value], options: Options, keys: bytes) -> int:
     from ocirt.manager.cli.foreground import Foreground, finish
+    from ocirt.manager.containers.bundle import prepare
 
     config, removes = options.config, bool(values["rm"])
     streams = {"stdin": bool(config["AttachStdin"]), "stdout": bool(config["AttachStdout"])}
@@ -116,7 +132,7 @@ def _in_foreground(here: Site, record: Record, values: dict[str, Value], options
     def until_end() -> int:
         code = foreground.run(attachment)
         if removes:
-            creation.remove(here, record, force=True, volumes=True)
+            _remove(here, record)
         attachment.close()
         return code
 
@@ -124,6 +140,8 @@ def _in_foreground(here: Site, record: Record, values: dict[str, Value], options
 
 
 def start(values: dict[str, Value], arguments: list[str]) -> int:
+    from ocirt.manager.containers.bundle import prepare
+
     here = site()
     if values["attach"] or values["interactive"]:
         if len(arguments) > 1:
@@ -136,6 +154,7 @@ def start(values: dict[str, Value], arguments: list[str]) -> int:
 
 def _start_attached(here: Site, record: Record, values: dict[str, Value]) -> int:
     from ocirt.manager.cli.foreground import finish
+    from ocirt.manager.containers.bundle import prepare
 
     stdin = bool(values["interactive"])
     foreground = _foreground(here, record, values, stdin=stdin)
@@ -151,7 +170,7 @@ def _start_attached(here: Site, record: Record, values: dict[str, Value]) -> int
     def until_end() -> int:
         code = foreground.run(attachment)
         if removes:
-            creation.remove(here, record, force=True, volumes=True)
+            _remove(here, record)
         attachment.close()
         return code
 
@@ -205,15 +224,13 @@ def execute(values: dict[str, Value], arguments: list[str]) -> int:
     from ocirt.manager.cli.executing import command
 
     words = command(here, record, values, arguments[1:], state.pid)
-    return _become(words, stdin=stdin and not detached, output=not detached)
+    _become(words, stdin=stdin and not detached, output=not detached)
 
 
-def _become(command: list[str], *, stdin: bool, output: bool) -> int:
+def _become(command: list[str], *, stdin: bool, output: bool) -> NoReturn:
     sys.stdout.flush()
     if not stdin or not output:
         null = posix.open("/dev/null", posix.O_RDWR)
         for number in (0, 1, 2) if not output else (0,):
             posix.dup2(null, number)
     posix.execve(command[0], command, posix.environ)
-    return 126
-

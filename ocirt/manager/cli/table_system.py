@@ -43,6 +43,6 @@ COMMANDS: tuple[Command, ...] = (
             text="For bash: ocim completion bash > /etc/bash_completion.d/ocim. For zsh: a file _ocim in a folder of"
             " $fpath. For fish: ~/.config/fish/completions/ocim.fish."),
     Command("complete", "[WORD...]", "completion:complete", "What the shell may offer", hidden=True, open_ended=True),
-    Command("manual", "", "help:manual", "The manual page", hidden=True),
+    Command("manual", "", "manual:write", "The manual page, as troff", hidden=True),
     Command("help", "[COMMAND...]", "own:help_", "Help for a command"),
 )  # fmt: skip

@@ -41,7 +41,9 @@ def listed(values: dict[str, Value], arguments: list[str]) -> None:
         for one in found:
             line(str(one["Name"]))
         return
-    rows = [one | {"Labels": ",".join(f"{key}={value}" for key, value in (one["Labels"] or {}).items())} for one in found]
+    rows = [
+        one | {"Labels": ",".join(f"{key}={value}" for key, value in (one["Labels"] or {}).items())} for one in found
+    ]
     listing(rows, _COLUMNS, text(values["format"]), ("Driver", "Name"))
 
 

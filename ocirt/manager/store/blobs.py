@@ -105,28 +105,6 @@ class Blobs:
         """Protect a blob that is there already. False where there is none."""
         return _hold(self._database, digest, lease)
 
-    def adopt(
-        self,
-        transaction: sqlite3.Connection,
-        path: Path,
-        digest: str,
-        size: int,
-        media_type: str,
-        needs: Iterable[str] = (),
-    ) -> None:
-        """Make a file of this file system a blob, as part of a transaction; where there is one already, only its edges
-        are added and the file stays. The caller has hashed its bytes, and they are on the disk (fsync).
-        """
-        row = transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone()
-        if row is None:
-            os.rename(path, self.path(digest))
-            transaction.execute(
-                "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
-                (digest, size, media_type, time.time_ns()),
-            )
-        for child in needs:
-            transaction.execute("insert or ignore into edges values (?, ?)", (digest, child))
-
     def verify(self) -> Iterator[tuple[str, str]]:
         """Each blob that is not what its name says, and why."""
         for digest, size in self._database.read.execute("select digest, size from blobs where not dead").fetchall():
