@@ -1,7 +1,7 @@
 """Shell completion: scripts that ask `ocim complete WORD…`, and what that answers, from the table.
 
-`complete` gets the words after `ocim`, the last one being the one that is written, and prints one candidate a line, with
-a tab and what it is. A last line ":files" or ":folders" asks the shell to offer its files.
+`complete` gets the words after `ocim`, the last one being the one that is written, and prints one candidate a line,
+with a tab and what it is. A last line ":files" or ":folders" asks the shell to offer its files.
 """
 
 from __future__ import annotations
