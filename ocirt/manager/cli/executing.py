@@ -94,9 +94,9 @@ def _user(process: dict[str, Any], root: int, said: str) -> None:
 
 
 def _all_rights(process: dict[str, Any]) -> None:
-    from ocirt.manager.containers.flags import CAPABILITIES
+    from ocirt.manager.containers.confinement import ALL
 
-    names = sorted(CAPABILITIES)
+    names = sorted(ALL)
     process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
     process["noNewPrivileges"] = False
     process.pop("apparmorProfile", None)
