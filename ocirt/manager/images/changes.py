@@ -112,7 +112,7 @@ class Changes:
             if name == "retries" and value.isdecimal() and len(value) < 7:
                 check["Retries"] = int(value)
             elif name in names and equals:
-                check[names[name]] = _duration(value)
+                check[names[name]] = duration(value)
             else:
                 raise GrammarError(f"HEALTHCHECK {word[:40]!r}", hint="--interval= --timeout= --retries= …")
         kind, _, command = rest.partition(" ")
@@ -235,7 +235,7 @@ def _variable(found: re.Match[str], value: Callable[[str], str]) -> str:
     return known
 
 
-def _duration(text: str) -> int:
+def duration(text: str) -> int:
     """Nanoseconds of Go's "1m30s"."""
     total = at = 0
     while found := _DURATION.match(text, at):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.reader import Entry, Reader
-from ocirt.manager.archive.writer import Writer
+from ocirt.manager.archives.writer import Writer
 from ocirt.manager.errors import ArchiveError
 
 FIELDS = ("kind", "name", "target", "mode", "uid", "gid", "mtime", "size", "length", "device", "xattrs")
