@@ -6,11 +6,12 @@ A driver is chosen when a store is first used, and written down there: what one 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ocirt.manager.errors import ConflictError, GrammarError
+from ocirt.manager.snapshots.changes import Difference
 
 NAMES = ("overlay", "vfs", "btrfs")
 
@@ -19,15 +20,17 @@ class Driver(Protocol):
     """What each of them does. Raises ManagerError and OSError.
 
     chained   whether a snapshot holds all layers below it too
+    copied    whether a new snapshot has to be filled with a copy of the one below it first
     opaque    the attribute by which a folder hides those below it (overlayfs), or ""
     """
 
     name: str
     chained: bool
+    copied: bool
     opaque: str
 
-    def make(self, path: Path) -> None:
-        """A new, empty snapshot. Raises FileExistsError."""
+    def make(self, path: Path, below: str) -> None:
+        """A new snapshot, upon another's folder or "". Raises FileExistsError."""
 
     def drop(self, path: Path) -> None:
         """Remove a snapshot's folder."""
@@ -40,6 +43,12 @@ class Driver(Protocol):
 
     def unmount(self, container: Path) -> None:
         """Nothing is mounted at container/rootfs."""
+
+    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
+        """What the container made."""
+
+    def written(self, container: Path) -> Path:
+        """The folder of which the size is the container's own."""
 
     def release(self, container: Path) -> None:
         """What must go before the container's folder can be removed."""
@@ -76,8 +85,10 @@ def _settle(written: Path, name: str) -> str:
 
 
 def _best(folder: Path) -> str:
-    from ocirt.manager.snapshots import overlay
+    from ocirt.manager.snapshots import btrfs, overlay
 
+    if btrfs.works(folder):
+        return "btrfs"
     return "overlay" if overlay.works(folder) else "vfs"
 
 
@@ -86,4 +97,12 @@ def _driver(name: str, folder: Path) -> Driver:
         from ocirt.manager.snapshots.overlay import Overlay
 
         return Overlay(folder)
+    if name == "vfs":
+        from ocirt.manager.snapshots.vfs import Vfs
+
+        return Vfs(folder)
+    if name == "btrfs":
+        from ocirt.manager.snapshots.btrfs import Btrfs
+
+        return Btrfs(folder)
     raise GrammarError(f"the store at {folder.parent} was made with the driver {name[:40]!r}, which is not known here")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ocirt import _sys
 from ocirt.manager.errors import LimitError, ManagerError
 from ocirt.manager.snapshots import trees
+from ocirt.manager.snapshots.changes import Difference, of_upper
 
 MOST_LAYERS = 500  # OVL_MAX_STACK
 CLONE_FS = 0x200
@@ -31,13 +33,14 @@ class Overlay:
 
     name = "overlay"
     chained = False
+    copied = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._prefix = "trusted" if privileged() else "user"
         self.opaque = f"{self._prefix}.overlay.opaque"
 
-    def make(self, path: Path) -> None:
+    def make(self, path: Path, below: str) -> None:
         """See `Driver`."""
         path.mkdir(mode=0o700)
 
@@ -99,6 +102,22 @@ class Overlay:
         """See `Driver`."""
         while mounted(container):
             _sys.umount2(str(container / "rootfs"), MNT_DETACH | UMOUNT_NOFOLLOW)
+
+    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
+        """See `Driver`."""
+        with ExitStack() as stack:
+
+            def opened(path: Path) -> int:
+                descriptor = os.open(path, trees.FOLDER)
+                stack.callback(os.close, descriptor)
+                return descriptor
+
+            layers = [opened(self._folder / name) for name in self.lower(below)]
+            yield from of_upper(opened(container / "upper"), layers, self.is_opaque)
+
+    def written(self, container: Path) -> Path:
+        """See `Driver`."""
+        return container / "upper"
 
     def release(self, container: Path) -> None:
         """See `Driver`."""

@@ -21,10 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ocirt import _sys
+from ocirt.manager import digest as digests
 from ocirt.manager import documents
+from ocirt.manager.archive.writer import Out
 from ocirt.manager.documents import Descriptor, Manifest
 from ocirt.manager.errors import ManagerError, MissingError
-from ocirt.manager.snapshots import drivers, layers, trees
+from ocirt.manager.snapshots import changes, drivers, layers, trees
+from ocirt.manager.snapshots.changes import Change, Difference
+from ocirt.manager.snapshots.opening import opened
 from ocirt.manager.snapshots.unpacking import Progress, Task, Unpacking
 from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.database import Database
@@ -84,7 +88,7 @@ class Snapshots:
             if len(there) == len(set(names)):
                 self._edges(transaction, manifest.config.digest, names)
         tasks = self._tasks(names, diff_ids, manifest, there)
-        work = Unpacking(tasks, self._make, self.drop, self.driver.opaque, progress)
+        work = Unpacking(tasks, self._make, self.drop, self.driver, progress)
         keep = False
         try:
             yield names, work
@@ -120,13 +124,13 @@ class Snapshots:
             below = name
         return list(tasks.values())
 
-    def _make(self) -> tuple[str, Path, int]:
+    def _make(self, below: str) -> tuple[str, Path, int]:
         """A folder that is ours: named, made and locked."""
         while True:
             name = "".join(_LETTERS[byte & 31] for byte in os.urandom(5))
             path = self._folder / name
             try:
-                self.driver.make(path)
+                self.driver.make(path, below)
             except FileExistsError:
                 continue
             try:
@@ -263,6 +267,46 @@ class Snapshots:
         finally:
             os.close(parent)
 
+    # What it holds.
+
+    def changes(self, container_id: str) -> Iterator[Change]:
+        """What the container made of its image, running or not. Raises MissingError, LimitError, ManagerError."""
+        return changes.listed(self._differences(container_id))
+
+    def layer(self, container_id: str, out: Out) -> str:
+        """Write the changes as a layer, a tar archive. Returns its digest, the DiffID. The same changes give the same
+        bytes. Raises as `changes`, and what `out` raises.
+        """
+        hashing = _Hashing(out)
+        changes.write(self._differences(container_id), hashing)
+        return hashing.digest
+
+    def usage(self, container_id: str) -> int:
+        """Bytes on disk that are the container's own."""
+        descriptor = os.open(self.driver.written(self._container(container_id)), trees.FOLDER)
+        try:
+            return trees.usage(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def root(self, container_id: str, binds: Sequence[tuple[str, str]] = ()) -> Iterator[int]:
+        """A descriptor of the root file system, whether it is mounted or not. Nobody else sees what is mounted for it.
+
+        binds   (path of the host, path in the container) of what is to be seen there too: its volumes
+        """
+        folder = self._container(container_id)
+        below = self._folders(self.names(container_id))
+        with opened(folder / "rootfs", lambda: self.driver.mount(folder, below), binds) as descriptor:
+            yield descriptor
+
+    def _differences(self, container_id: str) -> Iterator[Difference]:
+        try:
+            below = self._folders(self.names(container_id))
+            yield from self.driver.differences(self._container(container_id), below)
+        except OSError as error:
+            raise ManagerError(f"read what {container_id} changed: {error.strerror}", errno=error.errno or 0) from error
+
     def names(self, container_id: str) -> tuple[str, ...]:
         """The snapshots that a container stands on, lowest first. Raises MissingError."""
         return tuple(self._kept(container_id)["names"])
@@ -301,3 +345,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class _Hashing:
+    """Passes on what is written, and knows its digest."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+        self._hash = digests.start("sha256")
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def write(self, data: bytes, /) -> None:
+        self._hash.update(data)
+        self._out.write(data)

@@ -10,7 +10,11 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from itertools import islice
+
+from ocirt import _sys
+from ocirt.manager.errors import LimitError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 60  # folders within each other that are open at once
@@ -108,3 +112,87 @@ def _free(descriptor: int) -> bool:
         return False
     fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("L", flags & ~(_FS_IMMUTABLE_FL | _FS_APPEND_FL)))
     return True
+
+
+# Walking.
+
+RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08  # linux/openat2.h
+_LONGEST = 4096
+
+
+class Found:
+    """path: below the top, b"" for none; name: its last component, in the folder that the descriptor is of; about: what
+    lstat(2) says.
+    """
+
+    __slots__ = ("about", "folder", "name", "path")
+
+    def __init__(self, path: bytes, folder: int, name: bytes, about: os.stat_result) -> None:
+        self.path = path
+        self.folder = folder
+        self.name = name
+        self.about = about
+
+
+def walk(top: int) -> Iterator[Found]:
+    """Everything below a folder, a folder before what is in it, names in the order of their bytes. Whoever works there
+    meanwhile can neither lead out of it nor make this fail by removing things.
+
+    Raises LimitError where a tree is deeper than a path can say, and OSError.
+    """
+    waiting = [(b"", name) for name in _names(top)]
+    last, folder = b"", os.dup(top)
+    try:
+        while waiting:
+            parent, name = waiting.pop()
+            try:
+                if parent != last:
+                    os.close(folder)
+                    folder = -1
+                    folder = beneath(top, parent)
+                    last = parent
+                about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                path = parent + b"/" + name if parent else name
+                yield Found(path, folder, name, about)
+                if stat.S_ISDIR(about.st_mode):
+                    inner = os.open(name, FOLDER, dir_fd=folder)
+                    os.close(folder)
+                    folder, last = inner, path
+                    waiting += [(path, inside) for inside in _names(folder)]
+            except (FileNotFoundError, NotADirectoryError):
+                if folder < 0:
+                    last, folder = b"", os.dup(top)
+    finally:
+        if folder >= 0:
+            os.close(folder)
+
+
+def _names(folder: int) -> list[bytes]:
+    """The last first."""
+    return sorted(map(os.fsencode, os.listdir(folder)), reverse=True)
+
+
+def beneath(top: int, path: bytes) -> int:
+    """A folder below another, through folders only. Raises NotADirectoryError, FileNotFoundError, LimitError."""
+    if len(path) >= _LONGEST:
+        raise LimitError(f"{path[:100].decode(errors='replace')}…: a folder deeper than a path can say")
+    try:
+        return _sys.openat2(top, path or b".", FOLDER, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # it was a folder a moment ago
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        raise
+
+
+def usage(top: int) -> int:
+    """Bytes that a tree takes on disk; a file of several names once."""
+    total = 0
+    linked: set[tuple[int, int]] = set()
+    for found in walk(top):
+        about = found.about
+        if about.st_nlink > 1 and not stat.S_ISDIR(about.st_mode):
+            if (about.st_dev, about.st_ino) in linked:
+                continue
+            linked.add((about.st_dev, about.st_ino))
+        total += about.st_blocks * 512
+    return total

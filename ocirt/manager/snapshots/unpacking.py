@@ -21,6 +21,7 @@ from pathlib import Path
 from ocirt.manager import documents, errors
 from ocirt.manager.documents import Descriptor
 from ocirt.manager.errors import DigestError, ManagerError
+from ocirt.manager.snapshots.drivers import Driver
 from ocirt.manager.snapshots.worker import Job
 
 MOST_PROCESSES = 6
@@ -57,22 +58,22 @@ class Task:
 class Unpacking:
     """A context manager; `finish` waits for all of it. Left without, everything is thrown away.
 
-    make     gives a new empty folder: (name, path, descriptor that holds its lock)
-    opaque   overlayfs's attribute, or "" where a folder holds a copy of what is below it
+    make     gives a new folder upon another's: (name, path, descriptor that holds its lock)
+    drop     removes a folder by its name
     """
 
     def __init__(
         self,
         tasks: Sequence[Task],
-        make: Callable[[], tuple[str, Path, int]],
+        make: Callable[[str], tuple[str, Path, int]],
         drop: Callable[[str], None],
-        opaque: str,
+        driver: Driver,
         progress: Progress | None = None,
     ) -> None:
         self.tasks = tasks
         self._make = make
         self._drop = drop
-        self._opaque = opaque
+        self._driver = driver
         self._progress = progress or (lambda what, event, size: None)
         self._changed = threading.Condition()
         self.failure: BaseException | None = None  # of the first layer that cannot be unpacked
@@ -159,17 +160,17 @@ class Unpacking:
 
     def _do(self, task: Task, channel: socket.socket, answers: object) -> None:
         early = task.state == "early"
-        task.folder, path, task.lock = self._make()
-        self._paths[task.folder] = path
         below = str(self._paths[task.below.folder]) if task.below else task.below_folder
+        task.folder, path, task.lock = self._make(below)
+        self._paths[task.folder] = path
         job: Job = {
             "blob": task.part if early else task.whole,
             "size": task.layer.size if early else 0,
             "compression": documents.compression(task.layer),
             "diff_id": task.diff_id,
             "folder": str(path),
-            "opaque": self._opaque,
-            "below": below,
+            "opaque": self._driver.opaque,
+            "below": below if self._driver.copied else "",
         }
         channel.sendall(json.dumps(job).encode() + b"\n")
         problem = self._answer(task, answers)

@@ -77,7 +77,7 @@ def test_what_is_dead_is_unpacked_anew(store: Store) -> None:
 
 
 def test_a_folder_at_work_is_not_swept(store: Store) -> None:
-    name, path, lock = store.snapshots._make()
+    name, path, lock = store.snapshots._make("")
     assert store.snapshots.sweep() == []
     os.close(lock)
     assert store.snapshots.sweep() == [name]
