@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ocirt.manager import documents
+from ocirt.manager import archives, documents
 from ocirt.manager.documents import Descriptor
 from ocirt.manager.site import Site
 
@@ -127,3 +128,23 @@ def blobs(where: Site) -> set[str]:
 
 def ingest(where: Site) -> list[Path]:
     return list((where.root / "ingest").iterdir())
+
+
+@dataclass(frozen=True)
+class Loaded:
+    name: str
+    target: Descriptor
+
+
+def load(where: Site, stream: BinaryIO) -> tuple[Loaded, ...]:
+    return _loaded(where, archives.load(where, stream))
+
+
+def load_folder(where: Site, path: Path) -> tuple[Loaded, ...]:
+    return _loaded(where, archives.load_folder(where, path))
+
+
+def _loaded(where: Site, said: tuple[str, ...]) -> tuple[Loaded, ...]:
+    """What the store has for the names, or digests, that load tells."""
+    found = [where.images.find(name) for name in said]
+    return tuple(Loaded(one.name if one.named else "", one.target) for one in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocirt.manager.archives.loading import Loaded, load, load_folder
+from ocirt.manager.archives.loading import load, load_folder
 from ocirt.manager.archives.saving import save, save_folder
 
-__all__ = ["Loaded", "load", "load_folder", "save", "save_folder"]
+__all__ = ["load", "load_folder", "save", "save_folder"]

@@ -15,6 +15,7 @@ from ocirt.manager.archives.contents import MOST_BYTES, Contents, compression
 from ocirt.manager.documents import Descriptor
 from ocirt.manager.errors import ArchiveError, DigestError, DocumentError, LimitError
 from ocirt.manager.images import configuration
+from ocirt.manager.store.batch import Batch
 from ocirt.manager.store.staging import Piece, Staging
 
 MOST_IMAGES = 10_000
@@ -27,12 +28,12 @@ _LAYERS = {
 
 
 class Docker:
-    """blobs: what has to come, {digest: (piece, media type, needs)}."""
+    """What has to come goes to the batch."""
 
-    def __init__(self, contents: Contents, staging: Staging) -> None:
+    def __init__(self, contents: Contents, staging: Staging, batch: Batch) -> None:
         self._contents = contents
         self._staging = staging
-        self.blobs: dict[str, tuple[Piece, str, tuple[str, ...]]] = {}
+        self._batch = batch
         self._layers: dict[tuple[str, str], Descriptor] = {}
 
     def images(self, data: bytes) -> list[tuple[str, Descriptor]]:
@@ -71,9 +72,8 @@ class Docker:
             raise DocumentError(
                 f"configuration {piece.digest} has {len(parsed.diff_ids)} layers, and manifest.json {len(layers)}"
             )
-        self.blobs[piece.digest] = (piece, documents.DOCKER_CONFIG, ())
         described = [self._layer(name, diff_id) for name, diff_id in zip(layers, parsed.diff_ids, strict=True)]
-        config = Descriptor(documents.DOCKER_CONFIG, piece.digest, piece.size)
+        config = self._batch.add(piece, documents.DOCKER_CONFIG)
         manifest = documents.encode(
             {
                 "schemaVersion": 2,
@@ -84,8 +84,7 @@ class Docker:
         )
         made = self._staging.take([manifest])
         needs = tuple(one.digest for one in (config, *described))
-        self.blobs[made.digest] = (made, documents.DOCKER_MANIFEST, needs)
-        return Descriptor(documents.DOCKER_MANIFEST, made.digest, made.size)
+        return self._batch.add(made, documents.DOCKER_MANIFEST, needs)
 
     def _layer(self, name: str, diff_id: str) -> Descriptor:
         """Its content has the digest that the configuration gives it."""
@@ -103,9 +102,7 @@ class Docker:
                     pass
             if unpacking.diff_id != diff_id:
                 raise DigestError(f"the layer {name[:200]} has the digest {unpacking.diff_id} instead of {diff_id}")
-        described = Descriptor(_LAYERS[kind], piece.digest, piece.size)
-        self.blobs[piece.digest] = (piece, described.media_type, ())
-        self._layers[piece.digest, diff_id] = described
+        described = self._layers[piece.digest, diff_id] = self._batch.add(piece, _LAYERS[kind])
         return described
 
     def _piece(self, name: str) -> Piece:

@@ -8,9 +8,9 @@ from ocirt.manager.archives.contents import Contents
 from ocirt.manager.documents import Descriptor, Index, Manifest
 from ocirt.manager.errors import ArchiveError, DigestError, DocumentError, GrammarError
 from ocirt.manager.images import configuration
+from ocirt.manager.store.batch import Batch
 from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.leases import Lease
-from ocirt.manager.store.staging import Piece
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
@@ -24,15 +24,16 @@ def blob_name(digest: str) -> str:
 
 
 class Layout:
-    """blobs: what has to come, {digest: (piece, media type, needs)}; configurations: digests of all images' that were
-    met. What the store has already need not be in the layout; it is held by the lease.
+    """What has to come goes to the batch. What the store has already need not be in the layout; the lease holds it.
+
+    configurations   digests of all images' that were met
     """
 
-    def __init__(self, contents: Contents, store: Blobs, lease: Lease) -> None:
+    def __init__(self, contents: Contents, store: Blobs, lease: Lease, batch: Batch) -> None:
         self._contents = contents
         self._store = store
         self._lease = lease
-        self.blobs: dict[str, tuple[Piece, str, tuple[str, ...]]] = {}
+        self._batch = batch
         self.configurations: set[str] = set()
 
     def images(self, data: bytes) -> list[tuple[str, Descriptor]]:
@@ -110,9 +111,7 @@ class Layout:
             size = self._store.size(one.digest)
         else:
             size = piece.size
-            # Who calls the same bytes two things takes nothing away from what they need.
-            before = self.blobs[one.digest][2] if one.digest in self.blobs else ()
-            self.blobs[one.digest] = (piece, one.media_type, (*before, *needs))
+            self._batch.add(piece, one.media_type, needs)
         if size != one.size:
             raise DigestError(f"{one.digest} has {size} bytes instead of {one.size}")
 

@@ -7,101 +7,56 @@ speak of the same images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from ocirt.manager import names
 from ocirt.manager.archives.contents import Archive, Contents, Folder
 from ocirt.manager.archives.docker import Docker
 from ocirt.manager.archives.layout import Layout
 from ocirt.manager.documents import Descriptor
 from ocirt.manager.errors import ArchiveError
 from ocirt.manager.site import Site
+from ocirt.manager.store.batch import Batch
 from ocirt.manager.store.leases import Lease
-from ocirt.manager.store.staging import Piece, Staging
+from ocirt.manager.store.staging import Staging
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """name: whole, "docker.io/library/busybox:1.36", or "" where the archive has none; target: what it stands for."""
+def load(site: Site, stream: BinaryIO) -> tuple[str, ...]:
+    """The images of a tar: plain, or compressed with gzip or zstd. Returns their names as people write them,
+    or the digest of one that has none.
 
-    name: str
-    target: Descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class Coming:
-    """A blob that is to come: its file, its type, and the digests of what it needs."""
-
-    piece: Piece
-    media_type: str
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Batch:
-    """What comes in together.
-
-    blobs    by digest
-    names    (name or "", target)
-    """
-
-    blobs: dict[str, Coming] = field(default_factory=dict)
-    names: list[Loaded] = field(default_factory=list)
-
-    def add(self, piece: Piece, media_type: str, needs: tuple[str, ...] = ()) -> None:
-        """A blob that comes."""
-        self.blobs[piece.digest] = Coming(piece, media_type, needs)
-
-
-def load(site: Site, stream: BinaryIO) -> tuple[Loaded, ...]:
-    """The images of a tar: plain, or compressed with gzip or zstd. Raises ArchiveError, DocumentError, DigestError,
-    LimitError, GrammarError.
+    Raises ArchiveError, DocumentError, DigestError, LimitError, GrammarError.
     """
     with Staging(site.root) as staging:
         return _load(site, Archive(stream, staging), staging)
 
 
-def load_folder(site: Site, path: Path) -> tuple[Loaded, ...]:
+def load_folder(site: Site, path: Path) -> tuple[str, ...]:
     """The same of a folder: an OCI layout, or what a tar of docker's was unpacked to."""
     with Staging(site.root) as staging, Folder(path, staging) as folder:
         return _load(site, folder, staging)
 
 
-def commit(site: Site, batch: Batch) -> None:
-    """All of a batch, in one transaction. An image without a name is kept by its digest."""
-    with site.database.write() as transaction:
-        for coming in batch.blobs.values():
-            piece = coming.piece
-            site.blobs.adopt(transaction, piece.path, piece.digest, piece.size, coming.media_type, coming.needs)
-        for one in batch.names:
-            site.images.set(transaction, one.name or one.target.digest, one.target)
-
-
-def _load(site: Site, contents: Contents, staging: Staging) -> tuple[Loaded, ...]:
+def _load(site: Site, contents: Contents, staging: Staging) -> tuple[str, ...]:
     batch = Batch()
     with Lease(site.database) as lease:
         if (index := contents.document("index.json")) is not None:
-            layout = Layout(contents, site.blobs, lease)
+            layout = Layout(contents, site.blobs, lease, batch)
             found = layout.images(index)
-            for blob in layout.blobs.values():
-                batch.add(*blob)
             if (manifest := contents.document("manifest.json")) is not None:
-                _same_images(Docker(contents, staging).configurations(manifest), layout.configurations)
+                _same_images(Docker(contents, staging, Batch()).configurations(manifest), layout.configurations)
         elif (manifest := contents.document("manifest.json")) is not None:
-            docker = Docker(contents, staging)
-            found = docker.images(manifest)
-            for blob in docker.blobs.values():
-                batch.add(*blob)
+            found = Docker(contents, staging, batch).images(manifest)
         else:
             raise ArchiveError(
                 "this is no image: neither index.json nor manifest.json is there",
                 hint="ocim import takes a root file system",
             )
-        batch.names = [Loaded(name, target) for name, target in found]
-        _check_names(batch.names)
-        commit(site, batch)
-    return tuple(batch.names)
+        batch.names = found
+        _check_names(found)
+        batch.commit(site.database, site.blobs, site.images)
+    return tuple(names.parse(name).familiar if name else target.digest for name, target in found)
 
 
 def _same_images(one: set[str], other: set[str]) -> None:
@@ -113,8 +68,8 @@ def _same_images(one: set[str], other: set[str]) -> None:
         )
 
 
-def _check_names(found: list[Loaded]) -> None:
+def _check_names(found: list[tuple[str, Descriptor]]) -> None:
     meant: dict[str, str] = {}
-    for one in found:
-        if one.name and meant.setdefault(one.name, one.target.digest) != one.target.digest:
-            raise ArchiveError(f"the archive has the name {one.name} for two images")
+    for name, target in found:
+        if name and meant.setdefault(name, target.digest) != target.digest:
+            raise ArchiveError(f"the archive has the name {name} for two images")

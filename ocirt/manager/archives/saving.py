@@ -21,9 +21,9 @@ from ocirt.manager import documents, names
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.compression import Unpacking
 from ocirt.manager.archive.reader import Entry, Stream
-from ocirt.manager.archives.writer import Output, Writer
 from ocirt.manager.archives.contents import MOST_BYTES
 from ocirt.manager.archives.layout import DEEPEST_INDEX, IMAGE_NAME, REF_NAME, blob_name
+from ocirt.manager.archives.writer import Output, Writer
 from ocirt.manager.documents import Descriptor, Index, Manifest, Platform
 from ocirt.manager.errors import ConflictError, DigestError, DocumentError, GrammarError, MissingError
 from ocirt.manager.images import configuration

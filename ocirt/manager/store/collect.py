@@ -9,6 +9,7 @@ alive again. A collector that is killed leaves dead rows, with or without a file
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +97,25 @@ def sweep(folder: Path, database: Database) -> list[Path]:
     transaction. Of snapshots: `Snapshots.sweep`.
     """
     with database.write() as transaction:
-        gone = []
-        for path in _files(folder):
-            digest = f"{path.parent.name}:{path.name}"
-            if transaction.execute("select 1 from blobs where digest = ?", (digest,)).fetchone() is None:
-                path.unlink()
-                gone.append(path)
+        gone = _unknown(folder, transaction)
+        for path in gone:
+            path.unlink()
         return gone
+
+
+def unknown_files(folder: Path, database: Database) -> list[Path]:
+    """What `sweep` would remove. In a transaction: others rename files in theirs."""
+    with database.write() as transaction:
+        return _unknown(folder, transaction)
+
+
+def _unknown(folder: Path, transaction: sqlite3.Connection) -> list[Path]:
+    query = "select 1 from blobs where digest = ?"
+    return [
+        path
+        for path in _files(folder)
+        if transaction.execute(query, (f"{path.parent.name}:{path.name}",)).fetchone() is None
+    ]
 
 
 def _files(folder: Path) -> Iterator[Path]:

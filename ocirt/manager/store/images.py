@@ -87,7 +87,7 @@ class Images:
             )
         fitting: dict[str, Image] = {}
         for image in self:
-            for digest in self._ids(image):
+            for digest in self.ids(image.target):
                 if digest.partition(":")[2].startswith(digits):
                     fitting.setdefault(image.target.digest, image)
         if not fitting:
@@ -97,12 +97,10 @@ class Images:
             raise ConflictError(f"{text} is the beginning of several images' ids", hint=names)
         return next(iter(fitting.values()))
 
-    def _ids(self, image: Image) -> Iterator[str]:
-        """The digests of its documents: index, manifests, configurations; not those of layers."""
-        yield image.target.digest
-        rows = self._database.read.execute(_DOCUMENTS, (image.target.digest, *_DOCUMENT_TYPES))
-        for (digest,) in rows.fetchall():
-            yield digest
+    def ids(self, target: Descriptor) -> list[str]:
+        """The digests of an image's documents: index, manifests, configurations; not those of layers."""
+        rows = self._database.read.execute(_DOCUMENTS, (target.digest, *_DOCUMENT_TYPES))
+        return [str(digest) for (digest,) in rows.fetchall()]
 
     def set(self, transaction: sqlite3.Connection, name: str, target: Descriptor) -> None:
         """Give a name, or have it mean something else, as part of a transaction."""

@@ -74,7 +74,7 @@ def test_layers_that_are_links_to_others(site: Site) -> None:
         {"one.json": one, "two.json": two, "aa/layer.tar": LOW, "bb/layer.tar": HIGH, "aa/VERSION": b"1.0"},
         {"cc/layer.tar": "../dd/layer.tar", "dd/layer.tar": "../aa/layer.tar"},
     )
-    loaded = archives.load(site, archive)
+    loaded = made.load(site, archive)
     assert [one.name for one in loaded] == [BOX, "docker.io/a/b:2", ""]
     manifests = [site.images.manifest(one.target, documents.host_platform())[0] for one in loaded]
     assert [manifest.config.digest for manifest in manifests] == [made.sha(one), made.sha(one), made.sha(two)]
@@ -91,7 +91,7 @@ def test_layers_that_are_hard_links_and_names_with_a_dot(site: Site) -> None:
         corpus.hard_link("./b.tar", "./a.tar"),
         corpus.file("./manifest.json", json.dumps([{"Config": "c.json", "Layers": ["a.tar", "./b.tar"]}]).encode()),
     )
-    (loaded,) = archives.load(site, archive)
+    (loaded,) = made.load(site, archive)
     manifest, _ = site.images.manifest(loaded.target, documents.host_platform())
     assert [layer.digest for layer in manifest.layers] == [made.sha(LOW)] * 2
 
@@ -100,7 +100,7 @@ def test_layers_that_are_hard_links_and_names_with_a_dot(site: Site) -> None:
 def test_layers_that_are_compressed_stay_so_and_are_checked(site: Site, media_type: str) -> None:
     layer = made.compressed(LOW, media_type)
     entry = {"Config": "c.json", "RepoTags": ["box:1"], "Layers": ["l"]}
-    (loaded,) = archives.load(site, docker([entry], {"c.json": config(LOW), "l": layer}))
+    (loaded,) = made.load(site, docker([entry], {"c.json": config(LOW), "l": layer}))
     manifest, _ = site.images.manifest(loaded.target, documents.host_platform())
     (described,) = manifest.layers
     assert described.digest == made.sha(layer)
@@ -110,7 +110,7 @@ def test_layers_that_are_compressed_stay_so_and_are_checked(site: Site, media_ty
 @pytest.mark.parametrize("media_type", [made.GZIP, made.ZSTD])
 def test_the_archive_itself_may_be_compressed(site: Site, media_type: str) -> None:
     plain = docker([{"Config": "c", "RepoTags": ["box:1"], "Layers": ["l"]}], {"c": config(LOW), "l": LOW}).getvalue()
-    assert archives.load(site, io.BytesIO(made.compressed(plain, media_type)))[0].name == BOX
+    assert made.load(site, io.BytesIO(made.compressed(plain, media_type)))[0].name == BOX
 
 
 def test_a_pipe_that_gives_little_at_a_time(site: Site) -> None:
@@ -126,14 +126,14 @@ def test_a_pipe_that_gives_little_at_a_time(site: Site) -> None:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as stream:
-        assert archives.load(site, stream)[0].name == BOX
+        assert made.load(site, stream)[0].name == BOX
     os.waitpid(pid, 0)
 
 
 def test_a_name_is_taken_over(site: Site) -> None:
     before = made.image(site, BOX)
     archive = docker([{"Config": "c", "RepoTags": ["box:1"], "Layers": ["l"]}], {"c": config(LOW), "l": LOW})
-    (loaded,) = archives.load(site, archive)
+    (loaded,) = made.load(site, archive)
     assert made.names(site) == {BOX: loaded.target.digest} != {BOX: before.digest}
 
 
@@ -214,13 +214,13 @@ HOSTILE: dict[str, tuple[type[ManagerError], Any]] = {
 def test_hostile_archives_leave_nothing(site: Site, error: type[ManagerError], make: Any) -> None:
     site.blobs  # noqa: B018 - makes the folders
     with pytest.raises(error):
-        archives.load(site, make())
+        made.load(site, make())
     assert nothing_came(site)
 
 
 def test_the_good_archive_is_good(site: Site) -> None:
     """What the hostile ones are made of."""
-    assert archives.load(site, docker([ENTRY], GOOD))[0].name == BOX
+    assert made.load(site, docker([ENTRY], GOOD))[0].name == BOX
     assert not nothing_came(site)
 
 
@@ -228,13 +228,13 @@ def test_bounds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.blobs  # noqa: B018
     monkeypatch.setattr(contents, "MOST_MEMBERS", 2)
     with pytest.raises(LimitError, match="members"):
-        archives.load(site, docker([ENTRY], GOOD))
+        made.load(site, docker([ENTRY], GOOD))
     monkeypatch.setattr(compression, "FREE", 1 << 20)
     bomb = gzip.compress(gzip.compress(bytes(64 << 20), 9), 9)
     layer = corpus.archive(corpus.file("l.tar", bomb)).getvalue()
     assert len(layer) < 10_000
     with pytest.raises(ArchiveError):
-        archives.load(site, io.BytesIO(bomb))
+        made.load(site, io.BytesIO(bomb))
     assert nothing_came(site)
 
 
@@ -246,7 +246,7 @@ def test_a_layer_that_is_a_bomb(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(compression.MOST_RATIO, "zstd", 1000)
     bomb = zstd.compress(bytes(64 << 20))
     with pytest.raises(LimitError, match="bomb"):
-        archives.load(site, docker([ENTRY], GOOD | {"l.tar": bomb}))
+        made.load(site, docker([ENTRY], GOOD | {"l.tar": bomb}))
     assert nothing_came(site)
 
 
@@ -290,12 +290,12 @@ def layout(tmp_path: Path) -> Layout:
 def refused(site: Site, layout: Layout, error: type[ManagerError], match: str) -> None:
     site.blobs  # noqa: B018
     with pytest.raises(error, match=match):
-        archives.load(site, layout.stream())
+        made.load(site, layout.stream())
     assert nothing_came(site)
 
 
 def test_the_layout_is_good(site: Site, layout: Layout) -> None:
-    archives.load(site, layout.stream())
+    made.load(site, layout.stream())
     assert made.names(site) == {BOX: layout.target.digest}
 
 
@@ -303,7 +303,7 @@ def test_a_wrong_version(site: Site, layout: Layout) -> None:
     for version in (b"", b"[]", b'{"imageLayoutVersion":"2.0.0"}'):
         layout.files["oci-layout"] = version
         with pytest.raises((ArchiveError, DocumentError)):
-            archives.load(site, layout.stream())
+            made.load(site, layout.stream())
     del layout.files["oci-layout"]
     refused(site, layout, ArchiveError, "no OCI layout")
 
@@ -393,12 +393,12 @@ def test_an_attestation_is_kept_beside_its_image(site: Site, layout: Layout) -> 
     ]
     value = {"schemaVersion": 2, "mediaType": documents.OCI_INDEX, "manifests": entries}
     layout.index(layout.blob(json.dumps(value).encode()) | {"mediaType": documents.OCI_INDEX})
-    (loaded,) = archives.load(site, layout.stream())
+    (loaded,) = made.load(site, layout.stream())
     assert {attestation["digest"], statement["digest"], layout.target.digest} <= made.blobs(site)
     # Alone it is no image.
     layout.index(attestation)
     with pytest.raises(DocumentError):
-        archives.load(site, layout.stream())
+        made.load(site, layout.stream())
     assert site.images.manifest(loaded.target, documents.host_platform())[1].digest == layout.target.digest
 
 
@@ -411,7 +411,7 @@ def test_the_same_bytes_as_manifest_and_layer_keep_their_needs(site: Site, layou
     empty = layout.blob(json.dumps(diff_ids).encode()) | {"mediaType": documents.OCI_CONFIG}
     other = layout.blob(json.dumps({"schemaVersion": 2, "config": empty, "layers": [manifest]}).encode())
     layout.index(layout.target.as_json(), other)
-    archives.load(site, layout.stream())
+    made.load(site, layout.stream())
     assert collect(site.blobs, site.database).blobs == 0
 
 
@@ -425,15 +425,15 @@ def test_symlinks_in_a_folder_are_followed_nowhere(site: Site, layout: Layout, t
     path.rename(tmp_path / "secret")
     path.symlink_to(tmp_path / "secret")
     with pytest.raises(ArchiveError, match="symbolic links"):
-        archives.load_folder(site, folder)
+        made.load_folder(site, folder)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(ArchiveError, match="is no file"):
-        archives.load_folder(site, folder)
+        made.load_folder(site, folder)
     assert nothing_came(site)
     path.unlink()
     (tmp_path / "secret").rename(path)
-    assert archives.load_folder(site, folder)[0].name == BOX
+    assert made.load_folder(site, folder)[0].name == BOX
 
 
 # Killed.

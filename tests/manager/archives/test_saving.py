@@ -44,7 +44,7 @@ def files(archive: io.BytesIO) -> dict[str, bytes]:
 def test_a_layout_keeps_every_digest(site: Site, other: Site, layer_type: str, family: str) -> None:
     target = made.image(site, BOX, layer_type=layer_type, family=family)
     archive = saved(site, "box:1")
-    (loaded,) = archives.load(other, archive)
+    (loaded,) = made.load(other, archive)
     assert (loaded.name, loaded.target) == (BOX, target)
     assert made.names(other) == {BOX: target.digest}
     assert made.blobs(other) == made.blobs(site)
@@ -62,7 +62,7 @@ def test_docker_archives_have_plain_layers_and_keep_the_images_id(site: Site, ot
     config = json.loads(found[entry["Config"]])
     assert entry["RepoTags"] == [BOX]  # whole: podman would take a short one for localhost's
     assert [made.sha(found[name]) for name in entry["Layers"]] == config["rootfs"]["diff_ids"]
-    (loaded,) = archives.load(other, archive)
+    (loaded,) = made.load(other, archive)
     manifest, _ = other.images.manifest(loaded.target, documents.host_platform())
     assert manifest.media_type == documents.DOCKER_MANIFEST
     assert [layer.digest for layer in manifest.layers] == config["rootfs"]["diff_ids"]
@@ -72,7 +72,7 @@ def test_docker_archives_have_plain_layers_and_keep_the_images_id(site: Site, ot
     )
     # Once more it is the same, whoever saves it.
     assert saved(other, "box:1", format="docker").getvalue() == archive.getvalue()
-    assert archives.load(other, saved(other, "box:1", format="docker")) == (loaded,)
+    assert made.load(other, saved(other, "box:1", format="docker")) == (loaded,)
 
 
 def test_several_images_share_what_they_have_in_common(site: Site, other: Site) -> None:
@@ -83,7 +83,7 @@ def test_several_images_share_what_they_have_in_common(site: Site, other: Site) 
         archive = saved(site, "box:1", "localhost:5000/a/b:2", "box:1", format=kind)
         assert list(files(archive).values()).count(low) == (kind == "docker")
         where = made.site(other.root / kind)
-        assert [one.name for one in archives.load(where, archive)] == [BOX, "localhost:5000/a/b:2"]
+        assert [one.name for one in made.load(where, archive)] == [BOX, "localhost:5000/a/b:2"]
         with where.database.write() as transaction:
             transaction.execute("delete from images where name = ?", (BOX,))
         collect(where.blobs, where.database)
@@ -96,7 +96,7 @@ def test_an_index_is_saved_with_the_platforms_that_are_here(site: Site, other: S
     native = made.image(site, "", architecture=own)
     absent = documents.Descriptor(documents.OCI_MANIFEST, made.sha(b"absent"), 6)
     target = made.index(site, BOX, ("s390x", foreign), (own, native), ("mips", absent))
-    (loaded,) = archives.load(other, saved(site, "box:1"))
+    (loaded,) = made.load(other, saved(site, "box:1"))
     assert (loaded.target.digest, loaded.target.media_type) == (target.digest, documents.OCI_INDEX)
     assert made.blobs(other) == made.blobs(site)
     # Docker's kind has one platform: the host's, or what was asked for.
@@ -114,7 +114,7 @@ def test_a_platform_without_its_layers_is_left_out(site: Site, other: Site) -> N
     layer = site.images.manifest(half, documents.host_platform())[0].layers[0].digest
     with site.database.write() as transaction:
         transaction.execute("delete from blobs where digest = ?", (layer,))
-    archives.load(other, saved(site, "box:1"))
+    made.load(other, saved(site, "box:1"))
     assert half.digest not in made.blobs(other)
 
 
@@ -124,7 +124,7 @@ def test_an_id_saves_the_image_without_its_names(site: Site, other: Site) -> Non
     for text in (target.digest, config[7:19]):
         archive = saved(site, text)
         assert json.loads(files(archive)["manifest.json"])[0]["RepoTags"] is None
-        (loaded,) = archives.load(other, archive)
+        (loaded,) = made.load(other, archive)
         assert (loaded.name, loaded.target) == ("", target)
         assert made.names(other) == {target.digest: target.digest}
         assert other.images.find(target.digest).named is False
@@ -146,7 +146,7 @@ def test_a_folder_is_a_layout_too(site: Site, other: Site, tmp_path: Path) -> No
     folder = tmp_path / "layout"
     archives.save_folder(site, ["box:1"], folder)
     assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
-    (loaded,) = archives.load_folder(other, folder)
+    (loaded,) = made.load_folder(other, folder)
     assert (loaded.name, loaded.target) == (BOX, target)
     with pytest.raises(ConflictError, match="not empty"):
         archives.save_folder(site, ["box:1"], folder)
@@ -160,10 +160,10 @@ def test_what_is_here_already_need_not_be_in_the_archive(site: Site, other: Site
     path = folder / "blobs" / manifest.layers[0].digest.replace(":", "/")
     path.unlink()
     with pytest.raises(ArchiveError, match="missing in the archive"):
-        archives.load_folder(other, folder)
+        made.load_folder(other, folder)
     assert made.blobs(other) == set()
     other.blobs.put(site.blobs.read(manifest.layers[0].digest, 1 << 20), made.GZIP)
-    archives.load_folder(other, folder)
+    made.load_folder(other, folder)
     assert made.blobs(other) == made.blobs(site)
 
 
