@@ -75,13 +75,15 @@ create table volumes (
 ) without rowid;
 
 -- What repositories of the registry server (registry/server/) have: blobs and manifests. A row keeps its blob.
--- kind: "blob" or "manifest". promised: a blob that no manifest of the repository needs stays until then; manifests
--- stay until they are deleted. subject: what a manifest refers to, or ''; described: its descriptor as referrers
--- list it, as JSON, where it has a subject.
+-- kind: "blob" or "manifest". claims: how many manifests are about to be pushed that need the blob, as far as known;
+-- it stays until promised (nanoseconds since 1970) while there are some, and while a manifest of the repository needs
+-- it. Manifests stay until they are deleted. subject: what a manifest refers to, or ''; described: its descriptor as
+-- referrers list it, as JSON, where it has a subject.
 create table registry_content (
     repository text not null,
     digest text not null,
     kind text not null,
+    claims integer not null default 0,
     promised integer not null default 0,
     subject text not null default '',
     artifact_type text not null default '',

@@ -69,6 +69,11 @@ class Caller:
     name: str = ""
     grants: tuple[Grant, ...] = ()
 
+    @property
+    def may_anything(self) -> bool:
+        """Whether there is a name that they may read."""
+        return any(grant.read or grant.write for grant in self.grants)
+
     def may_read(self, repository: str) -> bool:
         """Whether they may pull from it, and know what it has."""
         return any(_fits(grant.read, repository) or _fits(grant.write, repository) for grant in self.grants)

@@ -64,8 +64,10 @@ class Connection:
         self.user = ""
         peer = writer.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) and peer else "-"
-        # drain() then waits until all is with the kernel: sendfile(2) must not overtake what is before it.
-        writer.transport.set_write_buffer_limits(high=0)
+        self._encrypted = writer.get_extra_info("sslcontext") is not None
+        if not self._encrypted:
+            # drain() then waits until all is with the kernel: sendfile(2) must not overtake what is before it.
+            writer.transport.set_write_buffer_limits(high=0)
 
     async def serve(self, handler: Handler) -> None:
         """Request after request."""
@@ -232,14 +234,13 @@ class Connection:
 
     async def _part(self, part: Part) -> None:
         """A file's bytes: by sendfile(2), unless they have to be encrypted."""
-        encrypted = self._writer.get_extra_info("sslcontext") is not None
         pace = _Pace(self._limits)
         offset, end = part.offset, part.offset + part.size
-        socket = -1 if encrypted else os.dup(self._writer.get_extra_info("socket").fileno())
+        socket = -1 if self._encrypted else os.dup(self._writer.get_extra_info("socket").fileno())
         try:
             while offset < end:
                 size = min(SEGMENT, end - offset)
-                if encrypted:
+                if self._encrypted:
                     data = await self._run(os.pread, part.file.fileno(), min(size, PIECE), offset)
                     if not data:
                         raise Gone  # shorter than it was

@@ -132,7 +132,7 @@ async def tags(call: Call) -> Answer:
 
 async def catalog(call: Call) -> Answer:
     """The repositories that the caller may read; distribution's own, and clients ask for it."""
-    if not (call.service.access.open or call.caller.name or call.caller.grants):
+    if not (call.service.access.open or call.caller.name or call.caller.may_anything):
         raise unauthorized("log in")
     most = _most(call.request, MOST_NAMES)
     page = await call.service.run(_readable, call, call.request.parameter("last"), most)

@@ -2,7 +2,8 @@
 
 Bytes are in the store once, whoever pushed them; a row of `registry_content` says that a repository has them, and keeps
 them. A manifest stays until it is deleted. A blob stays while a manifest of its repository needs it, and else for as
-long as it was promised: who has just uploaded it, or was told that it is there, is about to push a manifest.
+long as it was promised: who has just uploaded it, or was told that it is there, is about to push a manifest, and that
+they have done so ends one such claim.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _THERE = (
     " where repository = ? and digest = ? and not dead"
 )
 _SPARE = (
-    "select repository, digest from registry_content as it where kind = 'blob' and promised < ?"
+    "select repository, digest from registry_content as it where kind = 'blob' and (promised < ? or claims = 0)"
     " and not exists (select 1 from edges join registry_content as parent on parent.digest = edges.parent"
     " where child = it.digest and parent.repository = it.repository and parent.kind = 'manifest')"
 )
@@ -145,17 +146,12 @@ class Repositories:
 
     def promise(self, repository: str, digest: str) -> None:
         """Somebody who may push was told that the blob is there: it stays for the time that a push takes."""
-        now = time.time_ns()
-        row = self._one(
-            "select promised from registry_content where repository = ? and digest = ? and kind = 'blob'",
-            *(repository, digest),
-        )
-        if row is not None and row[0] < now + self._promise // 2:
-            with self._database.write() as transaction:
-                transaction.execute(
-                    "update registry_content set promised = ? where repository = ? and digest = ? and kind = 'blob'",
-                    (now + self._promise, repository, digest),
-                )
+        with self._database.write() as transaction:
+            transaction.execute(
+                "update registry_content set promised = ?, claims = claims + 1"
+                " where repository = ? and digest = ? and kind = 'blob'",
+                (time.time_ns() + self._promise, repository, digest),
+            )
 
     def add_blob(self, repository: str, upload: str, path: Path, digest: str, size: int) -> None:
         """An upload's file, checked and on the disk, is this blob. Ends the upload."""
@@ -174,8 +170,8 @@ class Repositories:
 
     def _link(self, transaction: sqlite3.Connection, repository: str, digest: str) -> None:
         transaction.execute(
-            "insert into registry_content (repository, digest, kind, promised) values (?, ?, 'blob', ?)"
-            " on conflict do update set promised = excluded.promised",
+            "insert into registry_content (repository, digest, kind, promised, claims) values (?, ?, 'blob', ?, 1)"
+            " on conflict do update set promised = excluded.promised, claims = claims + 1",
             (repository, digest, time.time_ns() + self._promise),
         )
 
@@ -195,21 +191,28 @@ class Repositories:
                 raise Problem("MANIFEST_BLOB_UNKNOWN", f"{repository} has no {missing[0]}", hint=hint)
             children = [one.digest for one in needs(found)]
             self._blobs.adopt(transaction, path, digest, put.size, found.media_type, children)
+            query = "select 1 from registry_content where repository = ? and digest = ? and kind = 'manifest'"
+            if transaction.execute(query, (repository, digest)).fetchone() is None:
+                self._claimed(transaction, repository, set(children))
             transaction.execute(
                 "insert or replace into registry_content"
-                " (repository, digest, kind, promised, subject, artifact_type, described)"
-                " values (?, ?, 'manifest', 0, ?, ?, ?)",
+                " (repository, digest, kind, subject, artifact_type, described)"
+                " values (?, ?, 'manifest', ?, ?, ?)",
                 (repository, digest, *_referring(put)),
             )
-            for child in children:
-                transaction.execute(
-                    "update registry_content set promised = 0 where repository = ? and digest = ?", (repository, child)
-                )
             for tag in tags:
                 transaction.execute(
                     "insert or replace into registry_tags (repository, tag, digest) values (?, ?, ?)",
                     (repository, tag, digest),
                 )
+
+    def _claimed(self, transaction: sqlite3.Connection, repository: str, children: set[str]) -> None:
+        """A manifest has come that its pusher was promised these for. Others' claims stay."""
+        for child in children:
+            transaction.execute(
+                "update registry_content set claims = max(claims - 1, 0) where repository = ? and digest = ?",
+                (repository, child),
+            )
 
     # Deleting.
 
@@ -249,7 +252,7 @@ class Repositories:
                     if transaction.execute(_NEEDED, (digest, repository)).fetchone() is None:
                         gone += transaction.execute(
                             "delete from registry_content"
-                            " where repository = ? and digest = ? and kind = 'blob' and promised < ?",
+                            " where repository = ? and digest = ? and kind = 'blob' and (promised < ? or claims = 0)",
                             (repository, digest, now),
                         ).rowcount
         return gone

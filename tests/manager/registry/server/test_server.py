@@ -217,7 +217,11 @@ def test_one_connection_for_all(registry: Running) -> None:
     blob = f"/v2/a/blobs/{registry.push_blob('a', b'data' * 100_000)}"
     connection = registry.connect()
     ports = set()
-    for method, path, status, size in (("GET", blob, 200, 400_000), ("HEAD", blob, 200, 0), ("GET", "/v2/", 200, 2)) * 3:
+    for method, path, status, size in (
+        ("GET", blob, 200, 400_000),
+        ("HEAD", blob, 200, 0),
+        ("GET", "/v2/", 200, 2),
+    ) * 3:
         connection.request(method, path)
         ports.add(connection.sock.getsockname()[1])
         answer = connection.getresponse()
