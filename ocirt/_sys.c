@@ -300,6 +300,22 @@ static PyObject *sys_umount2(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(prctl_doc,
+             "prctl(option, value) -> result\n\n"
+             "prctl(2) of an option that takes one number.");
+
+static PyObject *sys_prctl(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int option;
+    unsigned long value;
+
+    if (!PyArg_ParseTuple(args, "ik", &option, &value))
+        return NULL;
+    int result = prctl(option, value, 0UL, 0UL, 0UL);
+    return result < 0 ? failed("prctl") : PyLong_FromLong(result);
+}
+
 PyDoc_STRVAR(openat2_doc,
              "openat2(folder, path, flags, resolve) -> descriptor\n\n"
              "openat2(2), close-on-exec, of something that exists.");
@@ -503,6 +519,7 @@ end:
 static PyMethodDef methods[] = {
     { "spawn", sys_spawn, METH_VARARGS, spawn_doc },
     { "several", sys_several, METH_VARARGS, several_doc },
+    { "prctl", sys_prctl, METH_VARARGS, prctl_doc },
     { "openat2", sys_openat2, METH_VARARGS, openat2_doc },
     { "unshare", sys_unshare, METH_VARARGS, unshare_doc },
     { "prlimit", sys_prlimit, METH_VARARGS, prlimit_doc },
