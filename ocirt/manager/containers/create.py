@@ -34,7 +34,8 @@ def create(site: Site, image: str | None, options: Options, command: Sequence[st
     host = _host(site, records, options)
     with Lease(site.database) as lease:
         own: dict[str, Any] = {}
-        about, manifest, snapshots = None, "", ()
+        about: dict[str, str] | None = None
+        manifest, snapshots = "", tuple[str, ...]()
         if image is not None:
             stored = site.images.find(image)
             platform = documents.platform(options.platform) if options.platform else documents.host_platform()
@@ -101,7 +102,9 @@ def _host(site: Site, records: Records, options: Options) -> dict[str, Any]:
             if key == "NetworkMode" and other.document["host"]["NetworkMode"].startswith("container:"):
                 raise ConflictError(f"--network {mode}: it has the network of another itself", hint="name that one")
     if host["IpcMode"] == "shareable" and host["ShmSize"] != options_shm():
-        raise ConflictError("--ipc shareable and --shm-size are against each other", hint="the run folder's size counts")
+        raise ConflictError(
+            "--ipc shareable and --shm-size are against each other", hint="the run folder's size counts"
+        )
     if host["IpcMode"] == "" or host["NetworkMode"] in ("", "default"):
         host |= {"IpcMode": host["IpcMode"] or "private", "NetworkMode": "none"}
     return host

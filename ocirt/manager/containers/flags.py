@@ -108,7 +108,6 @@ def _attached(found: Options, values: Mapping[str, object]) -> None:
     config["StdinOnce"] = config["OpenStdin"] and config["AttachStdin"]
 
 
-
 def _health(found: Options, values: Mapping[str, object]) -> None:
     health = found.config.get("Healthcheck")
     if values.get("no_healthcheck"):

@@ -151,8 +151,8 @@ def compiled(
         made[place] = _mount(place, kind, source, options.split(","))
     _adapted(made, host, shm, rootless)
     for place, path in files.items():
-        options = ["rbind", "rprivate"] + (["ro"] if host["ReadonlyRootfs"] else [])
-        made[place] = _mount(place, "bind", path, options)
+        words = ["rbind", "rprivate"] + (["ro"] if host["ReadonlyRootfs"] else [])
+        made[place] = _mount(place, "bind", path, words)
     own = {place for place, *_ in _KERNELS}
     for place, entry in _wanted(document, volumes).items():
         if place in own:  # /dev of the user's: nothing of ours over it, but what they did not name

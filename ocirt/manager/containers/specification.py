@@ -110,7 +110,7 @@ def _limit(value: int) -> int:
 
 
 def environment(config: dict[str, Any], found: Found) -> list[str]:
-    """PATH, HOSTNAME, TERM with a terminal, and HOME, unless they are given; then what is given, the last one counts."""
+    """PATH, HOSTNAME, TERM with a terminal, and HOME, unless they are given; then what is given."""
     given = {text.partition("=")[0]: text for text in config["Env"] if "=" in text}
     base = [f"PATH={PATH}", f"HOSTNAME={found.hostname}", *([_TERM] if config["Tty"] else [])]
     first = {text.partition("=")[0]: text for text in (*base, f"HOME={found.user.home}")}
@@ -191,12 +191,12 @@ def check_sysctls(host: dict[str, Any]) -> None:
             raise ManagerError(f"--sysctl {key}: the {kind} namespace is not the container's own")
 
 
-_IPC = frozenset(
-    f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
-)
+_IPC = frozenset(f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split())
 
 
-def mappings(uid: int, gid: int, uids: tuple[int, int] | None, gids: tuple[int, int] | None) -> list[list[dict[str, int]]]:
+def mappings(
+    uid: int, gid: int, uids: tuple[int, int] | None, gids: tuple[int, int] | None
+) -> list[list[dict[str, int]]]:
     """An ordinary user's ids as root, and their subordinate ones (subuid(5)) from 1 on."""
     found = []
     for own, more in ((uid, uids), (gid, gids)):

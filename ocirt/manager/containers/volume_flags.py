@@ -9,6 +9,7 @@ import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
@@ -96,7 +97,7 @@ def binds(found: Options, flag: str, value: Sequence[str]) -> None:
         text = str(text)
         if text.startswith((".", "~")) and ":" in text:
             source, _, rest = text.partition(":")
-            text = f"{os.path.abspath(os.path.expanduser(source))}:{rest}"
+            text = f"{os.path.normpath(Path(source).expanduser().absolute())}:{rest}"
         given = bind(text, flag)
         if given.source:
             found.host["Binds"] = [*(found.host["Binds"] or ()), text]
@@ -155,7 +156,7 @@ def _mount(flag: str, text: str) -> dict[str, Any]:
                 raise v.wrong(flag, text, f"no mount of the type {rest!r}", "bind, volume or tmpfs")
             given["Type"] = rest
         elif key in ("source", "src"):
-            given["Source"] = os.path.abspath(rest) if rest.startswith(".") else rest
+            given["Source"] = os.path.normpath(Path(rest).absolute()) if rest.startswith(".") else rest
         elif key in ("target", "dst", "destination"):
             given["Target"] = destination(flag, rest)
         elif key in ("readonly", "ro"):
