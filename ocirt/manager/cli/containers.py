@@ -33,16 +33,9 @@ def _signal(value: Value) -> int | None:
     """A number of signal(7). Raises GrammarError."""
     if not value:
         return None
-    import signal
+    from ocirt.manager.containers.create import signal_number
 
-    from ocirt.manager.containers.values import signal as checked
-
-    name = checked("signal", text(value)).upper().removeprefix("SIG")
-    if name.isdecimal():
-        return int(name)
-    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
-    number = int(getattr(signal, f"SIG{base}"))
-    return number + int(f"{sign}{offset}" if sign else 0)
+    return signal_number(text(value))
 
 
 def stop(values: dict[str, Value], arguments: list[str]) -> int:

@@ -36,11 +36,11 @@ def export(values: dict[str, Value], arguments: list[str]) -> None:
 
 
 def commit(values: dict[str, Value], arguments: list[str]) -> None:
-    from ocirt.manager.images import operations
+    from ocirt.manager.images import committing
 
     here = site()
     record = find(here, arguments[0])
-    digest = operations.commit(
+    digest = committing.commit(
         here,
         record,
         arguments[1] if len(arguments) > 1 else "",

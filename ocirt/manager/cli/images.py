@@ -208,19 +208,17 @@ def load(values: dict[str, Value], arguments: list[str]) -> None:
 
 
 def import_(values: dict[str, Value], arguments: list[str]) -> None:
-    from ocirt.manager.images import operations
+    from ocirt.manager.images import importing
 
     with read(arguments[0]) as stream:
         name = arguments[1] if len(arguments) > 1 else ""
-        line(operations.import_tar(site(), stream, name, texts(values["change"]), text(values["message"])))
+        line(importing.import_tar(site(), stream, name, texts(values["change"]), text(values["message"])))
 
 
 def prune(values: dict[str, Value], arguments: list[str]) -> None:
     from ocirt.manager import system
+    from ocirt.manager.cli.system import told
 
     what = "all images without a container" if values["all"] else "all images without a name"
     if confirmed(f"This removes {what}. Go on?", force=bool(values["force"])):
-        done = system.prune_images(site(), all_=bool(values["all"]), filters=pairs(texts(values["filter"])))
-        for said in done.lines:
-            line(said)
-        line(f"Total reclaimed space: {size(done.bytes)}")
+        told(system.prune_images(site(), all_=bool(values["all"]), filters=pairs(texts(values["filter"]))))

@@ -34,7 +34,7 @@ def _image(here: Site) -> Look:
 def _volume(here: Site) -> Look:
     from ocirt.manager.volumes import Volumes
 
-    return lambda name: Volumes(here).inspect(name)
+    return lambda name: Volumes(here).find(name).inspect()
 
 
 def inspect(values: dict[str, Value], arguments: list[str]) -> int:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from ocirt.manager.cli.here import confirmed, site, text, texts
 from ocirt.manager.cli.human import size
-from ocirt.manager.cli.images import pairs
 from ocirt.manager.cli.output import each, line, listing
-from ocirt.manager.errors import ManagerError, MissingError
+from ocirt.manager.errors import ManagerError
 
 if TYPE_CHECKING:
     from ocirt.manager.cli.grammar import Value
@@ -36,7 +35,7 @@ def listed(values: dict[str, Value], arguments: list[str]) -> None:
     from ocirt.manager.volumes import Volumes
 
     volumes = Volumes(site())
-    found = [volumes.inspect(one) for one in volumes.listed(pairs(texts(values["filter"])))]
+    found = [one.inspect() for one in volumes.listed(texts(values["filter"]))]
     if values["quiet"]:
         for one in found:
             line(str(one["Name"]))
@@ -52,14 +51,7 @@ def remove(values: dict[str, Value], arguments: list[str]) -> int:
 
     volumes = Volumes(site())
 
-    def one(name: str) -> None:
-        try:
-            volumes.remove(name)
-        except MissingError:
-            if not values["force"]:
-                raise
-
-    return each(arguments, one)
+    return each(arguments, lambda name: volumes.remove(name, force=bool(values["force"])))
 
 
 def prune(values: dict[str, Value], arguments: list[str]) -> None:
@@ -67,7 +59,7 @@ def prune(values: dict[str, Value], arguments: list[str]) -> None:
 
     what = "all volumes" if values["all"] else "all volumes without a name"
     if confirmed(f"This removes {what} that no container uses. Go on?", force=bool(values["force"])):
-        names, freed = Volumes(site()).prune(all_=bool(values["all"]), filters=pairs(texts(values["filter"])))
+        names, freed = Volumes(site()).prune(every=bool(values["all"]), filters=texts(values["filter"]))
         if names:
             line("Deleted Volumes:")
         for name in names:
