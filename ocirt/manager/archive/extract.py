@@ -40,10 +40,12 @@ class Unpacked:
     entries   members that were made
     size      bytes of their regular files, as they read
     lost      attributes that the file system does not take: "NAME: ATTRIBUTE", at most a hundred
+    root      whether the archive says what the folder itself is like
     """
 
     entries: int = 0
     size: int = 0
+    root: bool = False
     lost: list[str] = field(default_factory=list)
 
 
@@ -183,6 +185,7 @@ class Extractor:
 
     root        descriptor of the folder
     whiteouts   an Overlay() or an Apply()
+    umask       the process's own, if it is known: with 0, files get their modes when they are made
     """
 
     def __init__(
@@ -192,8 +195,10 @@ class Extractor:
         *,
         most_bytes: int = MOST_BYTES,
         most_entries: int = MOST_ENTRIES,
+        umask: int = 0o777,
     ) -> None:
         self._root = root
+        self._umask = umask
         self._whiteouts = whiteouts
         self._most_bytes = most_bytes
         self._most_entries = most_entries
@@ -231,6 +236,7 @@ class Extractor:
             if entry.kind != reader.FOLDER:
                 raise ArchiveError(f"{shown(entry.name)}: the root of a layer must be a folder")
             self._later[b""] = entry
+            result.root = True
             return
         folder = self._folders.get(parent)
         if name.startswith(WHITEOUT):
@@ -324,7 +330,7 @@ class Extractor:
             return False
 
     def _file(self, folder: int, name: bytes, entry: Entry, archive: Reader) -> None:
-        descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
+        descriptor = os.open(name, _NEW, entry.mode & 0o777, dir_fd=folder)
         try:
             if entry.extents is None:
                 for piece in archive.data():
@@ -337,15 +343,17 @@ class Extractor:
                         piece = archive.exactly(min(length, reader.CHUNK))
                         _write(descriptor, piece)
                         length -= len(piece)
-            self._metadata(descriptor, entry)
+            self._metadata(descriptor, entry, self._whiteouts.fresh)
         finally:
             os.close(descriptor)
 
-    def _metadata(self, descriptor: int, entry: Entry) -> None:
-        """Owner first: it takes away set-id bits and file capabilities. Times last."""
+    def _metadata(self, descriptor: int, entry: Entry, made: bool) -> None:
+        """Owner first: it takes away set-id bits and file capabilities. Times last. made: with this mode, as far as the
+        umask lets it."""
         if entry.uid or entry.gid or not self._whiteouts.fresh:
             os.fchown(descriptor, entry.uid, entry.gid)
-        os.fchmod(descriptor, entry.mode)
+        if not made or entry.mode & (self._umask | 0o7000):
+            os.fchmod(descriptor, entry.mode)
         for attribute, value in entry.xattrs.items():
             self._attribute(descriptor, entry.name, attribute, value)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
@@ -377,7 +385,7 @@ class Extractor:
                     continue
                 raise ManagerError(f"unpack {shown(path)}: {error.strerror}", errno=error.errno or 0) from error
             try:
-                self._metadata(descriptor, self._later[path])
+                self._metadata(descriptor, self._later[path], False)
             finally:
                 os.close(descriptor)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -79,6 +80,27 @@ class Blobs:
         """
         return Ingest(self._folder, self._database, self.path(digest), digest, size, lease)
 
+    def adopt(
+        self,
+        transaction: sqlite3.Connection,
+        path: Path,
+        digest: str,
+        size: int,
+        media_type: str,
+        needs: Iterable[str] = (),
+    ) -> None:
+        """A file below this store's folder whose digest and size its owner has checked, and which is on the disk
+        (fsync), becomes the blob, as part of a transaction. Where the blob is there already the file stays.
+        """
+        if transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone() is None:
+            os.rename(path, self.path(digest))
+            transaction.execute(
+                "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
+                (digest, size, media_type, time.time_ns()),
+            )
+        for child in needs:
+            transaction.execute("insert or ignore into edges values (?, ?)", (digest, child))
+
     def hold(self, digest: str, lease: Lease) -> bool:
         """Protect a blob that is there already. False where there is none."""
         return _hold(self._database, digest, lease)
@@ -101,6 +123,7 @@ class Ingest:
 
     offset   bytes that are there
     whole    whether the blob was there already, or another process has finished it meanwhile
+    part     the file of what came; it is the blob's own, which `commit` gives another name
     """
 
     def __init__(
@@ -109,7 +132,7 @@ class Ingest:
         self._folder = folder
         self._database = database
         self._target = target
-        self._part = folder / "ingest" / digest.replace(":", "-")
+        self.part = folder / "ingest" / digest.replace(":", "-")
         self._digest = digest
         self._size = size
         self._file = self._lock()
@@ -122,10 +145,10 @@ class Ingest:
     def _lock(self) -> int:
         """The part's file, made where it is missing, and ours alone."""
         while True:
-            descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             try:
-                if os.path.samestat(os.fstat(descriptor), self._part.lstat()):
+                if os.path.samestat(os.fstat(descriptor), self.part.lstat()):
                     return descriptor
             except FileNotFoundError:
                 pass
@@ -173,7 +196,7 @@ class Ingest:
             if not self._there():
                 if self.whole:
                     raise MissingError(f"blob {self._digest} was removed meanwhile", hint="try again")
-                os.rename(self._part, self._target)
+                os.rename(self.part, self._target)
                 transaction.execute(
                     "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
                     (self._digest, self._checking.seen, media_type, time.time_ns()),
@@ -193,8 +216,8 @@ class Ingest:
         if self.whole or self.offset == 0:
             # Empty, or left over: the lock is ours, so nobody else writes to it.
             try:
-                if os.path.samestat(os.fstat(self._file), self._part.lstat()):
-                    self._part.unlink()
+                if os.path.samestat(os.fstat(self._file), self.part.lstat()):
+                    self.part.unlink()
             except FileNotFoundError:
                 pass
         os.close(self._file)
