@@ -12,7 +12,7 @@ from typing import Any
 
 from ocirt.manager import documents, names
 from ocirt.manager.containers import values as v
-from ocirt.manager.containers.confinement import security_options
+from ocirt.manager.containers.confinement import ALL, security_options
 from ocirt.manager.containers.options import Options
 from ocirt.manager.containers.volume_flags import binds, mount_flag, tmpfs_flag
 from ocirt.manager.errors import GrammarError
@@ -106,9 +106,6 @@ def _attached(found: Options, values: Mapping[str, object]) -> None:
     config["AttachStdout"] = "stdout" in chosen if chosen else True
     config["AttachStderr"] = "stderr" in chosen if chosen else True
     config["StdinOnce"] = config["OpenStdin"] and config["AttachStdin"]
-
-
-_HEALTH = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
 
 
 def _health(found: Options, values: Mapping[str, object]) -> None:
@@ -215,20 +212,9 @@ def _capability(flag: str, text: str) -> str:
     if name == "ALL":
         return name
     name = name if name.startswith("CAP_") else f"CAP_{name}"
-    if name not in _CAPABILITIES:
+    if name not in ALL:
         raise v.wrong(flag, text, "no capability", "as in capabilities(7), or ALL")
     return name
-
-
-_CAPABILITIES = frozenset(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
-        " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
-        " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
-        " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
 
 
 def _mode(*words: str, other: bool = False) -> Callable[[str, Any], str]:

@@ -129,8 +129,8 @@ PROFILE: dict[str, Any] = {
             "excludes": {"caps": ["CAP_SYS_ADMIN"]},
         },
         _allow(
-            "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount"
-            " open_tree open_tree_attr perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog"
+            "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr"
+            " move_mount open_tree open_tree_attr perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog"
             " umount umount2 unshare",
             **_with("SYS_ADMIN"),
         ),
