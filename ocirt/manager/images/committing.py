@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ocirt.manager import documents
+from ocirt.manager.archive.writer import Out, Writer
 from ocirt.manager.containers import lifecycle, state
 from ocirt.manager.containers.records import Record
 from ocirt.manager.documents import Descriptor
@@ -15,6 +16,7 @@ from ocirt.manager.images import facts
 from ocirt.manager.images.changes import applied
 from ocirt.manager.images.importing import GZIP, Layer, finish, reference
 from ocirt.manager.site import Site
+from ocirt.manager.snapshots import trees
 from ocirt.manager.store.batch import Batch
 from ocirt.manager.store.leases import Lease
 from ocirt.manager.store.staging import Piece, Staging
@@ -112,3 +114,17 @@ def _frozen(site: Site, record: Record) -> Iterator[None]:
 @contextmanager
 def _as_it_is() -> Iterator[None]:
     yield
+
+
+def export(site: Site, record: Record, out: Out) -> None:
+    """A container's files as a tar archive, without its volumes, running or not. What vanishes meanwhile is left out.
+    Raises MissingError, LimitError, ManagerError, and what `out` raises.
+    """
+    with site.snapshots.root(record.id) as top:
+        writer = Writer(out)
+        for found in trees.walk(top):
+            try:
+                writer.member(found)
+            except FileNotFoundError:
+                continue
+        writer.close()

@@ -15,13 +15,14 @@ from ocirt.manager import names
 from ocirt.manager.documents import Descriptor, Platform
 from ocirt.manager.errors import ConflictError, GrammarError, ManagerError, MissingError
 from ocirt.manager.images import facts
+from ocirt.manager.images.committing import commit, export
 from ocirt.manager.images.facts import Facts
 from ocirt.manager.images.importing import import_tar
 from ocirt.manager.site import Site
 from ocirt.manager.store.collect import collect
 from ocirt.manager.store.images import Image
 
-__all__ = ["Listed", "Step", "history", "import_tar", "inspect", "listed", "remove", "tag"]
+__all__ = ["Listed", "Step", "commit", "export", "history", "import_tar", "inspect", "listed", "remove", "tag"]
 
 
 @dataclass(frozen=True, slots=True)
