@@ -28,7 +28,7 @@ from ocirt.manager.documents import Descriptor, Manifest
 from ocirt.manager.errors import ManagerError, MissingError
 from ocirt.manager.snapshots import changes, drivers, layers, trees
 from ocirt.manager.snapshots.changes import Change, Difference
-from ocirt.manager.snapshots.opening import opened
+from ocirt.manager.snapshots.opening import Bind, opened
 from ocirt.manager.snapshots.unpacking import Progress, Task, Unpacking
 from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.database import Database
@@ -290,10 +290,10 @@ class Snapshots:
             os.close(descriptor)
 
     @contextmanager
-    def root(self, container_id: str, binds: Sequence[tuple[str, str]] = ()) -> Iterator[int]:
+    def root(self, container_id: str, binds: Sequence[Bind] = ()) -> Iterator[int]:
         """A descriptor of the root file system, whether it is mounted or not. Nobody else sees what is mounted for it.
 
-        binds   (path of the host, path in the container) of what is to be seen there too: its volumes
+        binds   what is to be seen there too: its volumes
         """
         folder = self._container(container_id)
         below = self._folders(self.names(container_id))
