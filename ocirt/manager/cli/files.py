@@ -27,12 +27,12 @@ def _absolute(path: bytes) -> bytes:
 
 
 def export(values: dict[str, Value], arguments: list[str]) -> None:
-    from ocirt.manager.images import operations
+    from ocirt.manager.images import committing
 
     here = site()
     record = find(here, arguments[0])
     with written(text(values["output"])) as out:
-        operations.export(here, record, out)
+        committing.export(here, record, out)
 
 
 def commit(values: dict[str, Value], arguments: list[str]) -> None:

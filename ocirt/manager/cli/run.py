@@ -98,11 +98,17 @@ def _started(here: Site, record: Record, values: dict[str, Value]) -> int:
 
 
 def _cannot_start(here: Site, record: Record, error: ManagerError, *, removes: bool) -> int:
-    complain(str(error))
+    complain(_shortened(str(error)))
     if removes:
         _remove(here, record)
     code = error.container_code if isinstance(error, lifecycle.StartError) else 125
     return code if code in (126, 127) else 125
+
+
+def _shortened(words: str) -> str:
+    """Without the place in config.json, which is not the caller's file: "/process/args/0: exec …"."""
+    place, found, rest = words.partition("/config.json:")
+    return rest.partition(": ")[2] if found and place.startswith("ocirt: /") else words
 
 
 def _remove(here: Site, record: Record) -> None:

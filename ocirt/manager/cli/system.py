@@ -54,3 +54,15 @@ def told(pruned: Pruned, title: str = "", *, last: bool = True) -> None:
         line("")
     if last:
         line(f"Total reclaimed space: {size(pruned.bytes)}")
+
+
+def check(values: dict[str, Value], arguments: list[str]) -> int:
+    """Exit code 1 if something is wrong and was not put right."""
+    from ocirt.manager.checking import check as look
+
+    found = look(site(), repair=bool(values["repair"]))
+    for one in found:
+        line(str(one))
+    if not found:
+        line("Everything is as it should be.")
+    return int(any(not one.repaired for one in found))

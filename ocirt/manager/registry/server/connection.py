@@ -75,7 +75,7 @@ class Connection:
             while await self._one(handler):
                 self._http.start_next_cycle()
             await self._linger()
-        except (Gone, ConnectionError, TimeoutError):
+        except (Gone, OSError):  # TimeoutError too; the peer's end of a connection may be gone at any point
             pass
         finally:
             self._writer.close()

@@ -301,8 +301,8 @@ async def _serve(site: Site, options: Options, log: Log) -> None:
     name = f"[{options.address}]" if ":" in options.address.strip("[]") else options.address
     log.line(f"listening on {scheme}://{name}:{server.port}, the store is {site.root}")
     await ended.wait()
-    log.line("ending: requests under way are finished")
-    closing = asyncio.create_task(server.close())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.hurry)
+    closing = asyncio.create_task(server.close())
+    log.line("ending: requests under way are finished")
     await closing

@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,15 @@ class Running:
         reply = self.ask("POST", f"/v2/{repository}/blobs/uploads/{query}")
         assert reply.status == 202, reply
         return reply.headers["Location"]
+
+    def wait_until_held(self, location: str) -> None:
+        """Until a request holds an upload: its lock is seen from outside (proc(5), /proc/locks)."""
+        path = self.folder / "root" / "uploads" / location.rpartition("/")[2]
+        inode = f":{path.stat().st_ino} ".encode()
+        until = time.monotonic() + PATIENCE
+        while not any(b"FLOCK" in line and inode in line for line in Path("/proc/locks").read_bytes().splitlines()):
+            assert time.monotonic() < until
+            time.sleep(0.005)
 
     def files(self) -> set[str]:
         """Digests of the store's files."""

@@ -111,7 +111,8 @@ def test_nobody_mounts_what_they_may_not_read(tmp_path: Path) -> None:
         assert mounted.status == 201
 
 
-def test_a_changed_file_counts(tmp_path: Path) -> None:
+def test_a_changed_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocirt.manager.registry.server.server.REFRESH_SECONDS", 0.05)
     own = files(tmp_path, None)
     with Running(tmp_path / "r", **own) as registry:
 
