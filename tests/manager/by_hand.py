@@ -91,3 +91,9 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.02)
     return found
+
+
+def monitor_pid(pid: int) -> int:
+    """The parent of a container's first process."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") :].split()[2])

@@ -8,19 +8,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from by_hand import Workshop, collected, until
+from by_hand import Workshop, collected, monitor_pid, until
 
 from ocirt.manager.containers import lifecycle, logs, state
 from ocirt.manager.containers.connection import Dropped
 from ocirt.manager.errors import ConflictError
 
 pytestmark = pytest.mark.root
-
-
-def monitor_pid(pid: int) -> int:
-    """The parent of a container's first process."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat[stat.rindex(")") :].split()[2])
 
 
 def runs(pid: int) -> bool:
