@@ -54,6 +54,7 @@ class Workshop:
         found = default_config(args=list(args), terminal=bool(monitor.get("tty")))
         found["root"]["readonly"] = False
         found["process"].update(config or {})
+        found["ociVersion"] = "1.0.2"  # of which older runtimes know too
         found["linux"]["cgroupsPath"] = f"/ocim-test/{record.id}"
         (bundle / "config.json").write_text(json.dumps(found))
         self.made.append(record)
