@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from shop import Shop
-
-from ocirt.errors import Error
-from ocirt.manager.containers import create
-from ocirt.manager.containers.records import Records
-from ocirt.manager.errors import ConflictError, MissingError
-from ocirt.manager.volumes import Volumes
 
 pytestmark = pytest.mark.root
 
