@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-
 from engines.docker import Docker
 from engines.engine import IMAGE, PATH, DockerLike, end, require
 from support import command
