@@ -200,11 +200,7 @@ def load(values: dict[str, Value], arguments: list[str]) -> None:
 
     with read(text(values["input"])) as stream:
         for one in loading.load(site(), stream):
-            line(
-                f"Loaded image: {names.parse(one.name).familiar}"
-                if one.name
-                else f"Loaded image ID: {one.target.digest}"
-            )
+            line(f"Loaded image ID: {one}" if one.startswith("sha256:") else f"Loaded image: {one}")
 
 
 def import_(values: dict[str, Value], arguments: list[str]) -> None:
