@@ -39,11 +39,13 @@ class Out(Protocol):
 class Writer:
     """One archive. `close` ends it.
 
+    owner    (uid, gid) of everything, instead of its own
     linked   files that have several names: the first of them is written as such, the others as links to it
     """
 
-    def __init__(self, out: Out) -> None:
+    def __init__(self, out: Out, owner: tuple[int, int] | None = None) -> None:
         self._out = out
+        self._owner = owner
         self._linked: dict[tuple[int, int], bytes] = {}
 
     def member(self, found: Found, name: bytes | None = None) -> None:
@@ -87,7 +89,9 @@ class Writer:
 
     def empty(self, name: bytes, about: os.stat_result | None = None) -> None:
         """An empty file that only its name says something, such as a whiteout; owner and time of `about`, or zero."""
-        self._write(name, b"0", 0o600, (about.st_uid, about.st_gid) if about else (0, 0), 0, 0, b"", (0, 0), {})
+        self._write(
+            name, b"0", 0o600, self._owner or ((about.st_uid, about.st_gid) if about else (0, 0)), 0, 0, b"", (0, 0), {}
+        )
 
     def close(self) -> None:
         """The archive's end."""
@@ -105,7 +109,7 @@ class Writer:
     ) -> None:
         device = (os.major(about.st_rdev), os.minor(about.st_rdev)) if kind in b"34" else (0, 0)
         mtime = about.st_mtime_ns // 1_000_000_000
-        owner = about.st_uid, about.st_gid
+        owner = self._owner or (about.st_uid, about.st_gid)
         mode = stat.S_IMODE(about.st_mode)
         self._write(name, kind, mode, owner, size, mtime, target, device, attributes or {})
 

@@ -7,7 +7,7 @@ with a tab and what it is. A last line ":files" or ":folders" asks the shell to 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ocirt.errors import Error
@@ -196,9 +196,17 @@ def _arguments(command: Command, arguments: list[str]) -> list[Candidate]:
 
 def _kind(kind: str) -> list[Candidate]:
     """What there is of it at the moment; nothing if that cannot be found out."""
+    kinds: dict[str, Callable[[], list[Candidate]]] = {
+        "container": _containers,
+        "image": _images,
+        "volume": _volumes,
+        "any": _any,
+        "copied": _copied,
+        "file": lambda: [(":files", "")],
+        "folder": lambda: [(":folders", "")],
+    }
     try:
-        return {"container": _containers, "image": _images, "volume": _volumes, "any": _any, "copied": _copied,
-                "file": lambda: [(":files", "")], "folder": lambda: [(":folders", "")]}.get(kind, list)()  # fmt: skip
+        return kinds[kind]() if kind else []
     except (Error, OSError):
         return []
 

@@ -61,6 +61,7 @@ def _place(said: str) -> tuple[str, str]:
 
 
 def copy(values: dict[str, Value], arguments: list[str]) -> None:
+    from ocirt.manager.cli import transfer
     from ocirt.manager.containers import copying
 
     (source, source_path), (target, target_path) = (_place(one) for one in arguments)
@@ -72,15 +73,15 @@ def copy(values: dict[str, Value], arguments: list[str]) -> None:
         record = find(here, source)
         if target_path == "-":
             with written("") as out:
-                copying.copy_out(here, record, source_path, out, follow=follow)
+                copying.copy_out(here, record.id, source_path, out, follow=follow)
             return
-        copying.copy_to_host(here, record, source_path, target_path, follow=follow, archive=archive)
+        transfer.to_host(here, record.id, source_path, target_path, follow=follow, archive=archive)
     else:
         record = find(here, target)
         if source_path == "-":
             with read("") as stream:
-                copying.copy_in(here, record, target_path, stream)
+                copying.copy_in(here, record.id, target_path, stream)
             return
-        copying.copy_from_host(here, record, source_path, target_path, follow=follow, archive=archive)
+        transfer.from_host(here, record.id, source_path, target_path, follow=follow, archive=archive)
     if not values["quiet"] and sys.stderr.isatty():
         sys.stderr.write(f"{os.fspath(source_path)} was copied to {arguments[1]}\n")

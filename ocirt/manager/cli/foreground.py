@@ -1,7 +1,8 @@
 """A container in the foreground: its output to ours, our input to it, signals and the size of the terminal passed on.
 
 Two threads beside the main one, made when there is something for them to do: one reads stdin, for the container may
-not; one writes what our reader does not take at once, lest the container waits for it (Attachment: who is slow is dropped).
+not; one writes what our reader does not take at once, lest the container waits for it (Attachment: who is slow is
+dropped).
 """
 
 from __future__ import annotations

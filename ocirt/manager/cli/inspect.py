@@ -39,12 +39,13 @@ def _volume(here: Site) -> Look:
 
 def inspect(values: dict[str, Value], arguments: list[str]) -> int:
     here, kind = site(), text(values["type"])
-    looks = {
+    looks: dict[str, Callable[[], Look]] = {
         "container": lambda: _container(here, size=bool(values["size"])),
         "image": lambda: _image(here),
         "volume": lambda: _volume(here),
     }
-    return _printed(arguments, [looks[kind]()] if kind else [look() for look in looks.values()], text(values["format"]))
+    chosen = [looks[kind]()] if kind else [look() for look in looks.values()]
+    return _printed(arguments, chosen, text(values["format"]))
 
 
 def container(values: dict[str, Value], arguments: list[str]) -> int:

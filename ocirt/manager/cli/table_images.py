@@ -50,8 +50,8 @@ COMMANDS: tuple[Command, ...] = (
                  letters="p"),
             Flag("password-stdin", "Read it from stdin."),
             text="""
-It is kept as docker does, in $DOCKER_CONFIG/config.json or ~/.docker/config.json, or by the credential helper that is named
-there ("credsStore", "credHelpers"); podman's auth.json is read too ($REGISTRY_AUTH_FILE).
+It is kept as docker does, in $DOCKER_CONFIG/config.json or ~/.docker/config.json, or by the credential helper that is
+named there ("credsStore", "credHelpers"); podman's auth.json is read too ($REGISTRY_AUTH_FILE).
 
 Mirrors, plain http and certificates of registries are settings of registries.toml: $OCIM_REGISTRIES, else
 $XDG_CONFIG_HOME/ocim/registries.toml, else /etc/ocim/registries.toml.
