@@ -94,7 +94,7 @@ class Pull:
         return data, Descriptor(documents.parse(data).media_type, target, len(data))
 
     def _put(self, data: bytes, described: Descriptor, lease: Lease, needs: list[str]) -> None:
-        with self._blobs.ingest(described.digest, len(data)) as ingest:
+        with self._blobs.ingest(described.digest, len(data), lease) as ingest:
             if not ingest.whole:
                 self._new = True
                 ingest.restart()
@@ -126,7 +126,7 @@ class Pull:
         if self._blobs.hold(descriptor.digest, lease):
             self._progress(descriptor, "there", descriptor.size)
             return
-        with self._blobs.ingest(descriptor.digest, descriptor.size) as ingest:
+        with self._blobs.ingest(descriptor.digest, descriptor.size, lease) as ingest:
             if not ingest.whole:
                 self._new = True
                 if ingest.offset:

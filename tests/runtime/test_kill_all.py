@@ -6,14 +6,11 @@ import json
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from runtime.hosts import PURE_V2, ROOT, needs
 from runtime.life import Life, until_gone, wait_until
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
@@ -120,6 +117,7 @@ def test_who_resists_is_named(life: Life) -> None:
     without_pid_namespace(life, "sleep 1000 & echo > /tmp/ready; exit 0")
     wait_until(lambda: life.status == "stopped")
     (left,) = members()
+    wait_until(lambda: Path(f"/proc/{left}/comm").read_text() == "sleep\n")  # it has its name by execve
     above = ROOT / "freezer/all/freezer.state"
     above.write_text("FROZEN")
     try:

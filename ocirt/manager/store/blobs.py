@@ -66,26 +66,22 @@ class Blobs:
     def put(self, data: bytes, media_type: str, lease: Lease | None = None, needs: Iterable[str] = ()) -> str:
         """Store bytes that are at hand. Returns their digest."""
         digest = digests.of(data)
-        with self.ingest(digest, len(data)) as ingest:
+        with self.ingest(digest, len(data), lease) as ingest:
             if not ingest.whole:
                 ingest.restart()
                 ingest.write(data)
             ingest.commit(media_type, lease, needs)
         return digest
 
-    def ingest(self, digest: str, size: int = -1) -> Ingest:
+    def ingest(self, digest: str, size: int = -1, lease: Lease | None = None) -> Ingest:
         """To bring a blob in, beginning where an earlier attempt ended. Waits for another process that brings in the
-        same.
+        same. With a lease, one that is whole already stays until `commit`, whoever collects meanwhile.
         """
-        return Ingest(self._folder, self._database, self.path(digest), digest, size)
+        return Ingest(self._folder, self._database, self.path(digest), digest, size, lease)
 
     def hold(self, digest: str, lease: Lease) -> bool:
         """Protect a blob that is there already. False where there is none."""
-        with self._database.write() as transaction:
-            row = transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone()
-            if row is not None:
-                lease.hold(transaction, "blob", digest)
-            return row is not None
+        return _hold(self._database, digest, lease)
 
     def verify(self) -> Iterator[tuple[str, str]]:
         """Each blob that is not what its name says, and why."""
@@ -107,7 +103,9 @@ class Ingest:
     whole    whether the blob was there already, or another process has finished it meanwhile
     """
 
-    def __init__(self, folder: Path, database: Database, target: Path, digest: str, size: int) -> None:
+    def __init__(
+        self, folder: Path, database: Database, target: Path, digest: str, size: int, lease: Lease | None
+    ) -> None:
         self._folder = folder
         self._database = database
         self._target = target
@@ -115,7 +113,7 @@ class Ingest:
         self._digest = digest
         self._size = size
         self._file = self._lock()
-        self.whole = self._there()
+        self.whole = self._there() and (lease is None or _hold(database, digest, lease))
         self._checking = digests.Checking(digest, size)
         self.offset = 0
         if not self.whole:
@@ -200,3 +198,11 @@ class Ingest:
             except FileNotFoundError:
                 pass
         os.close(self._file)
+
+
+def _hold(database: Database, digest: str, lease: Lease) -> bool:
+    with database.write() as transaction:
+        row = transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone()
+        if row is not None:
+            lease.hold(transaction, "blob", digest)
+        return row is not None

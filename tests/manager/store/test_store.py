@@ -169,6 +169,20 @@ def test_what_is_brought_in_again_while_it_is_collected_stays(store: Store) -> N
         assert store.blobs.read(digest, 10) == b"again"
 
 
+def test_one_that_is_whole_stays_until_it_is_committed(store: Store) -> None:
+    """Another process has brought it in, and takes away what needed it just then."""
+    digest = store.blobs.put(b"again", TYPE)
+    with Lease(store.database) as lease, store.blobs.ingest(digest, 5, lease) as ingest:
+        assert ingest.whole
+        assert collect(store.blobs, store.database).blobs == 0
+        ingest.commit(TYPE, lease)
+    with store.blobs.ingest(digest, 5) as ingest:
+        assert ingest.whole
+        collect(store.blobs, store.database)
+        with pytest.raises(MissingError, match="removed meanwhile"):
+            ingest.commit(TYPE)
+
+
 def test_files_without_a_row_are_swept(store: Store) -> None:
     kept = store.blobs.put(b"kept", TYPE)
     orphan = store.blobs.path(digests.of(b"orphan"))
@@ -237,7 +251,7 @@ def _work(store: Store, seed: int) -> None:
             layers = []
             for _ in range(chance.randrange(4)):
                 data = b"layer%d" % chance.randrange(12) * chance.choice((1, 5000))
-                with store.blobs.ingest(digests.of(data), len(data)) as ingest:
+                with store.blobs.ingest(digests.of(data), len(data), lease) as ingest:
                     if not ingest.whole:
                         for start in range(ingest.offset, len(data), 9000):
                             ingest.write(data[start : start + 9000])
