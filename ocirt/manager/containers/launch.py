@@ -17,6 +17,7 @@ from ocirt.manager.containers.logfiles import repair
 from ocirt.manager.errors import ManagerError, MissingError
 from ocirt.manager.monitor.wire import request
 from ocirt.manager.site import Site
+from ocirt.manager.store.leases import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _settings(site: Site, record: Kept) -> dict[str, Any]:
         "log": str(log),
         "runtime": runtime(site),
         "remove": remover(record) if monitor["auto_remove"] else [],
-        "boot": states.boot_id(),
+        "boot": boot_id(),
         "cgroup": cgroup if cgroup.startswith("/") else "",
         "monitor": monitor,
     }
