@@ -68,16 +68,16 @@ def compiled(site: Site, record: Record, rootfs: Path, *, first: bool = False) -
             _fill(volumes, document, root)
     finally:
         os.close(root)
-    ids = specification.own_ids()
+    rootless = specification.in_user_namespace()
     shm = _shm(site, record)
     files = etc.write(folder, record.id, document)
     found = specification.Found(
         user=user,
-        mounts=mounts.compiled(document, files, shm, volumes, rootless=bool(ids)),
+        mounts=mounts.compiled(document, files, shm, volumes, rootless=rootless),
         hostname=etc.hostname(record.id, document),
         init=init() if host.get("Init") else "",
         namespaces=_joined(site, document),
-        ids=ids,
+        rootless=rootless,
     )
     return specification.config(record.id, document, found)
 
