@@ -16,7 +16,7 @@ PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archi
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun gcc libc6-dev patchelf
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io docker-registry procps uidmap slirp4netns
+	aardvark-dns tini buildah containerd docker.io docker-registry procps uidmap slirp4netns skopeo umoci
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing, one make after the other. Without apt-get (not Debian) it is up to you.
