@@ -16,7 +16,7 @@ PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archi
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun gcc libc6-dev patchelf
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
-	aardvark-dns tini buildah containerd docker.io docker-registry procps uidmap slirp4netns skopeo umoci
+	aardvark-dns tini buildah containerd docker.io docker-registry skopeo umoci procps uidmap slirp4netns
 PACKAGES_VM := mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
 
 # Install the packages of $(1) that are missing, one make after the other. Without apt-get (not Debian) it is up to you.
@@ -25,7 +25,7 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 	(echo "installing $$missing" && flock /var/lib/apt apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	flock /var/lib/apt apt-get install -qq -y --no-install-recommends $$missing >/dev/null)
 
-.PHONY: help demo test build dist venv lint fuzz conformance engines runtime-tools bench bench-library bench-cgroups bench-engines bench-rootless rootless-table vm-test bare bare-test clean
+.PHONY: help demo test build dist venv lint fuzz conformance engines runtime-tools bench bench-library bench-cgroups bench-engines bench-manager bench-rootless rootless-table vm-test bare bare-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -126,6 +126,11 @@ bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
 	@$(MAKE) --no-print-directory venv
 	@tests/isolate $(BIN)/python bench/engines.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
+
+bench-manager: ## ocim beside dockerd, podman, skopeo with umoci: pull, push, run, exec, ps, logs, memory
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) skopeo umoci)
+	@$(MAKE) --no-print-directory venv
+	@tests/isolate $(BIN)/python bench/manager.py --ocim $(BIN)/ocim $(BENCH_ARGS)
 
 vm-test: ## cgroup v2 and systemd: the tests in a virtual machine
 	$(call need,$(PACKAGES_VM))

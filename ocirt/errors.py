@@ -49,7 +49,7 @@ class Error(Exception):
     def __str__(self) -> str:
         parts = [part for part in (self.place, self.pointer) if part]
         parts.append(self.message)
-        text = ": ".join(parts)
+        text = ": ".join(map(bounded, parts))
         if self.hint:
             text += f" ({self.hint})"
         return printable(text)
@@ -110,6 +110,18 @@ class PlanError(Error):
     """A plan breaks a safety rule or cannot be encoded: a defect in ocirt, never run."""
 
     code = "plan"
+
+
+LONGEST = 4200  # of one part, in characters: the longest path that the kernel takes is shown whole
+_SHOWN = 1000
+
+
+def bounded(part: str) -> str:
+    """A value of the configuration may be as long as it likes, a line for a person not: the middle is left out."""
+    if len(part) <= LONGEST:
+        return part
+    left_out = len(part) - 2 * _SHOWN
+    return f"{part[:_SHOWN]}…({left_out} characters)…{part[-_SHOWN:]}"
 
 
 def printable(text: str) -> str:

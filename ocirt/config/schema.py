@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from ocirt.config.shape import Missing, pointer_to, shown
-from ocirt.errors import Error, printable
+from ocirt.errors import Error, bounded, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Problem:
         self.column = 0
 
     def __str__(self) -> str:
-        text = f"{self.pointer}: {self.message}" if self.pointer else self.message
+        text = ": ".join(bounded(part) for part in (self.pointer, self.message) if part)
         return printable(f"{text} ({self.hint})" if self.hint else text)
 
     def document(self) -> dict[str, Any]:

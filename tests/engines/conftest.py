@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from engines.docker import Docker
 from engines.engine import RUNTIMES, archive, cover_fixed_places
+from engines.ocim import Ocim
 from engines.podman import Podman
 from support import require_isolation
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from engines.engine import DockerLike
 
-KINDS: dict[str, type[Docker | Podman]] = {"docker": Docker, "podman": Podman}
+KINDS: dict[str, type[Docker | Ocim | Podman]] = {"docker": Docker, "podman": Podman, "ocim": Ocim}
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def engines(workplace: Path, image: Path) -> Iterator[Callable[[str], DockerLike
 
 @pytest.fixture(params=[f"{kind}-{runtime}" for kind in KINDS for runtime in RUNTIMES])
 def engine(request: pytest.FixtureRequest, engines: Callable[[str], DockerLike]) -> Iterator[DockerLike]:
-    """docker and podman, each on each runtime."""
+    """docker, podman and ocim, each on each runtime."""
     one = engines(request.param)
     yield one
     one.clear()

@@ -21,7 +21,7 @@ class Lease:
         pid = os.getpid()
         with database.write() as transaction:
             cursor = transaction.execute(
-                "insert into leases (pid, start, boot) values (?, ?, ?)", (pid, _start(pid), _boot())
+                "insert into leases (pid, start, boot) values (?, ?, ?)", (pid, start_time(pid), boot_id())
             )
             self.id = cursor.lastrowid
 
@@ -45,13 +45,13 @@ class Lease:
 
 def drop_dead(transaction: sqlite3.Connection) -> None:
     """Delete the leases of processes that are no more."""
-    boot = _boot()
+    boot = boot_id()
     for lease, pid, start, of in transaction.execute("select id, pid, start, boot from leases").fetchall():
-        if of != boot or _start(pid) != start:
+        if of != boot or start_time(pid) != start:
             transaction.execute("delete from leases where id = ?", (lease,))
 
 
-def _start(pid: int) -> int:
+def start_time(pid: int) -> int:
     """When a process began (proc(5), stat's 22nd field), or 0 where there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -60,5 +60,6 @@ def _start(pid: int) -> int:
     return int(stat[stat.rindex(b")") :].split()[20])
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """Of the running kernel: another after each boot (proc(5))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,66 @@
+"""The memory of processes: of a command with all that it starts, and of monitors that stand side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+EVERY = 0.01  # seconds between two looks
+
+
+def _children(pid: int) -> list[int]:
+    """All processes that it has started, and theirs (proc(5), children)."""
+    found = [pid]
+    for one in found:
+        try:
+            for thread in os.listdir(f"/proc/{one}/task"):
+                found += map(int, Path(f"/proc/{one}/task/{thread}/children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _rollup(pid: int, *names: str) -> int:
+    """KiB of these fields of smaps_rollup together; 0 where the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names)
+
+
+def largest(argv: list[str], environment: dict[str, str]) -> int:
+    """KiB: the most that a command and its children held together, what they share counted once (Pss), or the largest
+    of them ever held alone (wait4's maxrss)."""
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
+    together = 0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        together = max(together, sum(_rollup(one, "Pss") for one in _children(process.pid)))
+        time.sleep(EVERY)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"bench: {' '.join(argv)}: exit code {process.returncode}")
+    return max(together, usage.ru_maxrss)
+
+
+def private_of_monitors(run: str) -> tuple[int, int]:
+    """(KiB of private memory, how many): the processes whose command line names this folder of ocim."""
+    size = number = 0
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        try:
+            words = Path(f"/proc/{name}/cmdline").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if run in words:
+            size += _rollup(int(name), "Private_Clean", "Private_Dirty")
+            number += 1
+    if not number:
+        raise SystemExit(f"bench: no process names {run}")
+    return size, number
