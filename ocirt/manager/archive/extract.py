@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from dataclasses import dataclass, field
 
 from ocirt import _sys
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.reader import Entry, Reader, Stream, shown
-from ocirt.manager.errors import ArchiveError, LimitError, ManagerError
+from ocirt.manager.errors import ArchiveError, ConflictError, LimitError, ManagerError
+from ocirt.manager.snapshots import trees
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
@@ -39,13 +39,16 @@ class Unpacked:
 
     entries   members that were made
     size      bytes of their regular files, as they read
-    lost      attributes that the file system does not take: "NAME: ATTRIBUTE", at most a hundred
+    lost      attributes that the file system does not take, devices that a user namespace may not make: "NAME:
+              ATTRIBUTE", at most a hundred
     root      whether the archive says what the folder itself is like
+    implied   folders that members are in, and of which the archive says nothing, the outer first
     """
 
     entries: int = 0
     size: int = 0
     root: bool = False
+    implied: list[bytes] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
 
@@ -105,7 +108,7 @@ class Apply:
     def hide(self, folder: int, parent: bytes, name: bytes) -> None:
         """Remove what a lower layer has there; what this one made stays."""
         if name not in self._ours.get(parent, ()):
-            _remove(folder, name)
+            trees.remove(folder, name)
         elif stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             try:
@@ -127,6 +130,21 @@ class Apply:
                 break
 
 
+class Plain:
+    """Names are names, whatever they begin with: what is copied into a container, which may be running.
+
+    folders   whether a folder may take the place of something else, and something else that of a folder
+    """
+
+    fresh = False
+
+    def __init__(self, folders: bool = True) -> None:
+        self.folders = folders
+
+    def made(self, folder: int, parent: bytes, name: bytes, is_folder: bool) -> None:
+        """Nothing to remember."""
+
+
 class _Folders:
     """Descriptors of the folders that members go into. What was used last stays open, up to a number.
 
@@ -137,6 +155,7 @@ class _Folders:
         self._root = root
         self._open: dict[bytes, int] = {}  # the one used last is the last
         self._last: tuple[bytes | None, int] = (None, -1)
+        self.made: set[bytes] = set()
 
     def get(self, path: bytes) -> int:
         """The folder at a path, made (0755) where it is missing. Raises ArchiveError where a file is in the way."""
@@ -169,6 +188,7 @@ class _Folders:
             raise ArchiveError(
                 f"{shown(path)} is a symlink that leads nowhere, and the archive has members below it"
             ) from error
+        self.made.add(path)
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
 
     def forget(self, but: int = -1) -> None:
@@ -184,19 +204,22 @@ class Extractor:
     """One archive into one folder.
 
     root        descriptor of the folder
-    whiteouts   an Overlay() or an Apply()
+    whiteouts   an Overlay(), an Apply() or a Plain()
+    below       a folder in it, where all members go; symlinks lead to anywhere below `root` all the same
     umask       the process's own, if it is known: with 0, files get their modes when they are made
     """
 
     def __init__(
         self,
         root: int,
-        whiteouts: Overlay | Apply,
+        whiteouts: Overlay | Apply | Plain,
         *,
         most_bytes: int = MOST_BYTES,
         most_entries: int = MOST_ENTRIES,
         umask: int = 0o777,
+        below: bytes = b"",
     ) -> None:
+        self._below = below
         self._root = root
         self._umask = umask
         self._whiteouts = whiteouts
@@ -231,21 +254,30 @@ class Extractor:
         result.size += entry.length
         if result.entries > self._most_entries or result.size > self._most_bytes:
             raise LimitError(f"the layer has more than {self._most_entries} members or {self._most_bytes} bytes")
-        parent, name = inside(entry.name)
+        parent, name = self._inside(entry.name)
         if not name:
+            if isinstance(self._whiteouts, Plain):
+                return  # the folder is there, and is what it is
             if entry.kind != reader.FOLDER:
                 raise ArchiveError(f"{shown(entry.name)}: the root of a layer must be a folder")
             self._later[b""] = entry
             result.root = True
             return
         folder = self._folders.get(parent)
-        if name.startswith(WHITEOUT):
+        if name.startswith(WHITEOUT) and not isinstance(self._whiteouts, Plain):
             self._whiteout(folder, parent, name)
             return
         self._make(folder, parent, name, entry, archive)
         self._whiteouts.made(folder, parent, name, entry.kind == reader.FOLDER)
 
+    def _inside(self, name: bytes) -> tuple[bytes, bytes]:
+        parent, last = inside(name)
+        if self._below and last:
+            parent = self._below + b"/" + parent if parent else self._below
+        return parent, last
+
     def _whiteout(self, folder: int, parent: bytes, name: bytes) -> None:
+        assert not isinstance(self._whiteouts, Plain)
         if name == OPAQUE:
             self._whiteouts.hide_all(folder, parent)
         elif not name.startswith(WHITEOUT + WHITEOUT):  # AUFS's own files, which nobody has had since
@@ -262,7 +294,7 @@ class Extractor:
                 os.mkdir(name, 0o700, dir_fd=folder)
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    self._replace(folder, path, name)
+                    self._replace(folder, path, name, entry.kind)
                     os.mkdir(name, 0o700, dir_fd=folder)
             self._later[path] = entry
             return
@@ -273,12 +305,18 @@ class Extractor:
         except FileExistsError:
             if entry.kind == reader.HARD_LINK and self._same(folder, name, entry):
                 return
-            self._replace(folder, path, name)
+            self._replace(folder, path, name, entry.kind)
             self._create(folder, name, entry, archive)
 
-    def _replace(self, folder: int, path: bytes, name: bytes) -> None:
+    def _replace(self, folder: int, path: bytes, name: bytes, kind: bytes) -> None:
         """Something is at the name: a later member goes before an earlier one."""
-        if _remove(folder, name):
+        if isinstance(self._whiteouts, Plain) and not self._whiteouts.folders:
+            is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+            if is_folder or kind == reader.FOLDER:
+                raise ConflictError(
+                    f"{shown(path)} is {'a' if is_folder else 'no'} folder there, and not in the archive"
+                )
+        if trees.remove(folder, name):
             self._folders.forget(but=folder)
             below = path + b"/"
             for gone in [key for key in self._later if key == path or key.startswith(below)]:
@@ -301,19 +339,22 @@ class Extractor:
             kind = {reader.CHARACTER: stat.S_IFCHR, reader.BLOCK_DEVICE: stat.S_IFBLK, reader.FIFO: stat.S_IFIFO}[
                 entry.kind
             ]
-            os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+            try:
+                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+            except PermissionError:  # a user namespace makes no devices; a container's own are the runtime's anyway
+                self._lose(entry.name, b"the device")
+                return
         if entry.uid or entry.gid or not self._whiteouts.fresh:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         if entry.kind != reader.SYMLINK:
-            # The name was made by this call and nobody else works here; chmod(2) cannot be told not to follow.
-            os.chmod(name, entry.mode, dir_fd=folder)
+            _chmod(folder, name, entry.mode)
         for attribute, value in entry.xattrs.items():
             self._attribute(f"/proc/self/fd/{folder}/".encode() + name, entry.name, attribute, value)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
 
     def _target(self, entry: Entry) -> tuple[int, bytes]:
         """Where a hard link's other name is: always inside, absolute or not."""
-        parent, name = inside(entry.target)
+        parent, name = self._inside(entry.target)
         if not name:
             raise ArchiveError(f"{shown(entry.name)}: a hard link to the root")
         return self._folders.get(parent), name
@@ -369,11 +410,15 @@ class Extractor:
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
-            if len(self.result.lost) < 100:
-                self.result.lost.append(f"{shown(name)}: {shown(attribute)}")
+            self._lose(name, attribute)
+
+    def _lose(self, name: bytes, what: bytes) -> None:
+        if len(self.result.lost) < 100:
+            self.result.lost.append(f"{shown(name)}: {shown(what)}")
 
     def _finish(self) -> None:
         """Modes, owners and times of folders, the innermost first."""
+        self.result.implied = sorted(self._folders.made - self._later.keys())
         for path in sorted(self._later, key=lambda path: path.count(b"/"), reverse=True):
             parent, _, name = path.rpartition(b"/")
             try:
@@ -414,16 +459,14 @@ def inside(name: bytes) -> tuple[bytes, bytes]:
     return b"/".join(parts[:-1]), parts[-1] if parts else b""
 
 
-def _remove(folder: int, name: bytes) -> bool:
-    """Take away what is there, with all below it. True if it was a folder."""
+def _chmod(folder: int, name: bytes, mode: int) -> None:
+    """Of what is at the name: chmod(2) cannot be told not to follow a link, which a container could put there."""
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return False
-    except (IsADirectoryError, PermissionError):
-        shutil.rmtree(name, dir_fd=folder)  # by descriptors: avoids_symlink_attacks
-        return True
-    return False
+        if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, data: bytes) -> None:
