@@ -1,4 +1,4 @@
-"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container: files in its folder, which are mounted over its own."""
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container: files in its folder, mounted over its own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""An image's configuration, and what of it a container takes over (image-spec 1.1, config.md and conversion.md; Docker's
-image specification for the health check, the shell and what is to be done on build).
+"""An image's configuration, and what of it a container takes over (image-spec 1.1, config.md and conversion.md;
+Docker's image specification for the health check, the shell and what is to be done on build).
 
 It is from outside: types and sizes are checked, labels stay data (CVE-2026-53488), and a variable without a value is an
 empty one (CVE-2026-57231).

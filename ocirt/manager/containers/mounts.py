@@ -171,8 +171,8 @@ def _adapted(made: dict[str, dict[str, Any]], host: dict[str, Any], shm: str, ro
         for place in ("/sys", "/sys/fs/cgroup"):
             made[place]["options"].remove("ro")
     if host["IpcMode"] == "host":
-        for place in ("/dev/mqueue", "/dev/shm"):
-            made[place] = _mount(place, "bind", place, ["rbind", "nosuid", "noexec", "nodev"])
+        # A mqueue that is mounted there is the namespace's, so the host's.
+        made["/dev/shm"] = _mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
     elif host["IpcMode"] == "none":
         del made["/dev/shm"]
     elif shm:

@@ -32,9 +32,8 @@ _NOT_TAKEN = frozenset("pts shm fd mqueue console stdin stdout stderr core ptmx 
 def resources(host: dict[str, Any], nodes: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
     """What was asked for; nothing stands for what was not. nodes: devices and their access. Raises MissingError."""
     found: dict[str, Any] = {"devices": _device_rules(host, nodes)}
-    for key, part in (("memory", _memory(host)), ("cpu", _cpu(host)), ("blockIO", _block(host))):
-        if part:
-            found[key] = part
+    parts = {"memory": _memory(host), "cpu": _cpu(host), "blockIO": _block(host)}
+    found |= {key: part for key, part in parts.items() if part}
     if host["PidsLimit"]:
         found["pids"] = {"limit": host["PidsLimit"]}
     return found

@@ -43,7 +43,7 @@ get_robust_list set_robust_list rseq pidfd_open pidfd_send_signal pidfd_getfd pr
 process_vm_writev ptrace seccomp landlock_add_rule landlock_create_ruleset landlock_restrict_self uname sysinfo
 getrandom restart_syscall
 futex futex_time64 futex_wait futex_waitv futex_wake futex_requeue
-lsm_get_self_attr lsm_set_self_attr lsm_list_modules uretprobe
+lsm_get_self_attr lsm_set_self_attr lsm_list_modules
 """
 _IDENTITIES = """
 getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getresgid getresgid32 getresuid getresuid32
@@ -130,7 +130,8 @@ PROFILE: dict[str, Any] = {
         },
         _allow(
             "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr"
-            " move_mount open_tree open_tree_attr perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog"
+            " move_mount open_tree open_tree_attr perf_event_open"
+            " quotactl quotactl_fd setdomainname sethostname setns syslog"
             " umount umount2 unshare",
             **_with("SYS_ADMIN"),
         ),

@@ -110,7 +110,7 @@ def _limit(value: int) -> int:
 
 
 def environment(config: dict[str, Any], found: Found) -> list[str]:
-    """PATH, HOSTNAME, TERM with a terminal, and HOME, unless they are given; then what is given, the last one counts."""
+    """PATH, HOSTNAME, TERM with a terminal, and HOME, unless they are given; then what is given."""
     given = {text.partition("=")[0]: text for text in config["Env"] if "=" in text}
     base = [f"PATH={PATH}", f"HOSTNAME={found.hostname}", *([_TERM] if config["Tty"] else [])]
     first = {text.partition("=")[0]: text for text in (*base, f"HOME={found.user.home}")}

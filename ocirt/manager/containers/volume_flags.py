@@ -9,10 +9,12 @@ import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
 from ocirt.manager.containers import values as v
+from ocirt.manager.errors import GrammarError
 
 if TYPE_CHECKING:
     from ocirt.manager.containers.options import Options
@@ -49,9 +51,16 @@ def bind(text: str, flag: str = "volume") -> Bind:
     if not mode and place and not place.startswith("/") and source.startswith("/"):
         source, place, mode = "", source, place  # DESTINATION:OPTIONS
     if source and not source.startswith("/"):
-        names.name(source, "volume")
+        _named(flag, text, source)
     writable, propagation, copy = _options(flag, text, mode, bool(source.startswith("/")))
     return Bind(normal(source), destination(flag, place), mode, writable, propagation, copy)
+
+
+def _named(flag: str, text: str, name: str) -> None:
+    try:
+        names.name(name, "volume")
+    except GrammarError as error:
+        raise v.wrong(flag, text, error.message, error.hint) from error
 
 
 def _options(flag: str, text: str, mode: str, is_bind: bool) -> tuple[bool, str, bool]:
@@ -96,7 +105,7 @@ def binds(found: Options, flag: str, value: Sequence[str]) -> None:
         text = str(text)
         if text.startswith((".", "~")) and ":" in text:
             source, _, rest = text.partition(":")
-            text = f"{os.path.abspath(os.path.expanduser(source))}:{rest}"
+            text = f"{os.path.normpath(Path(source).expanduser().absolute())}:{rest}"
         given = bind(text, flag)
         if given.source:
             found.host["Binds"] = [*(found.host["Binds"] or ()), text]
@@ -155,7 +164,7 @@ def _mount(flag: str, text: str) -> dict[str, Any]:
                 raise v.wrong(flag, text, f"no mount of the type {rest!r}", "bind, volume or tmpfs")
             given["Type"] = rest
         elif key in ("source", "src"):
-            given["Source"] = os.path.abspath(rest) if rest.startswith(".") else rest
+            given["Source"] = os.path.normpath(Path(rest).absolute()) if rest.startswith(".") else rest
         elif key in ("target", "dst", "destination"):
             given["Target"] = destination(flag, rest)
         elif key in ("readonly", "ro"):
@@ -210,7 +219,7 @@ def _fitting(flag: str, text: str, given: dict[str, Any]) -> dict[str, Any]:
     if kind == "tmpfs" and source:
         raise v.wrong(flag, text, "a tmpfs has no source")
     if kind == "volume" and source:
-        names.name(source, "volume")
+        _named(flag, text, source)
     if kind == "bind":
         given["Source"] = normal(source)
     return given
