@@ -137,7 +137,10 @@ def attach(
 ) -> Attachment:
     """See what it writes from now on, and feed it. Raises ConflictError if it does not run."""
     connection = ask(site, record.id, "attach", stdin=stdin, stdout=stdout, stderr=stderr, removes=removes)
-    if connection is None or reply(connection) is None:
+    if connection and reply(connection) is None:
+        connection.close()
+        connection = None
+    if connection is None:
         raise ConflictError(f"{_name(record)} is not running", hint="start it first")
     return Attachment(connection)
 

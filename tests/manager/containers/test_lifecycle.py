@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import threading
-from pathlib import Path
 
 import pytest
-from by_hand import Workshop, collected, until
+from by_hand import Workshop, collected, monitor_pid, until
 
 from ocirt.manager.containers import lifecycle, logs, state
 from ocirt.manager.containers.connection import Dropped
 from ocirt.manager.errors import ConflictError
 
 pytestmark = pytest.mark.root
-
-
-def monitor_pid(pid: int) -> int:
-    """The parent of a container's first process."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat[stat.rindex(")") :].split()[2])
 
 
 def runs(pid: int) -> bool:
@@ -254,3 +249,32 @@ def test_a_hundred_megabytes_through_the_log(workshop: Workshop) -> None:
     kept = text(workshop, record)
     assert kept.endswith(b"over\n")
     assert 20_000_000 < len(kept) <= 30_000_000
+
+
+def test_a_program_that_the_kernel_ended_for_its_memory(workshop: Workshop) -> None:
+    record = workshop.sh("head -c 200000000 /dev/zero | tail -c 190000000; exit $?")
+    path = workshop.site.container(record.id) / "config.json"
+    config = json.loads(path.read_text())
+    config["linux"]["resources"]["memory"] = {"limit": 8_000_000, "swap": 8_000_000}
+    path.write_text(json.dumps(config))
+    lifecycle.start(workshop.site, record)
+    lifecycle.wait(workshop.site, record)
+    assert workshop.state(record).oom_killed
+
+
+@pytest.mark.parametrize("name", ["runc", "crun"])
+def test_another_runtime_will_do(workshop: Workshop, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OCIM_RUNTIME: anything with runc's command line."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setenv("OCIM_RUNTIME", path)
+    record = workshop.sh("echo out; read a; echo $a; exit 3", open_stdin=True, tty=True)
+    attachment = lifecycle.start(workshop.site, record, attach=True, stdin=True)
+    assert attachment
+    attachment.send(b"in\n")
+    out, _, code = collected(attachment)
+    assert (out, code) == (b"out\r\nin\r\nin\r\n", 3) or (sorted(out.split()), code) == ([b"in", b"in", b"out"], 3)
+    broken = workshop.container("/bin/nothing")
+    with pytest.raises(lifecycle.StartError, match=r"(?i)no such file"):
+        lifecycle.start(workshop.site, broken)
