@@ -39,13 +39,16 @@ class Unpacked:
 
     entries   members that were made
     size      bytes of their regular files, as they read
-    lost      attributes that the file system does not take: "NAME: ATTRIBUTE", at most a hundred
+    lost      attributes that the file system does not take, devices that a user namespace may not make: "NAME:
+              ATTRIBUTE", at most a hundred
     root      whether the archive says what the folder itself is like
+    implied   folders that members are in, and of which the archive says nothing, the outer first
     """
 
     entries: int = 0
     size: int = 0
     root: bool = False
+    implied: list[bytes] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
 
@@ -152,6 +155,7 @@ class _Folders:
         self._root = root
         self._open: dict[bytes, int] = {}  # the one used last is the last
         self._last: tuple[bytes | None, int] = (None, -1)
+        self.made: set[bytes] = set()
 
     def get(self, path: bytes) -> int:
         """The folder at a path, made (0755) where it is missing. Raises ArchiveError where a file is in the way."""
@@ -184,6 +188,7 @@ class _Folders:
             raise ArchiveError(
                 f"{shown(path)} is a symlink that leads nowhere, and the archive has members below it"
             ) from error
+        self.made.add(path)
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
 
     def forget(self, but: int = -1) -> None:
@@ -334,7 +339,11 @@ class Extractor:
             kind = {reader.CHARACTER: stat.S_IFCHR, reader.BLOCK_DEVICE: stat.S_IFBLK, reader.FIFO: stat.S_IFIFO}[
                 entry.kind
             ]
-            os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+            try:
+                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+            except PermissionError:  # a user namespace makes no devices; a container's own are the runtime's anyway
+                self._lose(entry.name, b"the device")
+                return
         if entry.uid or entry.gid or not self._whiteouts.fresh:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         if entry.kind != reader.SYMLINK:
@@ -401,11 +410,15 @@ class Extractor:
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
-            if len(self.result.lost) < 100:
-                self.result.lost.append(f"{shown(name)}: {shown(attribute)}")
+            self._lose(name, attribute)
+
+    def _lose(self, name: bytes, what: bytes) -> None:
+        if len(self.result.lost) < 100:
+            self.result.lost.append(f"{shown(name)}: {shown(what)}")
 
     def _finish(self) -> None:
         """Modes, owners and times of folders, the innermost first."""
+        self.result.implied = sorted(self._folders.made - self._later.keys())
         for path in sorted(self._later, key=lambda path: path.count(b"/"), reverse=True):
             parent, _, name = path.rpartition(b"/")
             try:

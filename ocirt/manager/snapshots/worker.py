@@ -1,8 +1,8 @@
 """The process that unpacks layers: one after the other, as it is told through a socket.
 
 A line each, JSON: a job comes in, `Job`; going out are `{"taken": N}` (bytes of the blob) while it works, and then
-what came of it: `{"diff_id", "size", "entries", "lost"}` or `{"error": CODE, "message", "hint"}`. Whoever started it
-ends it by closing the socket, or by dying, after which it does not go on.
+what came of it: `{"diff_id", "size", "lost", "implied"}` (see `Unpacked`) or `{"error": CODE, "message", "hint"}`.
+Whoever started it ends it by closing the socket, or by dying, after which it does not go on.
 """
 
 from __future__ import annotations
@@ -154,7 +154,12 @@ def _extract(job: Job, blob: Blob, folder: int) -> dict[str, object]:
         ahead.close()
     if job["opaque"] and not result.root:
         os.fchmod(folder, 0)  # says that a layer below tells what the root folder is like
-    return {"diff_id": content.diff_id, "size": result.size, "entries": result.entries, "lost": result.lost}
+    return {
+        "diff_id": content.diff_id,
+        "size": result.size,
+        "lost": result.lost,
+        "implied": [os.fsdecode(path) for path in result.implied] if job["opaque"] else [],
+    }
 
 
 def _copy(below: str, folder: int) -> None:
