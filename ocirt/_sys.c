@@ -236,27 +236,48 @@ static PyObject *sys_setns(PyObject *self, PyObject *args)
 }
 
 PyDoc_STRVAR(mount_doc,
-             "mount(source, target, flags)\n\n"
-             "mount(2) without type and data: to bind, or to change propagation.");
+             "mount(source, target, flags, type=None, data=None)\n\n"
+             "mount(2). Without type and data: to bind, or to change propagation.");
 
 static PyObject *sys_mount(PyObject *self, PyObject *args)
 {
     (void)self;
     PyObject *source = NULL, *target = NULL;
+    const char *type = NULL, *data = NULL;
     unsigned long flags;
     int done;
 
-    if (!PyArg_ParseTuple(args, "O&O&k", PyUnicode_FSConverter, &source, PyUnicode_FSConverter, &target, &flags)) {
+    if (!PyArg_ParseTuple(args, "O&O&k|zz", PyUnicode_FSConverter, &source, PyUnicode_FSConverter, &target, &flags,
+                          &type, &data)) {
         Py_XDECREF(source);
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    done = mount(PyBytes_AS_STRING(source), PyBytes_AS_STRING(target), NULL, flags, NULL);
+    done = mount(PyBytes_AS_STRING(source), PyBytes_AS_STRING(target), type, flags, data);
     Py_END_ALLOW_THREADS
     Py_DECREF(source);
     Py_DECREF(target);
     if (done < 0)
         return failed("mount");
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(syncfs_doc,
+             "syncfs(descriptor)\n\n"
+             "syncfs(2): all of the file system that the descriptor is on comes to disk.");
+
+static PyObject *sys_syncfs(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int descriptor, done;
+
+    if (!PyArg_ParseTuple(args, "i", &descriptor))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    done = syncfs(descriptor);
+    Py_END_ALLOW_THREADS
+    if (done < 0)
+        return failed("syncfs");
     Py_RETURN_NONE;
 }
 
@@ -277,6 +298,22 @@ static PyObject *sys_umount2(PyObject *self, PyObject *args)
     if (done < 0)
         return failed("umount2");
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(prctl_doc,
+             "prctl(option, value) -> result\n\n"
+             "prctl(2) of an option that takes one number.");
+
+static PyObject *sys_prctl(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int option;
+    unsigned long value;
+
+    if (!PyArg_ParseTuple(args, "ik", &option, &value))
+        return NULL;
+    int result = prctl(option, value, 0UL, 0UL, 0UL);
+    return result < 0 ? failed("prctl") : PyLong_FromLong(result);
 }
 
 PyDoc_STRVAR(openat2_doc,
@@ -482,11 +519,13 @@ end:
 static PyMethodDef methods[] = {
     { "spawn", sys_spawn, METH_VARARGS, spawn_doc },
     { "several", sys_several, METH_VARARGS, several_doc },
+    { "prctl", sys_prctl, METH_VARARGS, prctl_doc },
     { "openat2", sys_openat2, METH_VARARGS, openat2_doc },
     { "unshare", sys_unshare, METH_VARARGS, unshare_doc },
     { "prlimit", sys_prlimit, METH_VARARGS, prlimit_doc },
     { "setns", sys_setns, METH_VARARGS, setns_doc },
     { "mount", sys_mount, METH_VARARGS, mount_doc },
+    { "syncfs", sys_syncfs, METH_VARARGS, syncfs_doc },
     { "umount2", sys_umount2, METH_VARARGS, umount2_doc },
     { "pidfd_getfd", pidfd_getfd, METH_VARARGS, pidfd_getfd_doc },
     { "bpf_prog_load", bpf_prog_load, METH_VARARGS, bpf_prog_load_doc },

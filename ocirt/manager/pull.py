@@ -1,7 +1,8 @@
 """pull: an image from a registry into the store, the layers side by side.
 
 What is there already is not asked for again; what came of a layer stays, whatever happens, and the next pull goes on
-with it. The name appears when everything that it stands for is there.
+with it. The name appears when everything that it stands for is there. Given a store's snapshots, layers are unpacked
+while they come, by processes of their own.
 """
 
 from __future__ import annotations
@@ -21,25 +22,36 @@ from ocirt.manager.store.database import Database
 from ocirt.manager.store.images import Images
 from ocirt.manager.store.leases import Lease
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.manager.snapshots.snapshots import Snapshots
+    from ocirt.manager.snapshots.unpacking import Unpacking
+
 AT_ONCE = 6
 LARGEST_LAYER = 1 << 40
 DEEPEST_INDEX = 4
 
 Progress = Callable[[Descriptor, str, int], object]
-"""Is told (what, "waiting" | "there" | "bytes" | "whole", how many bytes, negative where a source began anew)."""
+"""Is told (what, "waiting" | "there" | "bytes" | "whole" | "unpacking" | "unpacked", how many bytes, negative where a
+source began anew). Of "unpacking" the bytes are the blob's, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """target: what the name stands for; manifest: the one of the platform; new: whether anything came."""
+    """target: what the name stands for; manifest: the one of the platform; new: whether anything came; snapshots:
+    names of the unpacked layers, lowest first.
+    """
 
     target: Descriptor
     manifest: Descriptor
     new: bool
+    snapshots: tuple[str, ...] = ()
 
 
 class Pull:
-    """One pull. `run` may be called once."""
+    """One pull. `run` may be called once. With `snapshots` it forks: threads should be started after it has begun to
+    unpack, or not at all.
+    """
 
     def __init__(
         self,
@@ -47,8 +59,11 @@ class Pull:
         blobs: Blobs,
         repository: Repository,
         progress: Progress | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._database = database
+        self._snapshots = snapshots
+        self._work: Unpacking | None = None
         self._blobs = blobs
         self._repository = repository
         self._progress = progress or (lambda what, event, size: None)
@@ -61,11 +76,21 @@ class Pull:
             target, manifest = self._documents(reference.target, platform, lease, DEEPEST_INDEX)
             parsed = documents.parse(self._blobs.read(manifest.digest, documents.LARGEST_DOCUMENT), manifest.media_type)
             assert isinstance(parsed, Manifest)
-            self._layers(parsed, lease)
+            names = self._image(parsed, lease)
             name = str(reference)
             with self._database.write() as transaction:
                 Images(self._database, self._blobs).set(transaction, name, target)
-            return Pulled(target, manifest, self._new)
+            return Pulled(target, manifest, self._new, names)
+
+    def _image(self, manifest: Manifest, lease: Lease) -> tuple[str, ...]:
+        """The configuration first: it says what the layers' content is."""
+        if self._snapshots is None:
+            self._layers(manifest, lease)
+            return ()
+        self._blob(manifest.config, lease)
+        with self._snapshots.unpacking(manifest, lease, self._progress) as (names, self._work):
+            self._layers(manifest, lease)
+        return names
 
     def _documents(self, target: str, platform: Platform, lease: Lease, deepest: int) -> tuple[Descriptor, Descriptor]:
         """Bring in what a tag or digest stands for, down to the platform's manifest."""
@@ -125,17 +150,27 @@ class Pull:
     def _blob(self, descriptor: Descriptor, lease: Lease) -> None:
         if self._blobs.hold(descriptor.digest, lease):
             self._progress(descriptor, "there", descriptor.size)
+            self._whole(descriptor)
             return
         with self._blobs.ingest(descriptor.digest, descriptor.size, lease) as ingest:
             if not ingest.whole:
                 self._new = True
                 if ingest.offset:
                     self._progress(descriptor, "bytes", ingest.offset)
+                if self._work is not None:
+                    self._work.coming(descriptor, ingest.part)
                 self._repository.blob(descriptor, ingest, lambda size: self._came(descriptor, size))
             ingest.commit(descriptor.media_type, lease)
         self._progress(descriptor, "whole", descriptor.size)
+        self._whole(descriptor)
+
+    def _whole(self, descriptor: Descriptor) -> None:
+        if self._work is not None:
+            self._work.whole(descriptor, self._blobs.path(descriptor.digest))
 
     def _came(self, descriptor: Descriptor, size: int) -> None:
+        if self._work is not None and self._work.failure is not None:
+            raise self._work.failure
         if self._stopped.is_set():
             raise ManagerError("the pull was ended by another layer's failure")
         self._progress(descriptor, "bytes", size)

@@ -12,17 +12,23 @@ from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.database import Database
 from ocirt.manager.store.images import Images
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.manager.snapshots.snapshots import Snapshots
+
 
 class Site:
     """The folders of one ocim.
 
     root   what lasts: the database, blobs, snapshots, containers, volumes
     run    what a reboot ends: sockets of monitors, the runtime's states
+    driver of snapshots, where it is to be a certain one (OCIM_DRIVER)
     """
 
-    def __init__(self, root: Path, run: Path) -> None:
+    def __init__(self, root: Path, run: Path, driver: str = "") -> None:
         self.root = root
         self.run = run
+        self.driver = driver
 
     @classmethod
     def of(cls, environment: Mapping[str, str], uid: int) -> Site:
@@ -39,7 +45,7 @@ class Site:
             if uid and not runtime:
                 raise ManagerError("XDG_RUNTIME_DIR is not set", hint="log in with a session, or set OCIM_RUN")
             run = os.path.join(runtime, "ocim") if uid else "/run/ocim"
-        return cls(Path(root), Path(run))
+        return cls(Path(root), Path(run), environment.get("OCIM_DRIVER", ""))
 
     @cached_property
     def database(self) -> Database:
@@ -57,6 +63,13 @@ class Site:
     def images(self) -> Images:
         """Raises ManagerError."""
         return Images(self.database, self.blobs)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Raises ManagerError."""
+        from ocirt.manager.snapshots.snapshots import Snapshots
+
+        return Snapshots(self.root, self.database, self.blobs, self.driver)
 
     def container(self, container_id: str) -> Path:
         """The folder of a container, which is also its bundle: config.json, rootfs/, logs, state.json."""

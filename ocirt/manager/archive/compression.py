@@ -6,9 +6,10 @@ without end from next to nothing.
 
 from __future__ import annotations
 
-import hashlib
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
+from ocirt.manager import digest as digests
+from ocirt.manager.archive.reader import Stream
 from ocirt.manager.errors import ArchiveError, LimitError
 
 CHUNK = 256 << 10
@@ -33,19 +34,21 @@ class Unpacking:
 
     compression   "", "gzip" or "zstd"
     most          bytes of content that are accepted
+    algorithm     of the digest of the content
 
     Several gzip members, or zstd frames, behind each other are one stream (RFC 1952, RFC 8878); anything else behind
     the end is an error. Raises ArchiveError, LimitError.
     """
 
-    def __init__(self, stream: BinaryIO, compression: str, most: int) -> None:
+    def __init__(self, stream: Stream, compression: str, most: int, algorithm: str = "sha256") -> None:
         self._stream = stream
         self._make = {"": None, "gzip": _gzip, "zstd": _zstd}[compression]
         self._decoder = self._make() if self._make else None
         self._compression = compression
         self._pending = b""
         self._ended = False
-        self._hash = hashlib.sha256()
+        self._algorithm = algorithm
+        self._hash = digests.start(algorithm)
         self._most = most
         self.taken = 0
         self.given = 0
@@ -53,7 +56,7 @@ class Unpacking:
     @property
     def diff_id(self) -> str:
         """The digest of what was read so far."""
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
 
     def read(self, size: int, /) -> bytes:
         """The next bytes of content."""

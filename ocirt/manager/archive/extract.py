@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from dataclasses import dataclass, field
 
 from ocirt import _sys
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.reader import Entry, Reader, Stream, shown
-from ocirt.manager.errors import ArchiveError, LimitError, ManagerError
+from ocirt.manager.errors import ArchiveError, ConflictError, LimitError, ManagerError
+from ocirt.manager.snapshots import trees
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
@@ -40,10 +40,12 @@ class Unpacked:
     entries   members that were made
     size      bytes of their regular files, as they read
     lost      attributes that the file system does not take: "NAME: ATTRIBUTE", at most a hundred
+    root      whether the archive says what the folder itself is like
     """
 
     entries: int = 0
     size: int = 0
+    root: bool = False
     lost: list[str] = field(default_factory=list)
 
 
@@ -103,7 +105,7 @@ class Apply:
     def hide(self, folder: int, parent: bytes, name: bytes) -> None:
         """Remove what a lower layer has there; what this one made stays."""
         if name not in self._ours.get(parent, ()):
-            _remove(folder, name)
+            trees.remove(folder, name)
         elif stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             try:
@@ -123,6 +125,21 @@ class Apply:
             parent, _, name = parent.rpartition(b"/")
             if not name:
                 break
+
+
+class Plain:
+    """Names are names, whatever they begin with: what is copied into a container, which may be running.
+
+    folders   whether a folder may take the place of something else, and something else that of a folder
+    """
+
+    fresh = False
+
+    def __init__(self, folders: bool = True) -> None:
+        self.folders = folders
+
+    def made(self, folder: int, parent: bytes, name: bytes, is_folder: bool) -> None:
+        """Nothing to remember."""
 
 
 class _Folders:
@@ -182,18 +199,24 @@ class Extractor:
     """One archive into one folder.
 
     root        descriptor of the folder
-    whiteouts   an Overlay() or an Apply()
+    whiteouts   an Overlay(), an Apply() or a Plain()
+    below       a folder in it, where all members go; symlinks lead to anywhere below `root` all the same
+    umask       the process's own, if it is known: with 0, files get their modes when they are made
     """
 
     def __init__(
         self,
         root: int,
-        whiteouts: Overlay | Apply,
+        whiteouts: Overlay | Apply | Plain,
         *,
         most_bytes: int = MOST_BYTES,
         most_entries: int = MOST_ENTRIES,
+        umask: int = 0o777,
+        below: bytes = b"",
     ) -> None:
+        self._below = below
         self._root = root
+        self._umask = umask
         self._whiteouts = whiteouts
         self._most_bytes = most_bytes
         self._most_entries = most_entries
@@ -226,20 +249,30 @@ class Extractor:
         result.size += entry.length
         if result.entries > self._most_entries or result.size > self._most_bytes:
             raise LimitError(f"the layer has more than {self._most_entries} members or {self._most_bytes} bytes")
-        parent, name = inside(entry.name)
+        parent, name = self._inside(entry.name)
         if not name:
+            if isinstance(self._whiteouts, Plain):
+                return  # the folder is there, and is what it is
             if entry.kind != reader.FOLDER:
                 raise ArchiveError(f"{shown(entry.name)}: the root of a layer must be a folder")
             self._later[b""] = entry
+            result.root = True
             return
         folder = self._folders.get(parent)
-        if name.startswith(WHITEOUT):
+        if name.startswith(WHITEOUT) and not isinstance(self._whiteouts, Plain):
             self._whiteout(folder, parent, name)
             return
         self._make(folder, parent, name, entry, archive)
         self._whiteouts.made(folder, parent, name, entry.kind == reader.FOLDER)
 
+    def _inside(self, name: bytes) -> tuple[bytes, bytes]:
+        parent, last = inside(name)
+        if self._below and last:
+            parent = self._below + b"/" + parent if parent else self._below
+        return parent, last
+
     def _whiteout(self, folder: int, parent: bytes, name: bytes) -> None:
+        assert not isinstance(self._whiteouts, Plain)
         if name == OPAQUE:
             self._whiteouts.hide_all(folder, parent)
         elif not name.startswith(WHITEOUT + WHITEOUT):  # AUFS's own files, which nobody has had since
@@ -256,7 +289,7 @@ class Extractor:
                 os.mkdir(name, 0o700, dir_fd=folder)
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    self._replace(folder, path, name)
+                    self._replace(folder, path, name, entry.kind)
                     os.mkdir(name, 0o700, dir_fd=folder)
             self._later[path] = entry
             return
@@ -267,12 +300,18 @@ class Extractor:
         except FileExistsError:
             if entry.kind == reader.HARD_LINK and self._same(folder, name, entry):
                 return
-            self._replace(folder, path, name)
+            self._replace(folder, path, name, entry.kind)
             self._create(folder, name, entry, archive)
 
-    def _replace(self, folder: int, path: bytes, name: bytes) -> None:
+    def _replace(self, folder: int, path: bytes, name: bytes, kind: bytes) -> None:
         """Something is at the name: a later member goes before an earlier one."""
-        if _remove(folder, name):
+        if isinstance(self._whiteouts, Plain) and not self._whiteouts.folders:
+            is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+            if is_folder or kind == reader.FOLDER:
+                raise ConflictError(
+                    f"{shown(path)} is {'a' if is_folder else 'no'} folder there, and not in the archive"
+                )
+        if trees.remove(folder, name):
             self._folders.forget(but=folder)
             below = path + b"/"
             for gone in [key for key in self._later if key == path or key.startswith(below)]:
@@ -299,15 +338,14 @@ class Extractor:
         if entry.uid or entry.gid or not self._whiteouts.fresh:
             os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
         if entry.kind != reader.SYMLINK:
-            # The name was made by this call and nobody else works here; chmod(2) cannot be told not to follow.
-            os.chmod(name, entry.mode, dir_fd=folder)
+            _chmod(folder, name, entry.mode)
         for attribute, value in entry.xattrs.items():
             self._attribute(f"/proc/self/fd/{folder}/".encode() + name, entry.name, attribute, value)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
 
     def _target(self, entry: Entry) -> tuple[int, bytes]:
         """Where a hard link's other name is: always inside, absolute or not."""
-        parent, name = inside(entry.target)
+        parent, name = self._inside(entry.target)
         if not name:
             raise ArchiveError(f"{shown(entry.name)}: a hard link to the root")
         return self._folders.get(parent), name
@@ -324,7 +362,7 @@ class Extractor:
             return False
 
     def _file(self, folder: int, name: bytes, entry: Entry, archive: Reader) -> None:
-        descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
+        descriptor = os.open(name, _NEW, entry.mode & 0o777, dir_fd=folder)
         try:
             if entry.extents is None:
                 for piece in archive.data():
@@ -337,15 +375,17 @@ class Extractor:
                         piece = archive.exactly(min(length, reader.CHUNK))
                         _write(descriptor, piece)
                         length -= len(piece)
-            self._metadata(descriptor, entry)
+            self._metadata(descriptor, entry, self._whiteouts.fresh)
         finally:
             os.close(descriptor)
 
-    def _metadata(self, descriptor: int, entry: Entry) -> None:
-        """Owner first: it takes away set-id bits and file capabilities. Times last."""
+    def _metadata(self, descriptor: int, entry: Entry, made: bool) -> None:
+        """Owner first: it takes away set-id bits and file capabilities. Times last. made: with this mode, as far as the
+        umask lets it."""
         if entry.uid or entry.gid or not self._whiteouts.fresh:
             os.fchown(descriptor, entry.uid, entry.gid)
-        os.fchmod(descriptor, entry.mode)
+        if not made or entry.mode & (self._umask | 0o7000):
+            os.fchmod(descriptor, entry.mode)
         for attribute, value in entry.xattrs.items():
             self._attribute(descriptor, entry.name, attribute, value)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
@@ -377,7 +417,7 @@ class Extractor:
                     continue
                 raise ManagerError(f"unpack {shown(path)}: {error.strerror}", errno=error.errno or 0) from error
             try:
-                self._metadata(descriptor, self._later[path])
+                self._metadata(descriptor, self._later[path], False)
             finally:
                 os.close(descriptor)
 
@@ -406,16 +446,14 @@ def inside(name: bytes) -> tuple[bytes, bytes]:
     return b"/".join(parts[:-1]), parts[-1] if parts else b""
 
 
-def _remove(folder: int, name: bytes) -> bool:
-    """Take away what is there, with all below it. True if it was a folder."""
+def _chmod(folder: int, name: bytes, mode: int) -> None:
+    """Of what is at the name: chmod(2) cannot be told not to follow a link, which a container could put there."""
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return False
-    except (IsADirectoryError, PermissionError):
-        shutil.rmtree(name, dir_fd=folder)  # by descriptors: avoids_symlink_attacks
-        return True
-    return False
+        if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, data: bytes) -> None:

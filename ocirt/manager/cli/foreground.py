@@ -1,7 +1,8 @@
 """A container in the foreground: its output to ours, our input to it, signals and the size of the terminal passed on.
 
-Two threads beside the main one, made when there is something for them to do: one reads stdin, for the container may not; one
-writes what our reader does not take at once, lest the container waits for it (Attachment: who is slow is dropped).
+Two threads beside the main one, made when there is something for them to do: one reads stdin, for the container may
+not; one writes what our reader does not take at once, lest the container waits for it (Attachment: who is slow is
+dropped).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _NOT_PASSED = (4, 5, 7, 8, 9, 11, 13, 17, 19, 23, 28, 31)
 _STREAMS = {"stdout": 1, "stderr": 2}
 
 
-class Detached(Exception):  # noqa: N818  no error: somebody pressed the keys
+class Detached(Exception):
     """The container goes on."""
 
 

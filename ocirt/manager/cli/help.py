@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 
 from ocirt.manager.cli.grammar import Command, Flag, UsageError, usage
@@ -100,7 +99,3 @@ def described(flag: Flag) -> str:
     if flag.many:
         text += " May be given more than once."
     return text
-
-
-def print_help(words: list[str]) -> None:
-    sys.stdout.write(of_words(words))

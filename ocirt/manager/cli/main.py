@@ -8,6 +8,7 @@ import sys
 
 from ocirt.errors import Error, printable
 from ocirt.manager.cli.grammar import Help, UsageError, parse, read
+from ocirt.manager.cli.postponed import postpone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def main(args: list[str]) -> NoReturn:
     """`args`: without the name of the command."""
+    postpone()
     for number in (_SIGHUP, _SIGINT, _SIGTERM):
         if _signal.signal(number, _interrupt) is _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_IGN)
@@ -118,6 +120,11 @@ def run(args: list[str]) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         complain(printable(f"{place}{error.strerror or error}"))
+        return failed
+    except Exception as error:
+        if b"OCIM_DEBUG" in posix.environ:
+            raise
+        complain(printable(f"{type(error).__name__}: {error} (a fault of ocim: OCIM_DEBUG=1 shows where)"))
         return failed
 
 

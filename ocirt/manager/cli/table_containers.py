@@ -15,7 +15,7 @@ FILTER = Flag("filter", "Only what this holds for, such as status=running or lab
               many=True)  # fmt: skip
 NO_TRUNC = Flag("no-trunc", "Print ids and commands whole.")
 DETACH_KEYS = Flag("detach-keys", "The keys that detach from a terminal.", "KEYS", default="ctrl-p,ctrl-q")
-SIG_PROXY = Flag("sig-proxy", "Pass signals on to the container. Not with --tty: there keys do.", default=True)  # fmt: skip
+SIG_PROXY = Flag("sig-proxy", "Pass signals on to the container. Not with --tty: there keys do.", default=True)
 TIME = Flag("time", "Seconds until it is killed; -1: never. Default: the container's own, 10.", "SECONDS", letters="t")
 SIGNAL = Flag("signal", "The signal to send, by name or number.", "SIGNAL", letters="s")
 INTERACTIVE = Flag("interactive", "Keep stdin open, also if nobody is attached.", letters="i")
@@ -86,7 +86,6 @@ RESOURCES = (
     Flag("cpuset-mems", "Only these memory nodes.", "LIST"),
     Flag("pids-limit", "At most so many processes; -1: any.", "NUMBER"),
     Flag("blkio-weight", "Weight of block I/O: 10 to 1000.", "NUMBER"),
-    Flag("blkio-weight-device", "The same for one: /DEVICE:WEIGHT.", "WEIGHT", many=True),
     Flag("device-read-bps", "/DEVICE:RATE: at most so many bytes a second read.", "RATE", many=True),
     Flag("device-write-bps", "/DEVICE:RATE: at most so many bytes a second written.", "RATE", many=True),
     Flag("device-read-iops", "/DEVICE:NUMBER: at most so many reads a second.", "RATE", many=True),
@@ -129,8 +128,8 @@ LOGS_AND_HEALTH = (
 CREATE = (*PROCESS, *IDENTITY, *FILES, *RESOURCES, *ISOLATION, *LOGS_AND_HEALTH)
 
 _RUN_TEXT = """
-The image is pulled if it is not here (--pull). Without --detach, what the container writes is shown, and ocim ends with its
-exit code. ctrl-p ctrl-q detaches from a terminal: the container goes on.
+The image is pulled if it is not here (--pull). Without --detach, what the container writes is shown, and ocim ends
+with its exit code. ctrl-p ctrl-q detaches from a terminal: the container goes on.
 
 Exit codes: that of the program; 125: ocim failed; 126: the program cannot be executed; 127: there is no such program.
 """
@@ -176,11 +175,11 @@ RUN = (
 """What should be fast."""
 
 _PS_TEXT = """
-Filters: id, name, label, exited, status (created, restarting, running, paused, exited, dead), ancestor, before, since, volume,
-network, publish, expose, health.
+Filters: id, name, label, exited, status (created, restarting, running, paused, exited, dead), ancestor, before, since,
+volume, network, publish, expose, health.
 
-Templates are Go's. Fields: .ID .Image .Command .CreatedAt .RunningFor .Ports .State .Status .Size .Names .Labels .Label "KEY"
-.Mounts .LocalVolumes .Networks.
+Templates are Go's. Fields: .ID .Image .Command .CreatedAt .RunningFor .Ports .State .Status .Size .Names .Labels
+.Label "KEY" .Mounts .LocalVolumes .Networks.
 """
 
 LIFE = (

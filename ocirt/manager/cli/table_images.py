@@ -35,8 +35,8 @@ COMMANDS: tuple[Command, ...] = (
             NO_TRUNC, Flag("quiet", "Only ids.", letters="q"), completes="image"),
     Command("save, image save", "IMAGE...", "images:save", "Write images to a tar archive",
             Flag("output", "To this file. Default: stdout.", "FILE", letters="o", completes="file"),
-            Flag("format", "Its layout. Both are read by docker, podman and skopeo.", "FORMAT", default="docker",
-                 values=("docker", "oci")), completes="image"),
+            Flag("format", "Its layout. Both are read by docker, podman and skopeo.", "FORMAT", default="oci",
+                 values=("oci", "docker")), completes="image"),
     Command("load, image load", "", "images:load", "Read images from a tar archive that save wrote",
             Flag("input", "From this file. Default: stdin.", "FILE", letters="i", completes="file"), _QUIET),
     Command("import, image import", "FILE|- [NAME[:TAG]]", "images:import_", "Make an image of a tar archive of files",
@@ -50,11 +50,11 @@ COMMANDS: tuple[Command, ...] = (
                  letters="p"),
             Flag("password-stdin", "Read it from stdin."),
             text="""
-It is kept as docker does, in $DOCKER_CONFIG/config.json or ~/.docker/config.json, or by the credential helper that is named
-there ("credsStore", "credHelpers"); podman's auth.json is read too ($REGISTRY_AUTH_FILE).
+It is kept as docker does, in $DOCKER_CONFIG/config.json or ~/.docker/config.json, or by the credential helper that is
+named there ("credsStore", "credHelpers"); podman's auth.json is read too ($REGISTRY_AUTH_FILE).
 
-Mirrors, plain http and certificates of registries are settings of registries.toml: in /etc/ocim, and for a user in
-$XDG_CONFIG_HOME/ocim.
+Mirrors, plain http and certificates of registries are settings of registries.toml: $OCIM_REGISTRIES, else
+$XDG_CONFIG_HOME/ocim/registries.toml, else /etc/ocim/registries.toml.
 """),
     Command("logout", "[REGISTRY]", "login:logout", "Forget a registry's password"),
 )  # fmt: skip

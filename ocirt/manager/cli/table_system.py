@@ -34,12 +34,15 @@ COMMANDS: tuple[Command, ...] = (
                  default="127.0.0.1:5000"),
             Flag("htpasswd", "Who may use it: a file of htpasswd -B.", "FILE", completes="file"),
             Flag("tls-cert", "Its certificate, for https.", "FILE", completes="file"),
-            Flag("tls-key", "And the key.", "FILE", completes="file")),
+            Flag("tls-key", "And the key, if it is another file.", "FILE", completes="file"),
+            Flag("rules", "Who may do what, beside --htpasswd.", "FILE", completes="file"),
+            Flag("insecure", "Listen beyond this machine without TLS or passwords all the same."),
+            Flag("quiet", "Do not log requests.", letters="q")),
     Command("version", "", "own:version", "Print the versions of ocim, of the runtime and of Python", FORMAT),
     Command("completion", "SHELL", "completion:script", "Print the completion for bash, zsh or fish",
             text="For bash: ocim completion bash > /etc/bash_completion.d/ocim. For zsh: a file _ocim in a folder of"
             " $fpath. For fish: ~/.config/fish/completions/ocim.fish."),
     Command("complete", "[WORD...]", "completion:complete", "What the shell may offer", hidden=True, open_ended=True),
-    Command("manual", "", "help:manual", "The manual page", hidden=True),
+    Command("manual", "", "manual:write", "The manual page, as troff", hidden=True),
     Command("help", "[COMMAND...]", "own:help_", "Help for a command"),
 )  # fmt: skip

@@ -307,12 +307,12 @@ class _Reader:
         while self._tokens and self._tokens[0] not in (("mark", "|"), ("mark", ")")):
             operands.append(self._operand())
             self._spaces()
+        if not name and not operands:
+            self._wrong("nothing is in it")
         if piped is not None:
             operands.append(piped)
         if name:
             return _call(name, operands)
-        if not operands:
-            self._wrong("nothing is in it")
         first, others = operands[0], operands[1:]
         return _method(first, others) if others else first
 

@@ -64,7 +64,9 @@ def keys(text: str) -> bytes:
         elif len(part) == 1 and part.isascii():
             found += part.encode()
         else:
-            raise GrammarError(f"--detach-keys: {part!r} is no key", hint="a letter, or ctrl- and one of a-z @ [ ] \\ ^ _")
+            raise GrammarError(
+                f"--detach-keys: {part!r} is no key", hint="a letter, or ctrl- and one of a-z @ [ ] \\ ^ _"
+            )
     return found
 
 

@@ -123,6 +123,7 @@ class Ingest:
 
     offset   bytes that are there
     whole    whether the blob was there already, or another process has finished it meanwhile
+    part     the file of what came; it is the blob's own, which `commit` gives another name
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Ingest:
         self._folder = folder
         self._database = database
         self._target = target
-        self._part = folder / "ingest" / digest.replace(":", "-")
+        self.part = folder / "ingest" / digest.replace(":", "-")
         self._digest = digest
         self._size = size
         self._file = self._lock()
@@ -144,10 +145,10 @@ class Ingest:
     def _lock(self) -> int:
         """The part's file, made where it is missing, and ours alone."""
         while True:
-            descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             try:
-                if os.path.samestat(os.fstat(descriptor), self._part.lstat()):
+                if os.path.samestat(os.fstat(descriptor), self.part.lstat()):
                     return descriptor
             except FileNotFoundError:
                 pass
@@ -195,7 +196,7 @@ class Ingest:
             if not self._there():
                 if self.whole:
                     raise MissingError(f"blob {self._digest} was removed meanwhile", hint="try again")
-                os.rename(self._part, self._target)
+                os.rename(self.part, self._target)
                 transaction.execute(
                     "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
                     (self._digest, self._checking.seen, media_type, time.time_ns()),
@@ -215,8 +216,8 @@ class Ingest:
         if self.whole or self.offset == 0:
             # Empty, or left over: the lock is ours, so nobody else writes to it.
             try:
-                if os.path.samestat(os.fstat(self._file), self._part.lstat()):
-                    self._part.unlink()
+                if os.path.samestat(os.fstat(self._file), self.part.lstat()):
+                    self.part.unlink()
             except FileNotFoundError:
                 pass
         os.close(self._file)

@@ -17,17 +17,34 @@ from ocirt.manager.store.database import Database
 
 SHORTEST_ID = 3
 
+_DOCUMENT_TYPES = (*documents.ACCEPTED, documents.OCI_CONFIG, documents.DOCKER_CONFIG)
+_DOCUMENTS = f"""
+with recursive found (digest) as (
+    select ?
+    union select blobs.digest from found join edges on edges.parent = found.digest
+        join blobs on blobs.digest = edges.child
+        where not blobs.dead and blobs.media_type in ({", ".join("?" * len(_DOCUMENT_TYPES))})
+)
+select digest from found
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """What a name stands for.
 
-    name        as it is stored, whole: "docker.io/library/busybox:1.36"
+    name        as it is stored, whole: "docker.io/library/busybox:1.36", or the target's digest, by which an image is
+                kept that has no name
     target      what the registry's name stands for: a manifest or an index
     """
 
     name: str
     target: Descriptor
+
+    @property
+    def named(self) -> bool:
+        """Whether people gave it a name."""
+        return "/" in self.name
 
 
 class Images:
@@ -70,7 +87,7 @@ class Images:
             )
         fitting: dict[str, Image] = {}
         for image in self:
-            for digest in self._ids(image):
+            for digest in self.ids(image.target):
                 if digest.partition(":")[2].startswith(digits):
                     fitting.setdefault(image.target.digest, image)
         if not fitting:
@@ -80,10 +97,10 @@ class Images:
             raise ConflictError(f"{text} is the beginning of several images' ids", hint=names)
         return next(iter(fitting.values()))
 
-    def _ids(self, image: Image) -> Iterator[str]:
-        yield image.target.digest
-        for (child,) in self._database.read.execute("select child from edges where parent = ?", (image.target.digest,)):
-            yield child
+    def ids(self, target: Descriptor) -> list[str]:
+        """The digests of an image's documents: index, manifests, configurations; not those of layers."""
+        rows = self._database.read.execute(_DOCUMENTS, (target.digest, *_DOCUMENT_TYPES))
+        return [str(digest) for (digest,) in rows.fetchall()]
 
     def set(self, transaction: sqlite3.Connection, name: str, target: Descriptor) -> None:
         """Give a name, or have it mean something else, as part of a transaction."""

@@ -1,0 +1,1 @@
+"""What one does with images that are in the store."""

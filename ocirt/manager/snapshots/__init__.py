@@ -1,0 +1,1 @@
+"""Root file systems: layers unpacked, put together for a container, and what the container made of them."""
