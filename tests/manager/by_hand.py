@@ -98,3 +98,11 @@ def monitor_pid(pid: int) -> int:
     """The parent of a container's first process."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return int(stat[stat.rindex(")") :].split()[2])
+
+
+def counts_memory() -> bool:
+    """Has this host a memory controller where containers get theirs?"""
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return (
+        "memory" in controllers.read_text().split() if controllers.exists() else Path("/sys/fs/cgroup/memory").exists()
+    )

@@ -178,6 +178,11 @@ def _adapted(made: dict[str, dict[str, Any]], host: dict[str, Any], shm: str, ro
         made["/dev/shm"] = _mount("/dev/shm", "bind", shm, ["rbind", "rprivate", "nosuid", "noexec", "nodev"])
     else:
         made["/dev/shm"]["options"].append(f"size={host['ShmSize']}")
+    if rootless and host["IpcMode"] not in ("private", "shareable", "none"):
+        # Queues of a namespace that is not their own are not an ordinary user's to mount.
+        del made["/dev/mqueue"]
+        if host["IpcMode"] == "host" and os.path.isdir("/dev/mqueue"):
+            made["/dev/mqueue"] = _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", "nosuid", "noexec", "nodev"])
     if host["PidMode"] == "host" and rootless:
         made["/proc"] = _mount("/proc", "bind", "/proc", ["rbind", "nosuid", "noexec", "nodev"])
     if host["NetworkMode"] == "host" and rootless:

@@ -5,7 +5,6 @@ A bind of HostConfig stays a text, as in docker's API; `bind` reads one.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,6 +146,8 @@ def mount_flag(found: Options, flag: str, value: Sequence[str]) -> None:
 
 
 def _mount(flag: str, text: str) -> dict[str, Any]:
+    import csv
+
     given: dict[str, Any] = {"Type": "volume", "Target": ""}
     labels: dict[str, str] = {}
     driver: dict[str, str] = {}

@@ -272,7 +272,9 @@ class Container:
         self._write_input()
 
     def end_input(self) -> None:
-        """When all is written. A terminal has no such end."""
+        """When all is written. A terminal has no such end: who detaches may come back and type."""
+        if self.tty:
+            return
         self._input_over = True
         if not self._pending:
             self._close_input()

@@ -20,7 +20,8 @@ from typing import TypedDict
 
 from ocirt.errors import Error
 from ocirt.manager.archive.compression import Unpacking
-from ocirt.manager.archive.extract import MOST_BYTES, Apply, Extractor, Overlay
+from ocirt.manager.archive.extract import MOST_BYTES, Extractor
+from ocirt.manager.archive.whiteouts import Apply, Overlay
 from ocirt.manager.errors import ManagerError
 
 CHUNK = 512 << 10

@@ -13,7 +13,6 @@ from ocirt.manager.containers.flags import options
 from ocirt.manager.containers.volume_flags import bind
 from ocirt.manager.errors import GrammarError, ManagerError
 
-
 BOUND = {"Type": "bind", "Target": "/e", "Source": "/etc", "ReadOnly": True, "BindOptions": {"Propagation": "rslave"}}
 
 

@@ -31,8 +31,8 @@ DANGEROUS = (
     "mount umount2 unshare setns clone3 bpf perf_event_open init_module finit_module delete_module kexec_load"
     " kexec_file_load reboot swapon swapoff pivot_root keyctl add_key request_key userfaultfd io_uring_setup"
     " io_uring_enter io_uring_register open_by_handle_at settimeofday clock_settime acct quotactl iopl ioperm"
-    " nfsservctl uselib ustat sysfs kcmp move_pages fsopen fsmount move_mount open_tree mount_setattr lookup_dcookie syslog vm86"
-    " socket socketcall clone personality"
+    " nfsservctl uselib ustat sysfs kcmp move_pages fsopen fsmount move_mount open_tree mount_setattr lookup_dcookie"
+    " syslog vm86 socket socketcall clone personality"
 ).split()
 
 

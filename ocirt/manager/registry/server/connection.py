@@ -322,7 +322,8 @@ def _cached(file: int, offset: int, size: int) -> bool:
 
 async def _nothing() -> AsyncIterator[bytes]:
     """The pieces of a body that is empty."""
-    for piece in ():
+    nothing: list[bytes] = []
+    for piece in nothing:
         yield piece
 
 

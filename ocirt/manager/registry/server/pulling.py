@@ -81,8 +81,6 @@ def _asked(request: Request, found: Content) -> tuple[int, int]:
         start, end = max(0, found.size - int(last)), found.size
     else:
         start, end = int(first), min(int(last) + 1 if last else found.size, found.size)
-        if last and int(last) < int(first):
-            return whole
     if start >= found.size or start >= end:
         said = [("Content-Range", f"bytes */{found.size}")]
         raise Problem("SIZE_INVALID", f"the blob has {found.size} bytes", status=416, headers=said)
