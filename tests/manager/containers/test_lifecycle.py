@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import shutil
 import signal
@@ -13,8 +14,9 @@ import pytest
 from by_hand import Workshop, collected, counts_memory, monitor_pid, until
 
 from ocirt.manager.containers import lifecycle, logs, state
-from ocirt.manager.containers.connection import Dropped
+from ocirt.manager.containers.connection import Dropped, ask, connect, reply
 from ocirt.manager.errors import ConflictError
+from ocirt.manager.monitor.wire import RESIZE, request
 
 pytestmark = pytest.mark.root
 
@@ -309,3 +311,33 @@ def test_several_start_the_same(workshop: Workshop) -> None:
     until(lambda: text(workshop, record), "its word")
     assert workshop.state(record).status == "running"
     assert text(workshop, record) == b"run\n"
+
+
+def test_whatever_a_client_says_the_container_has_its_monitor(workshop: Workshop) -> None:
+    record = workshop.container("/bin/sleep", "1000", tty=True)
+    lifecycle.start(workshop.site, record)
+    junk = [b"x", b"\xff" * 9, marshal.dumps(7), marshal.dumps(("kill", {})), marshal.dumps(("run", {}))]
+    junk += [request("attach"), request("stop", signal="TERM", timeout=None), request("resize", rows=-1, columns="x")]
+    for data in junk:
+        connection = connect(workshop.site, record.id)
+        assert connection
+        connection.send(data)
+        connection.send(RESIZE + b"junk")
+        connection.close()
+    with pytest.raises(ConflictError, match="Invalid argument"):
+        lifecycle.kill(workshop.site, record, 999)
+    assert workshop.state(record).status == "running"
+
+
+def test_more_clients_than_there_is_room_for(workshop: Workshop) -> None:
+    """They come in when others have left."""
+    record = workshop.container("/bin/sleep", "1000")
+    lifecycle.start(workshop.site, record)
+    idle = [ask(workshop.site, record.id, "wait") for _ in range(300)]
+    late = ask(workshop.site, record.id, "follow")
+    for connection in idle:
+        assert connection
+        connection.close()
+    assert late
+    assert reply(late) == (True, None)
+    late.close()
