@@ -5,6 +5,9 @@
  * A script would do, but pip writes only scripts that start Python with site, which costs 5 ms and
  * more; and a #! line has no place for a path that is relative to the script. Freestanding, like
  * ocirt-init, because a C library's start-up would cost more than all that happens here.
+ *
+ * With MANAGER defined it is `ocim`: the same way to Python, with the caller's environment as it is, for that is
+ * what `-e NAME` passes on. The manager's own program begins the grace period: `ocirt`.
  */
 #include "../init/freestanding.h"
 
@@ -19,6 +22,9 @@ static long begin_child(int (*body)(void *), void *argument)
     return pid;
 }
 
+#ifndef MANAGER
+#define MANAGER 0
+#endif
 #include "starting.h"
 
 _Noreturn void run(long *stack)
@@ -31,9 +37,12 @@ _Noreturn void run(long *stack)
     fill_stdio();
     refuse_lent_rights(envp);
     const char *verb = find_all(package, argc, argv, envp);
-    if (same(verb, "create") || same(verb, "run"))
+    if (!MANAGER && (same(verb, "create") || same(verb, "run")))
         helper = begin_grace_period();
     char *env[count(envp) + 3];
-    settle(env, envp);
+    if (MANAGER)
+        memcpy(env, envp, sizeof *env * (unsigned long)(count(envp) + 1));
+    else
+        settle(env, envp);
     become_python(package, helper, argc, argv, env);
 }

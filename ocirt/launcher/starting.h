@@ -283,6 +283,23 @@ static void settle(char **env, char **envp)
     env[n] = 0;
 }
 
+#if MANAGER
+#define OPTIONS "-ISXutf8"
+#define MAIN                                                \
+    "import sys\n"                                          \
+    "sys.path.append(sys.argv[1].rsplit('/',3)[0])\n"       \
+    "from ocirt.manager.cli.main import main\n"             \
+    "main(sys.argv[4:])"
+#else
+#define OPTIONS "-IS"
+#define MAIN                                                \
+    "import marshal,posix,sys\n"                            \
+    "f=posix.open(sys.argv[1],posix.O_CLOEXEC)\n"           \
+    "main,modules,json=marshal.loads(posix.read(f,1<<24))\n" \
+    "posix.close(f)\n"                                      \
+    "exec(main)"
+#endif
+
 /* Become python3.11 -IS -c MAIN FILE HELPER ARGV0 ARGUMENT… (a file instead of -c would first be tried as a zip
  * archive). */
 _Noreturn static void become_python(char *package, long helper, long argc, char **argv, char **env)
@@ -290,13 +307,9 @@ _Noreturn static void become_python(char *package, long helper, long argc, char 
     char number[24], *args[argc + 7];
 
     args[0] = PYTHON;
-    args[1] = "-IS";
+    args[1] = OPTIONS;
     args[2] = "-c";
-    args[3] = "import marshal,posix,sys\n"
-              "f=posix.open(sys.argv[1],posix.O_CLOEXEC)\n"
-              "main,modules,json=marshal.loads(posix.read(f,1<<24))\n"
-              "posix.close(f)\n"
-              "exec(main)";
+    args[3] = MAIN;
     args[4] = package;
     args[5] = decimal(number + sizeof number - 1, helper);
     for (long i = 0; i < argc; i++)

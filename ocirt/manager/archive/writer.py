@@ -49,11 +49,13 @@ class Writer:
 
     Of a file on disk that has several names the first is written as such, the others as links to it.
 
+    owner     (uid, gid) of everything, instead of its own
     written   bytes of the archive so far
     """
 
-    def __init__(self, out: Out) -> None:
+    def __init__(self, out: Out, owner: tuple[int, int] | None = None) -> None:
         self._out = out
+        self._owner = owner
         self._linked: dict[tuple[int, int], bytes] = {}
         self._kept = bytearray()
         self.written = 0
@@ -65,6 +67,8 @@ class Writer:
         stream had too few: they are zeros in the archive, as GNU tar has it of a file that shrinks meanwhile.
         Raises ArchiveError for names and attributes that no archive can say.
         """
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         size = entry.length if entry.kind == REGULAR else 0
         name = entry.name if entry.kind != FOLDER or entry.name.endswith(b"/") else entry.name + b"/"
         target = entry.target if entry.kind in (SYMLINK, HARD_LINK) else b""

@@ -1,1 +1,1 @@
-"""Containers: what they were asked to be, what becomes of it, and what they are."""
+"""Containers: what they are made of, and their life."""

@@ -60,14 +60,23 @@ def stat(site: Site, container_id: str, path: str) -> Stat:
         return Stat(os.fsdecode(_base(path)), about.st_size, about.st_mode, about.st_mtime_ns, target)
 
 
-def copy_out(site: Site, container_id: str, path: str, out: Out, *, follow: bool = False) -> None:
+def copy_out(
+    site: Site,
+    container_id: str,
+    path: str,
+    out: Out,
+    *,
+    follow: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Write an archive of what is at a path: a file under its name, or a folder with all that is in it.
 
     follow   where the path is a symlink, what it leads to, under the link's name
+    owner    (uid, gid) that the archive says, instead of the container's own
     Raises MissingError, ManagerError, and what `out` raises.
     """
     with _root(site, container_id) as root, _found(root, path, follow) as found:
-        writer = Writer(out)
+        writer = Writer(out, owner)
         base = _base(path)
         try:
             writer.member(found, base)

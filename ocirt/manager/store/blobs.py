@@ -80,10 +80,6 @@ class Blobs:
         """
         return Ingest(self._folder, self._database, self.path(digest), digest, size, lease)
 
-    def hold(self, digest: str, lease: Lease) -> bool:
-        """Protect a blob that is there already. False where there is none."""
-        return _hold(self._database, digest, lease)
-
     def adopt(
         self,
         transaction: sqlite3.Connection,
@@ -93,11 +89,10 @@ class Blobs:
         media_type: str,
         needs: Iterable[str] = (),
     ) -> None:
-        """Make a file of this file system a blob, as part of a transaction; where there is one already, only its edges
-        are added and the file stays. The caller has hashed its bytes, and they are on the disk (fsync).
+        """A file below this store's folder whose digest and size its owner has checked, and which is on the disk
+        (fsync), becomes the blob, as part of a transaction. Where the blob is there already the file stays.
         """
-        row = transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone()
-        if row is None:
+        if transaction.execute("select 1 from blobs where digest = ? and not dead", (digest,)).fetchone() is None:
             os.rename(path, self.path(digest))
             transaction.execute(
                 "insert or replace into blobs (digest, size, media_type, added, dead) values (?, ?, ?, ?, 0)",
@@ -105,6 +100,10 @@ class Blobs:
             )
         for child in needs:
             transaction.execute("insert or ignore into edges values (?, ?)", (digest, child))
+
+    def hold(self, digest: str, lease: Lease) -> bool:
+        """Protect a blob that is there already. False where there is none."""
+        return _hold(self._database, digest, lease)
 
     def verify(self) -> Iterator[tuple[str, str]]:
         """Each blob that is not what its name says, and why."""

@@ -28,6 +28,7 @@ _REACHED = """
 with recursive reached (name) as (
     select digest from images
     union select image from containers
+    union select digest from registry_content
     union select name from leased
     union select edges.child from reached join edges on edges.parent = reached.name
 )

@@ -74,6 +74,40 @@ create table volumes (
     document text not null
 ) without rowid;
 
+-- What repositories of the registry server (registry/server/) have: blobs and manifests. A row keeps its blob.
+-- kind: "blob" or "manifest". claims: how many manifests are about to be pushed that need the blob, as far as known;
+-- it stays until promised (nanoseconds since 1970) while there are some, and while a manifest of the repository needs
+-- it. Manifests stay until they are deleted. subject: what a manifest refers to, or ''; described: its descriptor as
+-- referrers list it, as JSON, where it has a subject.
+create table registry_content (
+    repository text not null,
+    digest text not null,
+    kind text not null,
+    claims integer not null default 0,
+    promised integer not null default 0,
+    subject text not null default '',
+    artifact_type text not null default '',
+    described text not null default '',
+    primary key (repository, digest)
+) without rowid;
+create index registry_content_digest on registry_content (digest);
+create index registry_content_subject on registry_content (repository, subject, digest) where subject != '';
+create table registry_tags (
+    repository text not null,
+    tag text not null,
+    digest text not null,
+    primary key (repository, tag)
+) without rowid;
+create index registry_tags_digest on registry_tags (repository, digest);
+
+-- Uploads to the registry server that are not finished; their bytes are in uploads/ID. touched: of the last request.
+create table registry_uploads (
+    id text primary key,
+    repository text not null,
+    algorithm text not null,
+    touched integer not null
+) without rowid;
+
 -- What a process that is at work needs, though nothing refers to it yet. It counts while the process lives.
 create table leases (
     id integer primary key,

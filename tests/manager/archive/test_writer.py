@@ -128,6 +128,15 @@ def test_a_file_that_shrinks_ends_with_zeros() -> None:
     assert [data for _, data in read(out.getvalue())] == [b"x" * 300 + bytes(400), b"mor"]
 
 
+def test_one_owner_of_everything() -> None:
+    out = io.BytesIO()
+    writer = Writer(out, (7, 8))
+    writer.add(file(b"a", 0, uid=1, gid=2))
+    writer.empty(b"b")
+    writer.close()
+    assert [(one["uid"], one["gid"]) for one, _ in read(out.getvalue())] == [(7, 8), (7, 8)]
+
+
 def test_a_folder_gets_its_slash_and_put_needs_no_entry() -> None:
     out = io.BytesIO()
     writer = Writer(out)
