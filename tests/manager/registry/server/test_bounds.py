@@ -183,17 +183,14 @@ def test_who_says_nothing_more_is_left(tmp_path: Path, sent: bytes, limits: Limi
 def test_who_takes_nothing_is_left(tmp_path: Path) -> None:
     with Running(tmp_path / "r") as registry:
         digest = registry.push_blob("a", bytes(30_000_000))
-    with Running(tmp_path / "r", Limits(body_wait=0.2)) as registry:
-        with socket.create_connection(("127.0.0.1", registry.port), PATIENCE) as peer:
-            peer.sendall(b"GET /v2/a/blobs/%s HTTP/1.1\r\n%s\r\n" % (digest.encode(), HOST))
-            until = time.monotonic() + PATIENCE
-            while digest not in registry.said.getvalue():  # it is logged when it has ended
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            until = time.monotonic() + PATIENCE
-            while registry.server._connections:
-                assert time.monotonic() < until
-                time.sleep(0.05)
+    with Running(tmp_path / "r", Limits(body_wait=0.2)) as registry, ExitStack() as stack:
+        peer = stack.enter_context(socket.create_connection(("127.0.0.1", registry.port), PATIENCE))
+        peer.sendall(b"GET /v2/a/blobs/%s HTTP/1.1\r\n%s\r\n" % (digest.encode(), HOST))
+        registry.wait_until_said(digest)  # when it has ended
+        until = time.monotonic() + PATIENCE
+        while registry.server._connections:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_two_requests_do_not_send_to_one_upload(registry: Running) -> None:
@@ -250,8 +247,7 @@ def test_a_store_that_was_changed_is_not_served(registry: Running) -> None:
     reply = registry.ask("GET", "/v2/a/manifests/v1")
     assert reply.status == 500
     assert str(registry.site.root) not in reply.body.decode()
-    while "was changed on disk" not in registry.said.getvalue():
-        time.sleep(0.02)
+    registry.wait_until_said("was changed on disk")
 
 
 # Anything.
