@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +91,7 @@ class Volumes:
         """
         labels, options = dict(labels or {}), dict(options or {})
         if not name:
-            name, labels = secrets.token_hex(32), {ANONYMOUS: "", **labels}
+            name, labels = os.urandom(32).hex(), {ANONYMOUS: "", **labels}
         names.name(name, "volume")
         _check(options)
         with self._database.write() as transaction:

@@ -125,11 +125,18 @@ class Layout:
 
 
 def _name(one: Descriptor) -> str:
-    """The whole name that annotations give, or ""."""
-    text = one.annotations.get(IMAGE_NAME) or one.annotations.get(REF_NAME) or ""
-    if not text:
-        return ""
+    """The whole name that annotations give, or "".
+
+    Where both are there and the one is neither the other nor its tag, somebody has renamed the image in the layout who
+    knows OCI's annotation only, such as umoci.
+    """
+    text = one.annotations.get(REF_NAME) or ""
+    whole = one.annotations.get(IMAGE_NAME) or ""
     try:
+        if whole and text in ("", whole, names.parse(whole).tag):
+            text = whole
+        if not text:
+            return ""
         reference = names.parse(text)
     except GrammarError as error:
         raise DocumentError(f"index.json: {error.message}", hint=error.hint) from error

@@ -70,11 +70,15 @@ class Lines(Silent):
         self._out = out
         self._push = push
         self._lock = Lock()
+        self._told: set[tuple[str, str]] = set()
 
     def tell(self, what: Descriptor, event: str, size: int) -> None:
         if event in ("bytes", "unpacking") or (event == "waiting" and self._push):
             return
         with self._lock:
+            if (what.digest, event) in self._told or (what.digest, "there") in self._told:
+                return
+            self._told.add((what.digest, event))
             self._out.write(f"{_id(what)}: {_words(event, push=self._push)}\n")
             self._out.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 import sys
+from contextlib import contextmanager
 
 from ocirt.manager.cli import terminal
 from ocirt.manager.cli.here import find, site, text
@@ -13,6 +14,7 @@ from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
     from ocirt.manager.cli.foreground import Foreground
@@ -60,15 +62,37 @@ def _created(here: Site, values: dict[str, Value], options: Options, arguments: 
     when = values["pull"]
     if when == "always":
         _pull(here, image, values)
+    with _id_file(text(values["cidfile"])) as wrote:
+        try:
+            record = creation.create(here, image, options, command)
+        except MissingError:
+            if when != "missing" or _is_here(here, image):
+                raise
+            if not values["quiet"]:
+                complain(f"there is no image {image} here: it is pulled")
+            _pull(here, image, values)
+            record = creation.create(here, image, options, command)
+        wrote(record.id)
+    return record
+
+
+@contextmanager
+def _id_file(path: str) -> Iterator[Callable[[str], object]]:
+    """For --cidfile: claimed first, so that it is nobody else's, and gone if nothing was made. Raises ConflictError."""
+    if not path:
+        yield lambda words: None
+        return
     try:
-        return creation.create(here, image, options, command)
-    except MissingError:
-        if when != "missing" or _is_here(here, image):
-            raise
-    if not values["quiet"]:
-        complain(f"there is no image {image} here: it is pulled")
-    _pull(here, image, values)
-    return creation.create(here, image, options, command)
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise ConflictError(f"{path} is there already", hint="remove it, or name another --cidfile") from None
+    try:
+        yield lambda words: posix.write(fd, words.encode())
+    except BaseException:
+        posix.unlink(path)
+        raise
+    finally:
+        posix.close(fd)
 
 
 def _is_here(here: Site, image: str) -> bool:

@@ -6,7 +6,6 @@ Everything that a reboot or the container's end takes away is made anew each tim
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +68,16 @@ def compiled(site: Site, record: Record, rootfs: Path, *, first: bool = False) -
             _fill(volumes, document, root)
     finally:
         os.close(root)
-    ids = specification.own_ids()
+    rootless = specification.in_user_namespace()
     shm = _shm(site, record)
     files = etc.write(folder, record.id, document)
     found = specification.Found(
         user=user,
-        mounts=mounts.compiled(document, files, shm, volumes, rootless=bool(ids)),
+        mounts=mounts.compiled(document, files, shm, volumes, rootless=rootless),
         hostname=etc.hostname(record.id, document),
         init=init() if host.get("Init") else "",
         namespaces=_joined(site, document),
-        ids=ids,
+        rootless=rootless,
     )
     return specification.config(record.id, document, found)
 
@@ -137,6 +136,8 @@ def running(site: Site, container_id: str) -> int:
 def init() -> str:
     """A program to be process 1, which reaps and passes signals on: the first of tini's and catatonit's that is
     installed and linked statically, for the container may have no libraries. Raises MissingError."""
+    import shutil
+
     for name in _INITS:
         found = shutil.which(name, path=os.pathsep.join((*_PLACES, os.environ.get("PATH", ""))))
         if found and _static(found):

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ocirt import _sys
-from ocirt.manager.archive.extract import Extractor, Plain
+from ocirt.manager.archive.extract import Extractor
 from ocirt.manager.archive.reader import Stream
+from ocirt.manager.archive.whiteouts import Plain
 from ocirt.manager.archive.writer import Out, Writer
 from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 from ocirt.manager.site import Site

@@ -171,14 +171,19 @@ def _adapted(made: dict[str, dict[str, Any]], host: dict[str, Any], shm: str, ro
         for place in ("/sys", "/sys/fs/cgroup"):
             made[place]["options"].remove("ro")
     if host["IpcMode"] == "host":
-        for place in ("/dev/mqueue", "/dev/shm"):
-            made[place] = _mount(place, "bind", place, ["rbind", "nosuid", "noexec", "nodev"])
+        # A mqueue that is mounted there is the namespace's, so the host's.
+        made["/dev/shm"] = _mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
     elif host["IpcMode"] == "none":
         del made["/dev/shm"]
     elif shm:
         made["/dev/shm"] = _mount("/dev/shm", "bind", shm, ["rbind", "rprivate", "nosuid", "noexec", "nodev"])
     else:
         made["/dev/shm"]["options"].append(f"size={host['ShmSize']}")
+    if rootless and host["IpcMode"] not in ("private", "shareable", "none"):
+        # Queues of a namespace that is not their own are not an ordinary user's to mount.
+        del made["/dev/mqueue"]
+        if host["IpcMode"] == "host" and os.path.isdir("/dev/mqueue"):
+            made["/dev/mqueue"] = _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", "nosuid", "noexec", "nodev"])
     if host["PidMode"] == "host" and rootless:
         made["/proc"] = _mount("/proc", "bind", "/proc", ["rbind", "nosuid", "noexec", "nodev"])
     if host["NetworkMode"] == "host" and rootless:

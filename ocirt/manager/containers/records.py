@@ -13,7 +13,7 @@ A record's document is JSON, in the shapes of docker's API where there is one:
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -120,10 +120,10 @@ class Records:
         """A name that no container has, for one that was given none."""
         taken = {name for (name,) in self._database.read.execute("select name from containers")}
         for _ in range(100):
-            name = f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_ANIMALS)}"
+            name = f"{_any(_ADJECTIVES)}_{_any(_ANIMALS)}"
             if name not in taken:
                 return name
-        return f"{name}_{secrets.token_hex(4)}"
+        return f"{name}_{os.urandom(4).hex()}"
 
     @staticmethod
     def _free(transaction: sqlite3.Connection, name: str) -> None:
@@ -134,9 +134,13 @@ class Records:
             )
 
 
+def _any(words: list[str]) -> str:
+    return words[int.from_bytes(os.urandom(4), "little") % len(words)]
+
+
 def new_id() -> str:
     """An id that nobody has."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 def _record(row: tuple[str, str, str, int, str]) -> Record:

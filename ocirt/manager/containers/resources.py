@@ -26,11 +26,14 @@ _ALLOWED = (
     ("c", 5, 2, _RWM),
     ("c", 136, None, _RWM),
 )
-_NOT_TAKEN = frozenset("pts shm fd mqueue console stdin stdout stderr core ptmx lxc .lxc .udev".split())
+_NOT_TAKEN = frozenset(
+    "pts shm fd mqueue console stdin stdout stderr core ptmx lxc .lxc .udev null zero full random urandom tty".split()
+)
+"""Of /dev: what is no device, and what every container has anyway."""
 
 
-def resources(host: dict[str, Any], nodes: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
-    """What was asked for; nothing stands for what was not. nodes: devices and their access. Raises MissingError."""
+def resources(host: dict[str, Any], nodes: list[tuple[dict[str, Any], str, str]]) -> dict[str, Any]:
+    """What was asked for; nothing stands for what was not. nodes: what `devices` returns. Raises MissingError."""
     found: dict[str, Any] = {"devices": _device_rules(host, nodes)}
     parts = {"memory": _memory(host), "cpu": _cpu(host), "blockIO": _block(host)}
     found |= {key: part for key, part in parts.items() if part}
@@ -97,13 +100,13 @@ def _block(host: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _device_rules(host: dict[str, Any], nodes: list[tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+def _device_rules(host: dict[str, Any], nodes: list[tuple[dict[str, Any], str, str]]) -> list[dict[str, Any]]:
     if host["Privileged"]:
         return [{"allow": True, "access": _RWM}]
     rules: list[dict[str, Any]] = [{"allow": False, "access": _RWM}]
     for kind, major, minor, access in _ALLOWED:
         rules.append(_rule(kind, major, minor, access))
-    for node, access in nodes:
+    for node, access, _ in nodes:
         rules.append(_rule(node["type"], node["major"], node["minor"], access))
     for text in host["DeviceCgroupRules"] or ():
         kind, numbers, access = text.split(" ")
@@ -121,28 +124,29 @@ def _rule(kind: str, major: int | None, minor: int | None, access: str) -> dict[
     return {**rule, "access": access}
 
 
-def devices(host: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """linux.devices, each with the access of its rule: those of --device, or with --privileged all that the host has.
+def devices(host: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
+    """linux.devices, each with the access of its rule and its path here: those of --device, and with --privileged all
+    that the host has.
 
     Raises MissingError, ManagerError (a path that is no device).
     """
-    found: dict[str, tuple[dict[str, Any], str]] = {}
+    found: dict[str, tuple[dict[str, Any], str, str]] = {}
     if host["Privileged"]:
         for path in _below("/dev"):
             node = _node(path, path)
             if node is not None:
-                found[path] = (node, _RWM)
+                found[path] = (node, _RWM, path)
     for wanted in host["Devices"] or ():
         source, target, access = wanted["PathOnHost"], wanted["PathInContainer"], wanted["CgroupPermissions"]
         if stat.S_ISDIR(_status(source).st_mode):
             several = [(path, target + path[len(source) :]) for path in _below(source)]
         else:
             several = [(source, target)]
-        made = [(place, node) for path, place in several if (node := _node(path, place)) is not None]
+        made = [(place, path, node) for path, place in several if (node := _node(path, place)) is not None]
         if not made:
             raise ManagerError(f"--device {source}: not a device")
-        for place, node in made:
-            found[place] = (node, access)
+        for place, path, node in made:
+            found[place] = (node, access, path)
     return list(found.values())
 
 

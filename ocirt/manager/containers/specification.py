@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from ocirt.manager.containers.image_config import PATH
 from ocirt.manager.containers.users import User
 from ocirt.manager.errors import ManagerError
 
+Nodes = list[tuple[dict[str, Any], str, str]]
 VERSION = "1.2.0"
 INIT_PLACE = "/sbin/docker-init"
 _TERM = "TERM=xterm"
@@ -26,7 +26,7 @@ class Found:
     hostname     of the uts namespace
     init         path here of the program that becomes process 1, or ""
     namespaces   kind → path of one to join, for those that another container has
-    ids          (uidMappings, gidMappings) of an ordinary user's container, or ()
+    rootless     whether root here is an ordinary user of the host
     """
 
     user: User
@@ -34,13 +34,16 @@ class Found:
     hostname: str
     init: str = ""
     namespaces: Mapping[str, str] = field(default_factory=dict)
-    ids: Sequence[Sequence[dict[str, int]]] = ()
+    rootless: bool = False
 
 
 def config(container_id: str, document: dict[str, Any], found: Found) -> dict[str, Any]:
     """The whole of it. Raises ManagerError (a device that is not there), DocumentError (a seccomp profile)."""
-    host = document["host"]
+    host, nodes = document["host"], resources.devices(document["host"])
     mounts = list(found.mounts)
+    if found.rootless:  # who may make no device can have the host's mounted
+        for node, _, path in nodes:
+            mounts.append({"destination": node["path"], "type": "bind", "source": path, "options": ["bind"]})
     if found.init:
         init = {"destination": INIT_PLACE, "type": "bind", "source": found.init, "options": ["bind", "ro"]}
         mounts.append(init)
@@ -49,7 +52,7 @@ def config(container_id: str, document: dict[str, Any], found: Found) -> dict[st
         "process": _process(document, found),
         "root": {"path": "rootfs", "readonly": bool(host["ReadonlyRootfs"])},
         "mounts": mounts,
-        "linux": _linux(container_id, document, found),
+        "linux": _linux(container_id, document, found, nodes),
     }
     if "uts" not in _shared(host):
         value["hostname"] = found.hostname
@@ -91,7 +94,7 @@ def _process(document: dict[str, Any], found: Found) -> dict[str, Any]:
         "noNewPrivileges": confinement.no_new_privileges(host),
         "oomScoreAdj": host["OomScoreAdj"],
     }
-    if found.ids and not host["OomScoreAdj"]:
+    if found.rootless and not host["OomScoreAdj"]:
         del process["oomScoreAdj"]  # an ordinary user may not lower what is theirs
     limits = [
         {"type": f"RLIMIT_{one['Name'].upper()}", "soft": _limit(one["Soft"]), "hard": _limit(one["Hard"])}
@@ -129,7 +132,7 @@ def _shared(host: dict[str, Any]) -> set[str]:
     return {kind for kind, mode in modes.items() if mode == "host"}
 
 
-def _linux(container_id: str, document: dict[str, Any], found: Found) -> dict[str, Any]:
+def _linux(container_id: str, document: dict[str, Any], found: Found, nodes: Nodes) -> dict[str, Any]:
     host = document["host"]
     shared = _shared(host)
     spaces: list[dict[str, str]] = []
@@ -138,16 +141,12 @@ def _linux(container_id: str, document: dict[str, Any], found: Found) -> dict[st
             spaces.append({"type": kind, "path": found.namespaces[kind]})
         elif kind not in shared:
             spaces.append({"type": kind})
-    nodes = resources.devices(host)
     value: dict[str, Any] = {"namespaces": spaces, "resources": resources.resources(host, nodes)}
-    if found.ids:
-        spaces.append({"type": "user"})
-        value["uidMappings"], value["gidMappings"] = (list(each) for each in found.ids)
-    else:
+    if host["CgroupParent"] or not found.rootless:  # an ordinary user has what was delegated to them
         parent = host["CgroupParent"] or "/ocim"
         value["cgroupsPath"] = f"{parent.rstrip('/')}/{container_id}"
-    if nodes:
-        value["devices"] = [node for node, _ in nodes]
+    if nodes and not found.rootless:
+        value["devices"] = [node for node, *_ in nodes]
     profile = confinement.filter_of(host, confinement.capabilities(host))
     if profile is not None:
         value["seccomp"] = profile
@@ -155,7 +154,7 @@ def _linux(container_id: str, document: dict[str, Any], found: Found) -> dict[st
         for key, name in (("MaskedPaths", "maskedPaths"), ("ReadonlyPaths", "readonlyPaths")):
             if host[key]:
                 value[name] = list(host[key])
-    sysctls = _sysctls(host, shared | set(found.namespaces), bool(found.ids))
+    sysctls = _sysctls(host, shared | set(found.namespaces), found.rootless)
     if sysctls:
         value["sysctl"] = sysctls
     propagations = {point["Propagation"] for point in document["mounts"]}
@@ -169,7 +168,8 @@ def _linux(container_id: str, document: dict[str, Any], found: Found) -> dict[st
 def _sysctls(host: dict[str, Any], shared: set[str], rootless: bool) -> dict[str, str]:
     """With an own network, low ports and ping need no capability, as in docker since 20.10."""
     found: dict[str, str] = {}
-    if "network" not in shared and not host["Privileged"]:
+    # An ordinary user has no view of the parameters with the host's processes.
+    if "network" not in shared and not host["Privileged"] and not (rootless and host["PidMode"] == "host"):
         found["net.ipv4.ip_unprivileged_port_start"] = "0"
         if not rootless:
             found["net.ipv4.ping_group_range"] = "0 2147483647"
@@ -194,42 +194,7 @@ def check_sysctls(host: dict[str, Any]) -> None:
 _IPC = frozenset(f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split())
 
 
-def mappings(
-    uid: int, gid: int, uids: tuple[int, int] | None, gids: tuple[int, int] | None
-) -> list[list[dict[str, int]]]:
-    """An ordinary user's ids as root, and their subordinate ones (subuid(5)) from 1 on."""
-    found = []
-    for own, more in ((uid, uids), (gid, gids)):
-        lines = [{"containerID": 0, "hostID": own, "size": 1}]
-        if more is not None:
-            lines.append({"containerID": 1, "hostID": more[0], "size": more[1]})
-        found.append(lines)
-    return found
-
-
-def subordinate(path: str, name: str, uid: int) -> tuple[int, int] | None:
-    """The first range of subuid(5) or subgid(5) for a user, or None."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read(1 << 20).splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        parts = line.split(":")
-        if len(parts) == 3 and parts[0] in (name, str(uid)) and parts[1].isdecimal() and parts[2].isdecimal():
-            return int(parts[1]), int(parts[2])
-    return None
-
-
-def own_ids() -> list[list[dict[str, int]]]:
-    """The mappings of who calls, if they are not root; [] for root."""
-    uid, gid = os.geteuid(), os.getegid()
-    if not uid:
-        return []
-    import pwd
-
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = ""
-    return mappings(uid, gid, subordinate("/etc/subuid", name, uid), subordinate("/etc/subgid", name, uid))
+def in_user_namespace() -> bool:
+    """Whether root here is an ordinary user of the host (rootless.py): user_namespaces(7), uid_map."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]

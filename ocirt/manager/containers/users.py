@@ -36,7 +36,7 @@ def number(text: str, what: str) -> int | None:
         if value > HIGHEST:
             raise GrammarError(f"{what}: {text[:40]} is no id", hint=f"from 0 to {HIGHEST}")
         return value
-    if not _NAME.fullmatch(text) or re.fullmatch(r"[0-9.xXeE_]+", text):
+    if not _NAME.fullmatch(text) or text.isnumeric() or re.fullmatch(r"[0-9.xXeE_]+", text):
         raise GrammarError(f"{what}: {printable(text[:80])!r} is neither a name nor an id")
     return None
 

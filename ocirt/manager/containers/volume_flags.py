@@ -5,7 +5,6 @@ A bind of HostConfig stays a text, as in docker's API; `bind` reads one.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
 from ocirt.manager.containers import values as v
+from ocirt.manager.errors import GrammarError
 
 if TYPE_CHECKING:
     from ocirt.manager.containers.options import Options
@@ -50,9 +50,16 @@ def bind(text: str, flag: str = "volume") -> Bind:
     if not mode and place and not place.startswith("/") and source.startswith("/"):
         source, place, mode = "", source, place  # DESTINATION:OPTIONS
     if source and not source.startswith("/"):
-        names.name(source, "volume")
+        _named(flag, text, source)
     writable, propagation, copy = _options(flag, text, mode, bool(source.startswith("/")))
     return Bind(normal(source), destination(flag, place), mode, writable, propagation, copy)
+
+
+def _named(flag: str, text: str, name: str) -> None:
+    try:
+        names.name(name, "volume")
+    except GrammarError as error:
+        raise v.wrong(flag, text, error.message, error.hint) from error
 
 
 def _options(flag: str, text: str, mode: str, is_bind: bool) -> tuple[bool, str, bool]:
@@ -139,6 +146,8 @@ def mount_flag(found: Options, flag: str, value: Sequence[str]) -> None:
 
 
 def _mount(flag: str, text: str) -> dict[str, Any]:
+    import csv
+
     given: dict[str, Any] = {"Type": "volume", "Target": ""}
     labels: dict[str, str] = {}
     driver: dict[str, str] = {}
@@ -211,7 +220,7 @@ def _fitting(flag: str, text: str, given: dict[str, Any]) -> dict[str, Any]:
     if kind == "tmpfs" and source:
         raise v.wrong(flag, text, "a tmpfs has no source")
     if kind == "volume" and source:
-        names.name(source, "volume")
+        _named(flag, text, source)
     if kind == "bind":
         given["Source"] = normal(source)
     return given

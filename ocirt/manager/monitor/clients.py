@@ -58,7 +58,8 @@ class Client:
         if events & IN and self.reading:
             self.read()
         elif events & GONE and self.stdin:  # what it has written is still to be read, when there is room
-            self.clients.loop.forget(self.fd)
+            if self.clients.input_waits:
+                self.clients.loop.forget(self.fd)
         elif events & GONE:
             self.close()
 

@@ -134,7 +134,7 @@ class Monitor:
         self._over = True
         unmount(f"{self.settings['folder']}/rootfs")
         self.write_state()
-        for name in ("monitor", "console", "pid", "health"):
+        for name in ("monitor", "console", "pid", "health", "health.pid"):
             try:
                 posix.unlink(name)
             except OSError:

@@ -377,6 +377,24 @@ def test_a_name_with_another_digest(site: Site, layout: Layout) -> None:
     refused(site, layout, DigestError, "is the name of")
 
 
+@pytest.mark.parametrize(
+    ("whole", "ref", "name"),
+    [
+        ("", "box:1", BOX),
+        ("", "box", "docker.io/library/box:latest"),
+        ("docker.io/library/box:1", "1", BOX),
+        ("docker.io/library/box:1", "", BOX),
+        ("docker.io/library/box:1", "docker.io/library/box:1", BOX),
+        ("docker.io/library/box:1", "other:2", "docker.io/library/other:2"),
+        ("", "", ""),
+    ],
+)
+def test_names_of_a_layout(site: Site, layout: Layout, whole: str, ref: str, name: str) -> None:
+    said = {"io.containerd.image.name": whole, "org.opencontainers.image.ref.name": ref}
+    layout.index(layout.target.as_json() | {"annotations": {key: value for key, value in said.items() if value}})
+    assert [one.name for one in made.load(site, layout.stream())] == [name]
+
+
 def test_docker_and_layout_of_different_images(site: Site, layout: Layout) -> None:
     layout.files |= {"manifest.json": json.dumps([ENTRY]).encode(), **GOOD}
     refused(site, layout, ArchiveError, "speak of different images")
