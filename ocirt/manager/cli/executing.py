@@ -94,9 +94,9 @@ def _user(process: dict[str, Any], root: int, said: str) -> None:
 
 
 def _all_rights(process: dict[str, Any]) -> None:
-    from ocirt.manager.containers.confinement import ALL
+    from ocirt.manager.containers.confinement import known
 
-    names = sorted(ALL)
+    names = sorted(known())
     process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
     process["noNewPrivileges"] = False
     process.pop("apparmorProfile", None)

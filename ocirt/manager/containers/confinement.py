@@ -35,12 +35,13 @@ ALL = tuple(
 
 
 def known() -> tuple[str, ...]:
-    """Those that this kernel has (proc_sys_kernel(5), cap_last_cap)."""
-    try:
-        last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-    except OSError:
-        last = len(ALL) - 1
-    return ALL[: last + 1]
+    """Those that "all" can mean here: what this process could have itself (proc_pid_status(5), CapBnd).
+
+    A kernel has no others, and runtimes refuse what the caller's bounding set lacks.
+    """
+    status = Path("/proc/self/status").read_text()
+    bounding = int(status.partition("CapBnd:")[2].split()[0], 16)
+    return tuple(name for number, name in enumerate(ALL) if bounding >> number & 1)
 
 
 def capabilities(host: dict[str, Any]) -> list[str]:
