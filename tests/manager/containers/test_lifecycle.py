@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import random
 import shutil
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -216,6 +219,27 @@ def test_one_who_starts_may_be_killed(workshop: Workshop) -> None:
     assert lifecycle.wait(workshop.site, record) == 8
 
 
+def test_one_who_starts_is_killed_at_any_moment(workshop: Workshop) -> None:
+    """Then it runs or it does not, its state says so, and it can be started and stopped."""
+    record = workshop.sh("echo run; exec sleep 1000")
+    chance = random.Random(9)
+    for _ in range(12):
+        pid = os.fork()
+        if pid == 0:
+            lifecycle.start(workshop.site, record)
+            os._exit(0)
+        time.sleep(chance.random() * 0.06)  # not to wait for something: a moment as good as any other
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        lifecycle.start(workshop.site, record)
+        found = workshop.state(record)
+        assert found.status == "running"
+        assert runs(found.pid)
+        lifecycle.stop(workshop.site, record, 0)
+        assert not runs(found.pid)
+    assert not list((workshop.site.run / "runtime").iterdir())
+
+
 def test_a_slow_client_is_dropped_and_the_log_has_all(workshop: Workshop) -> None:
     record = workshop.sh("head -c 3000000 /dev/zero; echo over", patience=0.3)
     attachment = lifecycle.start(workshop.site, record, attach=True)
@@ -321,8 +345,9 @@ def test_whatever_a_client_says_the_container_has_its_monitor(workshop: Workshop
     for data in junk:
         connection = connect(workshop.site, record.id)
         assert connection
-        connection.send(data)
-        connection.send(RESIZE + b"junk")
+        with suppress(BrokenPipeError, ConnectionResetError):  # it was dropped already
+            connection.send(data)
+            connection.send(RESIZE + b"junk")
         connection.close()
     with pytest.raises(ConflictError, match="Invalid argument"):
         lifecycle.kill(workshop.site, record, 999)
