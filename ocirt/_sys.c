@@ -281,6 +281,68 @@ static PyObject *sys_syncfs(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(make_file_doc,
+             "make_file(folder, name, content, mode, chmod, uid, gid, mtime)\n\n"
+             "A new regular file in a folder: open(2) with O_EXCL and O_NOFOLLOW, write(2), fchown(2) unless uid is -1,\n"
+             "fchmod(2) if it is asked for, futimens(3), in that order. mtime: nanoseconds since 1970. Other threads go\n"
+             "on meanwhile.");
+
+static int fill_file(int fd, const char *content, size_t left)
+{
+    while (left > 0) {
+        ssize_t written = write(fd, content, left);
+        if (written < 0 && errno != EINTR)
+            return -1;
+        if (written > 0) {
+            content += written;
+            left -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+static PyObject *sys_make_file(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *name = NULL;
+    const char *content, *call = NULL;
+    Py_ssize_t size;
+    unsigned mode;
+    int folder, chmod_too, saved = 0;
+    long long uid, gid, mtime;
+
+    if (!PyArg_ParseTuple(args, "iO&y#IpLLL", &folder, PyUnicode_FSConverter, &name, &content, &size, &mode, &chmod_too,
+                          &uid, &gid, &mtime))
+        return NULL;
+    long long seconds = mtime / 1000000000, rest = mtime % 1000000000;
+    if (rest < 0) {
+        seconds--;
+        rest += 1000000000;
+    }
+    struct timespec times[2] = { { .tv_sec = seconds, .tv_nsec = rest }, { .tv_sec = seconds, .tv_nsec = rest } };
+    Py_BEGIN_ALLOW_THREADS
+    int fd = openat(folder, PyBytes_AS_STRING(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
+    if (fd < 0)
+        call = "open";
+    else if (fill_file(fd, content, (size_t)size) < 0)
+        call = "write";
+    else if (uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)gid) < 0)
+        call = "fchown";
+    else if (chmod_too && fchmod(fd, mode) < 0)
+        call = "fchmod";
+    else if (futimens(fd, times) < 0)
+        call = "futimens";
+    saved = errno;
+    if (fd >= 0)
+        close(fd);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(name);
+    errno = saved;
+    if (call)
+        return failed(call);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(umount2_doc, "umount2(target, flags)");
 
 static PyObject *sys_umount2(PyObject *self, PyObject *args)
@@ -526,6 +588,7 @@ static PyMethodDef methods[] = {
     { "setns", sys_setns, METH_VARARGS, setns_doc },
     { "mount", sys_mount, METH_VARARGS, mount_doc },
     { "syncfs", sys_syncfs, METH_VARARGS, syncfs_doc },
+    { "make_file", sys_make_file, METH_VARARGS, make_file_doc },
     { "umount2", sys_umount2, METH_VARARGS, umount2_doc },
     { "pidfd_getfd", pidfd_getfd, METH_VARARGS, pidfd_getfd_doc },
     { "bpf_prog_load", bpf_prog_load, METH_VARARGS, bpf_prog_load_doc },

@@ -146,10 +146,12 @@ class Reader:
         return self._whole(BLOCK)
 
     def _skip(self) -> None:
-        for _ in self.data():
-            pass
-        self._whole(self._padding)
-        self._padding = 0
+        if self._left:
+            for _ in self.data():
+                pass
+        if self._padding:
+            self._whole(self._padding)
+            self._padding = 0
 
     def _drain(self) -> None:
         """What follows the end is nobody's, but it is part of what the digest is of."""
@@ -307,6 +309,8 @@ def _fields(block: bytes) -> tuple[bytes, ...]:
 
 def _number(field: bytes, what: str) -> int:
     """Octal digits, or GNU's base 256 (first bit set; negative with the second)."""
+    if field[-1] in b"\0 " and (digits := field[:-1]).isdigit() and not digits.strip(b"01234567"):
+        return int(digits, 8)  # nearly all of them
     first = field[0]
     if first & 0x80:
         value = int.from_bytes(field, "big", signed=False) & ~(0x80 << 8 * (len(field) - 1))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ocirt.manager.archive.extract import OPAQUE, WHITEOUT
+from ocirt.manager.archive.whiteouts import OPAQUE, WHITEOUT
 from ocirt.manager.archive.writer import Out, Writer
 from ocirt.manager.snapshots import trees
 from ocirt.manager.snapshots.trees import Found

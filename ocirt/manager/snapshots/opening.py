@@ -19,12 +19,16 @@ from ocirt import _sys
 from ocirt.manager.errors import ManagerError
 
 CLONE_NEWNS = 0x20000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 
 
+Bind = tuple[str, str, bool]
+"""Path of the host, path in the container, and whether it may be written to."""
+
+
 @contextmanager
-def opened(rootfs: Path, mount: Callable[[], None], binds: Sequence[tuple[str, str]]) -> Iterator[int]:
+def opened(rootfs: Path, mount: Callable[[], None], binds: Sequence[Bind]) -> Iterator[int]:
     """The descriptor. mount: has the file system at `rootfs`, where it may be already; binds: see `Snapshots.root`.
 
     Raises ManagerError.
@@ -40,8 +44,8 @@ def opened(rootfs: Path, mount: Callable[[], None], binds: Sequence[tuple[str, s
             mount()
             descriptor = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             result.append(descriptor)
-            for source, target in binds:
-                _bind(descriptor, source, target)
+            for source, target, writable in binds:
+                _bind(descriptor, source, target, writable)
         except BaseException as error:  # the caller's to raise
             result.append(error)
         ready.set()
@@ -65,7 +69,7 @@ def opened(rootfs: Path, mount: Callable[[], None], binds: Sequence[tuple[str, s
         thread.join()
 
 
-def _bind(root: int, source: str, target: str) -> None:
+def _bind(root: int, source: str, target: str, writable: bool) -> None:
     """Have the source at a path of the container, which leads nowhere else; where it has no such path, nothing."""
     try:
         place = _sys.openat2(root, target, os.O_PATH, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
@@ -79,6 +83,19 @@ def _bind(root: int, source: str, target: str) -> None:
     try:
         if stat.S_ISDIR(os.fstat(ours).st_mode) == stat.S_ISDIR(os.fstat(place).st_mode):
             _sys.mount(f"/proc/self/fd/{ours}", f"/proc/self/fd/{place}", _MS_BIND | _MS_REC)
+            if not writable:
+                _seal(root, target)
     finally:
         os.close(ours)
         os.close(place)
+
+
+def _seal(root: int, target: str) -> None:
+    """Make what was just mounted there read-only, keeping the flags that it has (mount_namespaces(7): locked ones)."""
+    mounted = _sys.openat2(root, target, os.O_PATH, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    try:
+        path = f"/proc/self/fd/{mounted}"
+        flags = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC)
+        _sys.mount("none", path, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | flags)
+    finally:
+        os.close(mounted)

@@ -123,6 +123,35 @@ class Overlay:
         """See `Driver`."""
 
 
+def adopt(layer: Path, path: bytes, below: Sequence[Path]) -> None:
+    """Have a layer's folder be like that of the highest layer below that has it; below: highest first."""
+    for other in below:
+        found = _opened(other, path)
+        if found >= 0:
+            ours = _opened(layer, path)
+            try:
+                if ours >= 0:
+                    about = os.fstat(found)
+                    os.fchown(ours, about.st_uid, about.st_gid)
+                    os.fchmod(ours, stat.S_IMODE(about.st_mode))
+                    os.utime(ours, ns=(about.st_mtime_ns, about.st_mtime_ns))
+            finally:
+                for descriptor in {ours, found} - {-1}:
+                    os.close(descriptor)
+            return
+
+
+def _opened(layer: Path, path: bytes) -> int:
+    """A folder of a layer, or -1."""
+    top = os.open(layer, trees.FOLDER)
+    try:
+        return trees.beneath(top, path)
+    except OSError:
+        return -1
+    finally:
+        os.close(top)
+
+
 def privileged() -> bool:
     """Whether attributes of the kind "trusted" are ours to set: not in a user namespace (user_namespaces(7))."""
     words = Path("/proc/self/uid_map").read_text().split()

@@ -26,9 +26,9 @@ from ocirt.manager import documents
 from ocirt.manager.archive.writer import Out
 from ocirt.manager.documents import Descriptor, Manifest
 from ocirt.manager.errors import ManagerError, MissingError
-from ocirt.manager.snapshots import changes, drivers, layers, trees
+from ocirt.manager.snapshots import changes, drivers, layers, overlay, trees
 from ocirt.manager.snapshots.changes import Change, Difference
-from ocirt.manager.snapshots.opening import opened
+from ocirt.manager.snapshots.opening import Bind, opened
 from ocirt.manager.snapshots.unpacking import Progress, Task, Unpacking
 from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.database import Database
@@ -94,6 +94,7 @@ class Snapshots:
             yield names, work
             work.finish()
             if tasks:
+                self._implied(tasks, names, there)
                 self._commit(tasks, manifest.config.digest, names, lease)
             keep = True
         finally:
@@ -172,6 +173,16 @@ class Snapshots:
     def sweep(self) -> list[str]:
         """Remove the folders that have no row, and at which nobody is at work: a process was killed. Returns them."""
         return [name for name in os.listdir(self._folder) if self._sweep(name, fcntl.LOCK_EX | fcntl.LOCK_NB)]
+
+    def _implied(self, tasks: Sequence[Task], names: Sequence[str], there: dict[str, str]) -> None:
+        """Folders that a layer has members in and says nothing of are like the layers' below: alone, such a layer would
+        give the image's folders to root. Of several images with that layer the first counts.
+        """
+        folders = there | {task.name: task.folder for task in tasks}
+        for task in tasks:
+            below = [self._folder / folders[name] for name in reversed(names[: names.index(task.name)])]
+            for path in task.implied:
+                overlay.adopt(self._folder / task.folder, path, below)
 
     def _commit(self, tasks: Sequence[Task], config: str, names: Sequence[str], lease: Lease) -> None:
         """On disk, then true: the rows, the edges to them, and the lease, at once."""
@@ -290,10 +301,10 @@ class Snapshots:
             os.close(descriptor)
 
     @contextmanager
-    def root(self, container_id: str, binds: Sequence[tuple[str, str]] = ()) -> Iterator[int]:
+    def root(self, container_id: str, binds: Sequence[Bind] = ()) -> Iterator[int]:
         """A descriptor of the root file system, whether it is mounted or not. Nobody else sees what is mounted for it.
 
-        binds   (path of the host, path in the container) of what is to be seen there too: its volumes
+        binds   what is to be seen there too: its volumes
         """
         folder = self._container(container_id)
         below = self._folders(self.names(container_id))

@@ -53,6 +53,7 @@ class Task:
     taken: int = 0
     tried: bool = False  # with the part, in vain
     lost: list[str] = field(default_factory=list)
+    implied: list[bytes] = field(default_factory=list)
 
 
 class Unpacking:
@@ -208,6 +209,7 @@ class Unpacking:
                 )
             task.size = int(answer["size"])
             task.lost = answer["lost"]
+            task.implied = [os.fsencode(path) for path in answer["implied"]]
             return None
 
     def _count(self, task: Task, taken: int) -> None:

@@ -1,8 +1,8 @@
 """The process that unpacks layers: one after the other, as it is told through a socket.
 
 A line each, JSON: a job comes in, `Job`; going out are `{"taken": N}` (bytes of the blob) while it works, and then
-what came of it: `{"diff_id", "size", "entries", "lost"}` or `{"error": CODE, "message", "hint"}`. Whoever started it
-ends it by closing the socket, or by dying, after which it does not go on.
+what came of it: `{"diff_id", "size", "lost", "implied"}` (see `Unpacked`) or `{"error": CODE, "message", "hint"}`.
+Whoever started it ends it by closing the socket, or by dying, after which it does not go on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TypedDict
 
 from ocirt.errors import Error
 from ocirt.manager.archive.compression import Unpacking
-from ocirt.manager.archive.extract import MOST_BYTES, Apply, Extractor, Overlay
+from ocirt.manager.archive.extract import MOST_BYTES, Extractor
+from ocirt.manager.archive.whiteouts import Apply, Overlay
 from ocirt.manager.errors import ManagerError
 
 CHUNK = 512 << 10
@@ -154,7 +155,12 @@ def _extract(job: Job, blob: Blob, folder: int) -> dict[str, object]:
         ahead.close()
     if job["opaque"] and not result.root:
         os.fchmod(folder, 0)  # says that a layer below tells what the root folder is like
-    return {"diff_id": content.diff_id, "size": result.size, "entries": result.entries, "lost": result.lost}
+    return {
+        "diff_id": content.diff_id,
+        "size": result.size,
+        "lost": result.lost,
+        "implied": [os.fsdecode(path) for path in result.implied] if job["opaque"] else [],
+    }
 
 
 def _copy(below: str, folder: int) -> None:

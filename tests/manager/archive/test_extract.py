@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from corpus import archive, file, folder, hard_link, header, pax, symlink
 
-from ocirt.manager.archive.extract import Apply, Extractor, Overlay, Unpacked, inside
+from ocirt.manager.archive import extract
+from ocirt.manager.archive.extract import Extractor, Unpacked, inside
+from ocirt.manager.archive.whiteouts import Apply, Overlay
 from ocirt.manager.errors import ArchiveError, LimitError, ManagerError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 and "CI" not in os.environ, reason="owners and devices need root")
@@ -366,3 +368,29 @@ def test_it_makes_what_gnu_tar_makes(root: Path, tmp_path: Path) -> None:
 )
 def test_names_are_made_plain(name: bytes, parts: tuple[bytes, bytes]) -> None:
     assert inside(name) == parts
+
+
+def test_folders_that_are_too_many_to_remember(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get what they are like before the end, and keep it when more is made in them."""
+    monkeypatch.setattr(extract, "_MOST_LATER", 3)
+    members = [folder("./", 0o711, mtime=5)]
+    members += [folder(f"d{number}/", 0o550, uid=number, mtime=number) for number in range(10)]
+    members += [folder(f"d{number}/in/", 0o700, mtime=70 + number) for number in range(10)]
+    members += [file(f"d{number}/in/f", b"x") for number in range(10)] + [file("implied/f"), file("implied/g")]
+    result = unpack(root, archive(*members))
+    assert result.implied == [b"implied"] and result.root
+    about = root.stat()
+    assert (about.st_mode & 0o777, about.st_mtime) == (0o711, 5)
+    for number in range(10):
+        about = (root / f"d{number}").stat()
+        assert (about.st_mode & 0o777, about.st_uid, about.st_mtime) == (0o550, number, number)
+        about = (root / f"d{number}/in").stat()
+        assert (about.st_mode & 0o777, about.st_mtime) == (0o700, 70 + number)
+
+
+def test_a_folder_in_place_of_a_file_hides_what_is_below(root: Path) -> None:
+    """As it would if the layer were applied: the file takes the lower folder's place first."""
+    unpack(root, archive(file("d", b"x"), folder("d/"), file(".wh.e", b""), folder("e/"), folder("f/")))
+    attribute = "trusted.overlay.opaque"
+    assert [os.getxattr(root / name, attribute) for name in ("d", "e")] == [b"y", b"y"]
+    assert os.listxattr(root / "f") == []

@@ -170,7 +170,8 @@ def test_a_container_that_was_not_started_has_a_root(store: Store, tmp_path: Pat
     volume.mkdir()
     (volume / "v").write_text("volume's")
     mounts = Path("/proc/self/mountinfo").read_text()
-    with store.snapshots.root("abc", [(str(volume), "/old"), (str(volume), "/none"), ("/none", "/d")]) as root:
+    binds = [(str(volume), "/old", True), (str(volume), "/none", True), ("/none", "/d", False)]
+    with store.snapshots.root("abc", binds) as root:
         assert sorted(os.listdir(root)) == ["d", "link", "old", "tree"]
         with open(os.open("old/v", os.O_RDONLY, dir_fd=root)) as stream:
             assert stream.read() == "volume's"

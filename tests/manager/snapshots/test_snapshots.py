@@ -153,3 +153,17 @@ def test_what_no_driver_can_do_is_told(store: Store) -> None:
     with pytest.raises(ManagerError, match="cannot be limited"):
         store.snapshots.mount("a", store.unpacked(LOWEST), size=1 << 20)
     assert not store.container("a").exists()
+
+
+def test_folders_of_which_a_layer_says_nothing_are_as_below(store: Store) -> None:
+    base = tar(folder("d/", 0o700, uid=5), folder("d/in/", 0o711, uid=6), folder("e/", 0o500))
+    names = store.unpacked(base, tar(file("e/x")), tar(file("d/in/new/x"), file("e/y")))
+    root = store.snapshots.mount("a", names)
+    found = {name: (root / name).stat() for name in ("d", "d/in", "d/in/new", "e")}
+    assert {name: (about.st_mode & 0o777, about.st_uid) for name, about in found.items()} == {
+        "d": (0o700, 5),
+        "d/in": (0o711, 6),
+        "d/in/new": (0o755, 0),
+        "e": (0o500, 0),
+    }
+    store.snapshots.remove("a")
