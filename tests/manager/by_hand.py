@@ -54,6 +54,7 @@ class Workshop:
         found = default_config(args=list(args), terminal=bool(monitor.get("tty")))
         found["root"]["readonly"] = False
         found["process"].update(config or {})
+        found["ociVersion"] = "1.0.2"  # of which older runtimes know too
         found["linux"]["cgroupsPath"] = f"/ocim-test/{record.id}"
         (bundle / "config.json").write_text(json.dumps(found))
         self.made.append(record)
@@ -91,3 +92,17 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.02)
     return found
+
+
+def monitor_pid(pid: int) -> int:
+    """The parent of a container's first process."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") :].split()[2])
+
+
+def counts_memory() -> bool:
+    """Has this host a memory controller where containers get theirs?"""
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return (
+        "memory" in controllers.read_text().split() if controllers.exists() else Path("/sys/fs/cgroup/memory").exists()
+    )

@@ -17,6 +17,7 @@ from ocirt.manager.containers.logfiles import repair
 from ocirt.manager.errors import ManagerError, MissingError
 from ocirt.manager.monitor.wire import request
 from ocirt.manager.site import Site
+from ocirt.manager.store.leases import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,28 +90,64 @@ def monitor_of(record: Kept) -> dict[str, Any]:
     return found
 
 
-def launch(site: Site, record: Kept, lock: int, wishes: dict[str, Any]) -> tuple[_socket.socket, int]:
-    """Start the monitor. Returns the connection on which it says how the start went, and a child to wait for.
-    Raises ManagerError.
+class Launch:
+    """A monitor that begins while its container is still prepared: its interpreter needs some milliseconds.
 
-    wishes: what the caller wants to have of the container's streams (monitor.py, `_attach`).
+    The run folder is there, and locked. Raises OSError.
     """
-    run = states.folder_of(site, record.id)
-    folder = os.open(run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __init__(self, site: Site, record: Kept) -> None:
+        self._site = site
+        self._record = record
+        self._run = states.folder_of(site, record.id)
+        self.connection, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+        try:
+            self._first = _spawn(site, self._run, theirs.fileno())
+        except BaseException:
+            self.connection.close()
+            raise
+        finally:
+            theirs.close()
+
+    def go(self, lock: int, wishes: dict[str, Any]) -> None:
+        """Hand it the container. On the connection it says how the start went. Raises ManagerError.
+
+        wishes: what the caller wants to have of the container's streams (monitor.py, `_attach`).
+        """
+        values = _settings(self._site, self._record)
+        values["start"] = wishes
+        folder = os.open(self._run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            clients = listen(folder, "monitor", _socket.SOCK_SEQPACKET)
+            console = listen(folder, "console", _socket.SOCK_STREAM)
+        finally:
+            os.close(folder)
+        fds = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _numbers(lock, clients.fileno(), console.fileno()))
+        try:
+            self.connection.sendmsg([request("start", **values)], [fds])
+        except OSError as error:
+            raise ManagerError(f"the monitor cannot be told to start: {error.strerror}: {words(self._run)}") from error
+        finally:
+            clients.close()
+            console.close()
+
+    def begun(self) -> None:
+        """Wait for its first process, which ends at once: the monitor is that one's child."""
+        os.waitpid(self._first, 0)
+
+    def abandon(self) -> None:
+        """It is not needed: it ends when it sees that nobody will ask."""
+        self.connection.close()
+        self.begun()
+
+
+def words(run: Path) -> str:
+    """The last line that a monitor wrote before it ended."""
     try:
-        clients = listen(folder, "monitor", _socket.SOCK_SEQPACKET)
-        console = listen(folder, "console", _socket.SOCK_STREAM)
-    finally:
-        os.close(folder)
-    values = _settings(site, record)
-    values["start"] = wishes
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    with_fds = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _numbers(lock, clients.fileno(), console.fileno()))]
-    ours.sendmsg([request("start", **values)], with_fds)
-    first = _spawn(site, run, theirs.fileno())
-    for one in (theirs, clients, console):
-        one.close()
-    return ours, first
+        lines = (run / "words").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it was killed"
 
 
 def _settings(site: Site, record: Kept) -> dict[str, Any]:
@@ -139,7 +176,7 @@ def _settings(site: Site, record: Kept) -> dict[str, Any]:
         "log": str(log),
         "runtime": runtime(site),
         "remove": remover(record) if monitor["auto_remove"] else [],
-        "boot": states.boot_id(),
+        "boot": boot_id(),
         "cgroup": cgroup if cgroup.startswith("/") else "",
         "monitor": monitor,
     }
@@ -158,12 +195,12 @@ def _spawn(site: Site, run: Path, control: int) -> int:
     """Returns the pid of its first process, which ends when its second has begun."""
     python = os.path.realpath(sys.executable)
     program = _MAIN.format(str(Path(ocirt.__file__).parents[1]))
-    kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "OCIRT_CACHE", "TMPDIR")
+    kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "TMPDIR", "OCIRT_CACHE", "OCIM_RUNTIME", "OCIM_COMMAND")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"OCIM_ROOT": str(site.root), "OCIM_RUN": str(site.run)}
     control = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STDIO)
-    words = os.open(run / "words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    words = _moved(words)
+    said = os.open(run / "words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    said = _moved(said)
     try:
         return os.posix_spawn(
             python,
@@ -171,15 +208,15 @@ def _spawn(site: Site, run: Path, control: int) -> int:
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, control, 0),
-                (os.POSIX_SPAWN_DUP2, words, 1),
-                (os.POSIX_SPAWN_DUP2, words, 2),
+                (os.POSIX_SPAWN_DUP2, said, 1),
+                (os.POSIX_SPAWN_DUP2, said, 2),
             ],
             setsigmask=(),
             setsigdef=[number for number in range(1, 32) if number not in (9, 19)],
         )
     finally:
         os.close(control)
-        os.close(words)
+        os.close(said)
 
 
 def _moved(fd: int) -> int:

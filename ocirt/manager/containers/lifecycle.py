@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ocirt.manager.containers import state as states
 from ocirt.manager.containers.connection import Attachment, ask, reply
-from ocirt.manager.containers.launch import launch, monitor_of, runtime
+from ocirt.manager.containers.launch import Launch, monitor_of, runtime, words
 from ocirt.manager.errors import ConflictError, ManagerError
 from ocirt.manager.monitor.wire import EXIT, PACKET
 from ocirt.manager.site import Site
@@ -63,21 +63,28 @@ def start(
     if lock is None:
         return None
     try:
-        states.settle(site, record)
-        clean(site, record)
-        if prepare:
-            prepare(site, record)
-        wishes = {"attach": attach, "stdin": stdin, "stdout": stdout, "stderr": stderr, "removes": removes}
-        connection, first = launch(site, record, lock, wishes)
+        launch = Launch(site, record)
+        try:
+            states.settle(site, record)
+            clean(site, record)
+            if prepare:
+                prepare(site, record)
+            wishes = {"attach": attach, "stdin": stdin, "stdout": stdout, "stderr": stderr, "removes": removes}
+            launch.go(lock, wishes)
+        except BaseException:
+            launch.abandon()
+            raise
     finally:
         os.close(lock)
+    connection = launch.connection
     answer = reply(connection)
-    os.waitpid(first, 0)
+    launch.begun()
     if answer and answer[0] and attach:
         return Attachment(connection)
     connection.close()
     if answer is None:
-        raise ManagerError(f"the monitor of {_name(record)} has ended: {_words(site, record)}")
+        said = words(states.folder_of(site, record.id))
+        raise ManagerError(f"the monitor of {_name(record)} has ended: {said}")
     if not answer[0]:
         raise StartError(answer[1][1], answer[1][0])
     return None
@@ -137,7 +144,10 @@ def attach(
 ) -> Attachment:
     """See what it writes from now on, and feed it. Raises ConflictError if it does not run."""
     connection = ask(site, record.id, "attach", stdin=stdin, stdout=stdout, stderr=stderr, removes=removes)
-    if connection is None or reply(connection) is None:
+    if connection and reply(connection) is None:
+        connection.close()
+        connection = None
+    if connection is None:
         raise ConflictError(f"{_name(record)} is not running", hint="start it first")
     return Attachment(connection)
 
@@ -213,15 +223,6 @@ def _run(command: list[str]) -> str:
 
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else ""
-
-
-def _words(site: Site, record: Kept) -> str:
-    """The last line that a monitor wrote before it ended."""
-    try:
-        lines = (states.folder_of(site, record.id) / "words").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else "it was killed"
 
 
 def _name(record: Kept) -> str:

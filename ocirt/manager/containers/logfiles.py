@@ -126,6 +126,11 @@ class Reader:
         self.number = 0
         self.file: _File | None = None
 
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+            self.file = None
+
     def read(self) -> Iterator[Chunk]:
         """What there is and has not been read yet."""
         while True:
@@ -164,9 +169,7 @@ class Reader:
         return numbers[0] if numbers else None
 
     def _open(self, number: int) -> bool:
-        if self.file:
-            self.file.close()
-            self.file = None
+        self.close()
         self.number = number
         try:
             self.file = _File(self.folder / str(number))

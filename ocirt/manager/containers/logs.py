@@ -38,18 +38,24 @@ def chunks(
     together. since, until: nanoseconds since 1970. Frames that are gone because files were rotated away are skipped.
     """
     reader = Reader(logs_folder(site, record.id))
-    if tail is not None:  # the reader is at the end afterwards
-        yield from _wanted(reader.go_back(tail), since, until, streams)
-    waiting = _Waiting(site, record) if follow else None
-    while True:
-        alive = waiting.alive() if waiting else False
-        for chunk in reader.read():
-            if until is not None and chunk.time > until:
+    waiting = None
+    try:
+        if tail is not None:  # the reader is at the end afterwards
+            yield from _wanted(reader.go_back(tail), since, until, streams)
+        waiting = _Waiting(site, record) if follow else None
+        while True:
+            alive = waiting.alive() if waiting else False
+            for chunk in reader.read():
+                if until is not None and chunk.time > until:
+                    return
+                yield from _wanted([chunk], since, None, streams)
+            if not waiting or not alive:
                 return
-            yield from _wanted([chunk], since, None, streams)
-        if not waiting or not alive:
-            return
-        waiting.wait()
+            waiting.wait()
+    finally:
+        reader.close()
+        if waiting:
+            waiting.close()
 
 
 def read(
@@ -118,5 +124,9 @@ class _Waiting:
         except ConnectionResetError:
             data = b""
         if not data:
+            self.close()
+
+    def close(self) -> None:
+        if self.connection:
             self.connection.close()
             self.connection = None

@@ -18,6 +18,7 @@ from pathlib import Path
 from ocirt.manager.errors import ConflictError
 from ocirt.manager.monitor.document import dumps, timestamp, write_file
 from ocirt.manager.site import Site
+from ocirt.manager.store.leases import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,8 +167,3 @@ def settle(site: Site, record: Kept) -> State:
     if state.exit_code == LOST:
         write_file(str(site.container(record.id) / "state.json"), dumps(state.found).encode("utf-8", "replace"))
     return state
-
-
-def boot_id() -> str:
-    """Another one after each boot of the host (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

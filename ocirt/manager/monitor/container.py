@@ -31,6 +31,12 @@ def exit_code(status: int) -> int:
     return 128 + (status & 127) if status & 127 else status >> 8
 
 
+def here(name: str) -> str:
+    """A file of the run folder, which is our working directory. Some runtimes change to the bundle first, and its own
+    path may be too long for a socket (unix(7))."""
+    return f"/proc/{posix.getpid()}/cwd/{name}"
+
+
 def spawn(args: Sequence[str], stdin: int, stdout: int, stderr: int) -> int:
     """A child with these descriptors and no other, all signals as by default. Raises OSError."""
     moves = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate((stdin, stdout, stderr))]
@@ -110,9 +116,9 @@ class Container:
             closed.append(given[0])
         self._input_over = False
         self._pending = b""
-        args = [*self.runtime, "run", "--detach", "--bundle", self.folder, "--pid-file", "pid"]
+        args = [*self.runtime, "run", "--detach", "--bundle", self.folder, "--pid-file", here("pid")]
         if self.tty:
-            args += ["--console-socket", "console"]
+            args += ["--console-socket", here("console")]
         self.loop.keep_unclaimed = True  # the program may have ended before we know its pid
 
         def finished(status: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from ocirt.manager.monitor.container import exit_code, spawn
+from ocirt.manager.monitor.container import exit_code, here, spawn
 from ocirt.manager.monitor.document import SECOND, timestamp
 from ocirt.manager.monitor.loop import IN
 
@@ -113,7 +113,8 @@ class _Check:
         container = self.health.monitor.container
         self.loop.watch(self._pipe, IN, lambda _events: self._read())
         self.loop.keep_unclaimed = True
-        args = [*container.runtime, "exec", "--detach", "--pid-file", "health.pid", "--process", "health", container.id]
+        files = ["--pid-file", here("health.pid"), "--process", here("health")]
+        args = [*container.runtime, "exec", "--detach", *files, container.id]
         try:
             self._pid = spawn(args, 0, self._theirs, self._theirs)
         except OSError as error:

@@ -25,6 +25,7 @@ def main() -> None:
     if posix.fork():
         posix._exit(0)
     posix.setsid()
+    posix.closerange(3, 1 << 20)  # what whoever started ocim has left open
     for number in _IGNORED:
         _signal.signal(number, _signal.SIG_IGN)  # a container ends by itself, or by a client's word
     _sys.prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -32,6 +33,7 @@ def main() -> None:
     starter = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=posix.dup(0))
     posix.dup2(null, 0)
     posix.dup2(null, 1)
+    posix.close(null)
     request, lock, listener, console = _receive(starter)
     posix.chdir(request["run"])
     Monitor(request, lock, listener, console).run(starter, request["start"])

@@ -6,18 +6,29 @@ import threading
 import time
 
 import pytest
-from by_hand import Workshop
+from by_hand import HandMade, Workshop
 
 from ocirt.manager.containers import lifecycle, logs
 
 pytestmark = pytest.mark.root
 
 
+def said_one_by_one(workshop: Workshop, *parts: str) -> HandMade:
+    """A container that has written these, each when the one before was in the log, and has ended."""
+    record = workshop.sh("; read a; ".join(parts), open_stdin=True)
+    attachment = lifecycle.start(workshop.site, record, attach=True, stdin=True)
+    assert attachment
+    for _ in parts:
+        assert attachment.receive()[0] in ("stdout", "stderr")
+        attachment.send(b"\n")
+    assert attachment.receive() == ("exit", 0)
+    attachment.close()
+    return record
+
+
 def test_lines_of_both_streams(workshop: Workshop) -> None:
-    record = workshop.sh("echo one; sleep 0.05; echo two >&2; sleep 0.05; printf 'three\\nfour'")
     before = time.time_ns()
-    lifecycle.start(workshop.site, record)
-    lifecycle.wait(workshop.site, record)
+    record = said_one_by_one(workshop, "echo one", "echo two >&2", "printf 'three\\nfour'")
     found = list(logs.read(workshop.site, record))
     assert [(line.stream, line.data) for line in found] == [
         ("stdout", b"one\n"),
@@ -33,10 +44,8 @@ def test_lines_of_both_streams(workshop: Workshop) -> None:
 
 
 def test_a_line_that_came_in_parts_is_one(workshop: Workshop) -> None:
-    record = workshop.sh("printf a; sleep 0.05; printf b; echo x >&2; sleep 0.05; echo c")
-    lifecycle.start(workshop.site, record)
-    lifecycle.wait(workshop.site, record)
-    assert sorted(line.data for line in logs.read(workshop.site, record)) == [b"abc\n", b"x\n"]
+    record = said_one_by_one(workshop, "printf a", "printf b", "echo x >&2", "echo c")
+    assert [line.data for line in logs.read(workshop.site, record)] == [b"x\n", b"abc\n"]
 
 
 def test_follow_until_the_end_over_rotations(workshop: Workshop) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from by_hand import Workshop
-from test_lifecycle import monitor_pid
+from by_hand import Workshop, monitor_pid
 
 from ocirt.manager.containers import lifecycle
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from by_hand import HandMade, Workshop, until
+from by_hand import HandMade, Workshop, counts_memory, until
 
 from ocirt.manager.containers import lifecycle, running
 from ocirt.manager.errors import ConflictError, ManagerError
@@ -56,7 +56,7 @@ def test_top_shows_the_processes(workshop: Workshop, sleeper: HandMade) -> None:
 def test_stats(workshop: Workshop, sleeper: HandMade) -> None:
     found = running.stats(workshop.site, sleeper)
     assert found.pids == 1
-    assert 0 < found.memory < 1 << 30
+    assert 0 < found.memory < 1 << 30 or not counts_memory()
     assert found.limit >= found.memory
     busy = workshop.sh("while :; do :; done")
     lifecycle.start(workshop.site, busy)
