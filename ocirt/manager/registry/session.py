@@ -51,6 +51,7 @@ class Session:
         self._credentials = credentials
         self._tokens: dict[str, str] = {}
         self._sleep = sleep
+        self._answered = False
         self._pool = urllib3.PoolManager(
             num_pools=8,
             maxsize=8,
@@ -89,7 +90,10 @@ class Session:
                 response = self._authorized(method, path, scope, dict(headers or {}), body)
             except HTTPError as error:
                 last = error
+                if number and not self._answered:
+                    break  # a network that fails comes back; a registry that never was there seldom does
                 continue
+            self._answered = True
             if response.status in expect:
                 return response
             last = self._failure(method, path, response)

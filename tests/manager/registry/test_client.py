@@ -130,6 +130,7 @@ def test_a_registry_that_is_gone_is_said_to_be(world: World) -> None:
         port = nobody.getsockname()[1]
     with pytest.raises(RegistryError, match=r"is the registry there\?"):
         world.repository(f"127.0.0.1:{port}").manifest("v1")
+    assert len(world.slept) == 1  # nobody waits half a minute for a name that is misspelt
 
 
 # Blobs.
