@@ -14,7 +14,8 @@ from collections.abc import Callable
 from threading import Thread
 from typing import BinaryIO
 
-from ocirt.manager.archive.extract import Extractor, Plain
+from ocirt.manager.archive.extract import Extractor
+from ocirt.manager.archive.whiteouts import Plain
 from ocirt.manager.containers import copying
 from ocirt.manager.errors import ConflictError, GrammarError, ManagerError, MissingError
 from ocirt.manager.site import Site
