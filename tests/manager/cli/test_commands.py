@@ -39,7 +39,7 @@ def test_ps(ocim: Ocim, web: str) -> None:
     assert lines[0].split("  ")[0] == "CONTAINER ID" and lines[0].split()[-1] == "NAMES"
     row = json.loads(ocim("container", "ls", "--format", "json", "--filter", "name=web"))
     assert (row["Names"], row["State"], row["Image"], row["Networks"]) == ("web", "running", "box:1", "none")
-    assert row["Status"].startswith("Up ") and row["Labels"] == "k=v" and row["Mounts"] == "vol"
+    assert row["Status"].startswith("Up ") and row["Labels"] == "a=b,k=v" and row["Mounts"] == "vol"
     assert ocim("ps", "-q", "--no-trunc") == ocim("inspect", "-f", "{{.Id}}", web)
     assert ocim("ps", "--filter", "label=k=w", "-q") == ""
     assert ocim("ps", "--format", 'table {{.Names}}\t{{.Label "k"}}').splitlines() == ["NAMES     k", "web       v"]
