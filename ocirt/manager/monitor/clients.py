@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Requested = Callable[["Client", str, dict[str, Any]], None]
 
+MOST_CLIENTS = 256
 MOST_QUEUED = 1 << 18
 """Bytes that wait for a slow client. When there are more, the container has to wait for it too, but no longer than its
 patience lasts without the client reading anything: then it is dropped."""
@@ -56,7 +57,11 @@ class Client:
         if events & OUT:
             self.flush()
         if events & IN and self.reading:
-            self.read()
+            try:
+                self.read()
+            except Exception as error:  # whatever a client says, the container has its monitor
+                posix.write(2, f"a client was dropped: {error!r}\n".encode())
+                self.close()
         elif events & GONE and self.stdin:  # what it has written is still to be read, when there is room
             if self.clients.input_waits:
                 self.clients.loop.forget(self.fd)
@@ -190,6 +195,7 @@ class Clients:
         self.hold: Callable[[bool], None] = lambda held: None
         self.gone: Callable[[Client], None] = lambda client: None
         self._held = False
+        self._open = True
         listener.setblocking(False)
         loop.watch(listener.fileno(), IN, self._accept)
 
@@ -199,6 +205,9 @@ class Clients:
         return client
 
     def _accept(self, _events: int) -> None:
+        if len(self.all) >= MOST_CLIENTS:  # the next one waits until another leaves
+            self.loop.forget(self.listener.fileno())
+            return
         try:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # what socket.accept() is made of
         except OSError:
@@ -256,6 +265,8 @@ class Clients:
         if client.stdin:
             client.stdin = False
             self.input_ended()
+        if self._open:
+            self.loop.watch(self.listener.fileno(), IN, self._accept)
         self.gone(client)
         self.faster()
 
@@ -268,6 +279,7 @@ class Clients:
 
     def dismiss(self) -> None:
         """The last run is over: nobody else comes, and all leave when they have read what is theirs."""
+        self._open = False
         self.loop.forget(self.listener.fileno())
         self.listener.close()
         for client in self.all[:]:

@@ -64,7 +64,7 @@ class Monitor:
         self.signals: list[int] = []
         self.stopped = False
         self.busy = False
-        self._timer = 0
+        self._timer = 0  # of the next run, while it waits for that
         self._over = False
 
     # --- the life of the container
@@ -86,6 +86,7 @@ class Monitor:
             pass
 
     def _start(self) -> None:
+        self._timer = 0
         self.container.start(self._started)
 
     def _started(self, problem: str) -> None:
@@ -115,7 +116,6 @@ class Monitor:
     def _ended(self, code: int, killed: bool) -> None:
         if self.health:
             self.health.end()
-        self.loop.cancel(self._timer)
         delay = self.restart.delay(code, time.monotonic() - self.container.began, self.stopped)
         self.state.update(pid=0, exit_code=code, oom_killed=killed, finished=timestamp(time.time_ns()))
         if delay is None:
@@ -206,19 +206,22 @@ class Monitor:
         number = values["signal"]
         ends = number in (SIGKILL, self.settings["monitor"]["stop_signal"])
         self.stopped = self.stopped or ends
-        if self.state["status"] == "restarting":
-            client.reply(True)
-            self._give_up(ends)
-        else:
-            self._signal(number, ends)
-            client.reply(True)
+        problem = ""
+        if not self._timer:
+            try:
+                self._signal(number, ends)
+            except OSError as error:
+                problem = f"signal {number}: {error.strerror}"
+        client.reply(not problem, problem)
+        if ends and self._timer:
+            self._give_up()
 
     def _stop_asked(self, client: Client, values: dict[str, Any]) -> None:
         self.stopped = True
         self.stopping.append(client)
         client.kind = "stop"
-        if self.state["status"] == "restarting":
-            self._give_up(True)
+        if self._timer:
+            self._give_up()
             return
         self._signal(values["signal"], True)
         if values["timeout"] >= 0:
@@ -233,13 +236,12 @@ class Monitor:
         if ends and self.state["status"] == "paused":
             self._change("resume", "running", None)
 
-    def _give_up(self, ends: bool) -> None:
-        """It is between two runs, and there will be no other."""
-        if ends and self._timer:
-            self.loop.cancel(self._timer)
-            self._timer = 0
-            self.state["status"] = "exited"
-            self._finish(None, "")
+    def _give_up(self) -> None:
+        """It waits for its next run, and there will be none."""
+        self.loop.cancel(self._timer)
+        self._timer = 0
+        self.state["status"] = "exited"
+        self._finish(None, "")
 
     def _pause_asked(self, client: Client, _values: dict[str, Any]) -> None:
         self._change("pause", "paused", client)

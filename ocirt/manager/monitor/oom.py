@@ -5,20 +5,30 @@ from __future__ import annotations
 import posix
 
 _ROOT = "/sys/fs/cgroup"
-_PLACES = (("memory", f"{_ROOT}/memory", "memory.oom_control"), ("", f"{_ROOT}/unified", "memory.events"))
-_PURE = (("", _ROOT, "memory.events"),)
+_PLACES = (
+    ("memory", f"{_ROOT}/memory", "memory.oom_control"),
+    ("", f"{_ROOT}/unified", "memory.events"),
+    ("", _ROOT, "memory.events"),
+)
 
 
 def memory_folder(cgroup: str, pid: int) -> str:
     """The file that counts, of a container's cgroup; "" where there is none. cgroup: its path if its configuration says
     it, else the process is asked (cgroups(7), /proc/PID/cgroup)."""
-    paths = {"memory": cgroup, "": cgroup}
-    if not cgroup:
-        for line in _read(f"/proc/{pid}/cgroup").splitlines():
-            _, names, path = line.split(":", 2)
-            for name in names.split(","):
-                paths[name] = path
-    for name, root, file in (*_PLACES, *_PURE):
+    found = _file_of({"memory": cgroup, "": cgroup})
+    if found:
+        return found
+    paths = {"memory": "", "": ""}  # an ordinary user's may be elsewhere than asked for
+    for line in _read(f"/proc/{pid}/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            paths[name] = path
+    return _file_of(paths)
+
+
+def _file_of(paths: dict[str, str]) -> str:
+    """paths: of the cgroup, by controller, "" for version 2."""
+    for name, root, file in _PLACES:
         path = f"{root}{paths[name]}/{file}"
         if paths[name] not in ("", "/") and _read(path):
             return path

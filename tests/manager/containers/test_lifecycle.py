@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
+import random
 import shutil
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from by_hand import Workshop, collected, counts_memory, monitor_pid, until
 
 from ocirt.manager.containers import lifecycle, logs, state
-from ocirt.manager.containers.connection import Dropped
+from ocirt.manager.containers.connection import Dropped, ask, connect, reply
 from ocirt.manager.errors import ConflictError
+from ocirt.manager.monitor.wire import RESIZE, request
 
 pytestmark = pytest.mark.root
 
@@ -214,6 +219,27 @@ def test_one_who_starts_may_be_killed(workshop: Workshop) -> None:
     assert lifecycle.wait(workshop.site, record) == 8
 
 
+def test_one_who_starts_is_killed_at_any_moment(workshop: Workshop) -> None:
+    """Then it runs or it does not, its state says so, and it can be started and stopped."""
+    record = workshop.sh("echo run; exec sleep 1000")
+    chance = random.Random(9)
+    for _ in range(12):
+        pid = os.fork()
+        if pid == 0:
+            lifecycle.start(workshop.site, record)
+            os._exit(0)
+        time.sleep(chance.random() * 0.06)  # not to wait for something: a moment as good as any other
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        lifecycle.start(workshop.site, record)
+        found = workshop.state(record)
+        assert found.status == "running"
+        assert runs(found.pid)
+        lifecycle.stop(workshop.site, record, 0)
+        assert not runs(found.pid)
+    assert not list((workshop.site.run / "runtime").iterdir())
+
+
 def test_a_slow_client_is_dropped_and_the_log_has_all(workshop: Workshop) -> None:
     record = workshop.sh("head -c 3000000 /dev/zero; echo over", patience=0.3)
     attachment = lifecycle.start(workshop.site, record, attach=True)
@@ -309,3 +335,34 @@ def test_several_start_the_same(workshop: Workshop) -> None:
     until(lambda: text(workshop, record), "its word")
     assert workshop.state(record).status == "running"
     assert text(workshop, record) == b"run\n"
+
+
+def test_whatever_a_client_says_the_container_has_its_monitor(workshop: Workshop) -> None:
+    record = workshop.container("/bin/sleep", "1000", tty=True)
+    lifecycle.start(workshop.site, record)
+    junk = [b"x", b"\xff" * 9, marshal.dumps(7), marshal.dumps(("kill", {})), marshal.dumps(("run", {}))]
+    junk += [request("attach"), request("stop", signal="TERM", timeout=None), request("resize", rows=-1, columns="x")]
+    for data in junk:
+        connection = connect(workshop.site, record.id)
+        assert connection
+        with suppress(BrokenPipeError, ConnectionResetError):  # it was dropped already
+            connection.send(data)
+            connection.send(RESIZE + b"junk")
+        connection.close()
+    with pytest.raises(ConflictError, match="Invalid argument"):
+        lifecycle.kill(workshop.site, record, 999)
+    assert workshop.state(record).status == "running"
+
+
+def test_more_clients_than_there_is_room_for(workshop: Workshop) -> None:
+    """They come in when others have left."""
+    record = workshop.container("/bin/sleep", "1000")
+    lifecycle.start(workshop.site, record)
+    idle = [ask(workshop.site, record.id, "wait") for _ in range(300)]
+    late = ask(workshop.site, record.id, "follow")
+    for connection in idle:
+        assert connection
+        connection.close()
+    assert late
+    assert reply(late) == (True, None)
+    late.close()
