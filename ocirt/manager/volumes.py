@@ -93,7 +93,7 @@ class Volumes:
         if not name:
             name, labels = os.urandom(32).hex(), {ANONYMOUS: "", **labels}
         names.name(name, "volume")
-        _check(options)
+        check_options(options)
         with self._database.write() as transaction:
             found = self._found(transaction, name)
             if found is not None:
@@ -214,7 +214,8 @@ class Volumes:
         return Volume(row[0], row[1], document["labels"], document["options"], self._folder / row[0] / "_data")
 
 
-def _check(options: Mapping[str, str]) -> None:
+def check_options(options: Mapping[str, str]) -> None:
+    """Raises GrammarError."""
     for key in options:
         if key not in _OPTIONS:
             raise GrammarError(f"--opt {key}: not known", hint="type, device and o, as mount(8) has them")

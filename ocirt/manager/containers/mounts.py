@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocirt.manager.containers.volume_flags import Bind, bind
 from ocirt.manager.errors import ConflictError, ManagerError, MissingError
-from ocirt.manager.volumes import Volumes
+from ocirt.manager.volumes import Volumes, check_options
 
 if TYPE_CHECKING:
     from ocirt.manager.containers.records import Records
@@ -26,34 +26,54 @@ def points(site: Site, records: Records, config: dict[str, Any], host: dict[str,
     MissingError, ManagerError.
     """
     volumes = Volumes(site)
+    taken = _checked(host)
+    for place in config["Volumes"]:
+        _outside_proc(os.path.normpath(place).replace("//", "/"), "a volume")
     found: dict[str, dict[str, Any]] = {}
     for text in host["VolumesFrom"] or ():
         name, _, mode = str(text).partition(":")
         for point in records.find(name).document["mounts"]:
-            found[point["Destination"]] = {**point, "RW": point["RW"] and mode != "ro"}
-    given: dict[str, dict[str, Any]] = {}
+            if point["Destination"] not in taken:
+                found[point["Destination"]] = {**point, "RW": point["RW"] and mode != "ro"}
     for text in host["Binds"] or ():
         one = bind(text)
-        _add(given, _of_bind(volumes, one))
+        found[one.destination] = _of_bind(volumes, one)
     for wanted in host.get("Mounts") or ():
         if wanted["Type"] != "tmpfs":
-            _add(given, _of_mount(volumes, wanted))
-    taken = [*(host.get("Tmpfs") or {}), *(w["Target"] for w in host.get("Mounts") or () if w["Type"] == "tmpfs")]
-    for place in taken:
-        if place in given or taken.count(place) > 1:
-            raise ConflictError(f"two mounts at {place}")
-    found |= given
+            found[wanted["Target"]] = _of_mount(volumes, wanted)
     for place in config["Volumes"]:
-        place = os.path.normpath(place)
+        place = os.path.normpath(place).replace("//", "/")
         if place not in found and place not in taken and place != "/":
             found[place] = _volume(volumes, "", place)
     return list(found.values())
 
 
-def _add(given: dict[str, dict[str, Any]], point: dict[str, Any]) -> None:
-    if point["Destination"] in given:
-        raise ConflictError(f"two mounts at {point['Destination']}")
-    given[point["Destination"]] = point
+def _outside_proc(place: str, what: str) -> None:
+    """Files that only look like procfs would deceive who confines the container (CVE-2019-16884, CVE-2019-19921)."""
+    if f"{place}/".startswith("/proc/"):
+        raise ConflictError(f"{what} at {place}: there is the kernel's own file system")
+
+
+def _checked(host: dict[str, Any]) -> set[str]:
+    """The places that the flags name, when nothing is made yet. Raises ConflictError, MissingError, GrammarError."""
+    given = [bind(text) for text in host["Binds"] or ()]
+    places = [*(one.destination for one in given), *(host.get("Tmpfs") or ())]
+    for one in given:
+        if not one.source.startswith("/") or (one.destination == "/proc" != one.source):
+            _outside_proc(one.destination, "--volume")
+    for place in host.get("Tmpfs") or ():
+        _outside_proc(place, "--tmpfs")
+    for wanted in host.get("Mounts") or ():
+        places.append(wanted["Target"])
+        if wanted["Type"] != "bind" or (wanted["Target"] == "/proc" != wanted["Source"]):
+            _outside_proc(wanted["Target"], "--mount")
+        if wanted["Type"] == "bind" and not os.path.lexists(wanted["Source"]):
+            raise MissingError(f"--mount: there is no {wanted['Source']}", hint="--volume would make a folder there")
+        check_options(((wanted.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options") or {})
+    for place in places:
+        if places.count(place) > 1:
+            raise ConflictError(f"two mounts at {place}")
+    return set(places)
 
 
 def _volume(
@@ -105,8 +125,6 @@ def _of_mount(volumes: Volumes, wanted: dict[str, Any]) -> dict[str, Any]:
     writable = not wanted.get("ReadOnly")
     if wanted["Type"] == "bind":
         source, options = wanted["Source"], wanted.get("BindOptions") or {}
-        if not os.path.lexists(source):
-            raise MissingError(f"--mount: there is no {source}", hint="--volume would make a folder there")
         more = {"NonRecursive": True} if options.get("NonRecursive") else {}
         return _bind(source, wanted["Target"], "", writable, options.get("Propagation", ""), **more)
     options = wanted.get("VolumeOptions") or {}

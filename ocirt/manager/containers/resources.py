@@ -132,7 +132,7 @@ def devices(host: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
     """
     found: dict[str, tuple[dict[str, Any], str, str]] = {}
     if host["Privileged"]:
-        for path in _below("/dev"):
+        for path in _below("/dev", _NOT_TAKEN):
             node = _node(path, path)
             if node is not None:
                 found[path] = (node, _RWM, path)
@@ -150,14 +150,14 @@ def devices(host: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
     return list(found.values())
 
 
-def _below(folder: str) -> Iterator[str]:
+def _below(folder: str, without: frozenset[str] = frozenset()) -> Iterator[str]:
     """The paths of what may be devices, in folders of folders."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
-        if entry.name in _NOT_TAKEN:
+        if entry.name in without:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path)

@@ -12,7 +12,7 @@ from ocirt.manager.containers.users import User
 from ocirt.manager.errors import ManagerError
 
 Nodes = list[tuple[dict[str, Any], str, str]]
-VERSION = "1.2.0"
+VERSION = "1.0.2"  # nothing of a later one is needed, and older runtimes refuse later ones
 INIT_PLACE = "/sbin/docker-init"
 _TERM = "TERM=xterm"
 

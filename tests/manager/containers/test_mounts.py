@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from shop import Shop
 
+from ocirt.errors import Error
 from ocirt.manager.containers import create
 from ocirt.manager.errors import ConflictError, GrammarError, MissingError
 from ocirt.manager.volumes import ANONYMOUS, Volumes
@@ -206,3 +207,38 @@ def test_a_volume_that_was_removed_by_hand(shop: Shop) -> None:
         transaction.execute("delete from volumes")
     with pytest.raises(MissingError, match="vol"):
         shop.ran(record)
+
+
+def test_what_is_refused_makes_no_volume(shop: Shop) -> None:
+    for mounts in (
+        ("target=/anonymous", "type=tmpfs,target=/x", "type=tmpfs,target=/x"),
+        ("target=/anonymous", "type=bind,src=/does/not/exist,target=/x"),
+        ("target=/anonymous", "src=vol,target=/x,volume-opt=what=ever"),
+    ):
+        with pytest.raises(Error):
+            shop.sh("true", mount=mounts)
+        assert list(Volumes(shop)) == []
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/sys", "//proc/.", "/x/../proc/self"])
+def test_an_image_has_no_volume_over_procfs(shop: Shop, place: str) -> None:
+    """CVE-2019-16884, CVE-2019-19921."""
+    shop.image("data", {"Volumes": {place: {}}})
+    with pytest.raises(ConflictError, match="/proc"):
+        shop.sh("true", image="data")
+    assert list(Volumes(shop)) == []
+
+
+def test_nothing_else_is_procfs(shop: Shop, tmp_path: Path) -> None:
+    values: list[dict[str, Any]] = [
+        {"volume": ("vol:/proc",)},
+        {"volume": (f"{tmp_path}:/proc",)},
+        {"tmpfs": ("/proc/sys",)},
+        {"mount": (f"type=bind,src={tmp_path},dst=/proc",)},
+        {"mount": ("src=vol,dst=/proc/self",)},
+    ]
+    for one in values:
+        with pytest.raises(ConflictError, match="/proc"):
+            shop.sh("true", **one)
+    (tmp_path / "meminfo").write_text("little\n")
+    assert shop.ran(shop.sh("cat /proc/meminfo", volume=(f"{tmp_path}/meminfo:/proc/meminfo:ro",))).out == "little\n"
