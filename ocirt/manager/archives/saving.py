@@ -21,9 +21,9 @@ from ocirt.manager import documents, names
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.compression import Unpacking
 from ocirt.manager.archive.reader import Entry, Stream
+from ocirt.manager.archive.writer import Out, Writer
 from ocirt.manager.archives.contents import MOST_BYTES
 from ocirt.manager.archives.layout import DEEPEST_INDEX, IMAGE_NAME, REF_NAME, blob_name
-from ocirt.manager.archives.writer import Output, Writer
 from ocirt.manager.documents import Descriptor, Index, Manifest, Platform
 from ocirt.manager.errors import ConflictError, DigestError, DocumentError, GrammarError, MissingError
 from ocirt.manager.images import configuration
@@ -121,7 +121,7 @@ class Selection:
         self.blobs.setdefault(one.digest, one)
 
 
-def save(site: Site, texts: Sequence[str], out: Output, format: str = "oci", platform: Platform | None = None) -> None:
+def save(site: Site, texts: Sequence[str], out: Out, format: str = "oci", platform: Platform | None = None) -> None:
     """Write images as a tar. platform: of an index that one alone.
 
     Raises MissingError, DocumentError, DigestError, GrammarError; nothing was written before all is known to be there.

@@ -124,5 +124,8 @@ def _check(root: int, process: dict[str, Any]) -> None:
             return
         found = True
     if found:
-        raise NoProgramError(f"{name[:200]} cannot be executed in the container", 126)
-    raise NoProgramError(f"there is no program {name[:200]} in the container", 127)
+        raise NoProgramError(f'exec: "{name[:200]}": permission denied', 126)
+    raise NoProgramError(
+        f'exec: "{name[:200]}": {"no such file or directory" if "/" in name else "executable file not found in $PATH"}',
+        127,
+    )

@@ -189,7 +189,6 @@ def _adapted(made: dict[str, dict[str, Any]], host: dict[str, Any], shm: str, ro
         for place in ("/sys", "/sys/fs/cgroup"):
             made[place]["options"].remove("ro")
     if host["IpcMode"] == "host":
-        # A mqueue that is mounted there is the namespace's, so the host's.
         made["/dev/shm"] = _mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
     elif host["IpcMode"] == "none":
         del made["/dev/shm"]

@@ -298,7 +298,8 @@ async def _serve(site: Site, options: Options, log: Log) -> None:
         loop.add_signal_handler(number, ended.set)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     scheme = "https" if options.certificate else "http"
-    name = f"[{options.address}]" if ":" in options.address.strip("[]") else options.address
+    address = options.address.strip("[]")
+    name = f"[{address}]" if ":" in address else address
     log.line(f"listening on {scheme}://{name}:{server.port}, the store is {site.root}")
     await ended.wait()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -94,6 +94,13 @@ class Running:
         """Have the server's loop do something."""
         asyncio.run_coroutine_threadsafe(what(), self.loop).result(PATIENCE)
 
+    def wait_until_said(self, text: str) -> None:
+        """Until the log has it."""
+        until = time.monotonic() + PATIENCE
+        while text not in self.said.getvalue():
+            assert time.monotonic() < until, self.said.getvalue()
+            time.sleep(0.02)
+
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"

@@ -127,8 +127,7 @@ def test_a_changed_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         becomes(200)
         assert registry.ask("GET", "/v2/", headers=login("alice")).status == 401
         own["htpasswd"].write_text("alice:plain\n")
-        while "htpasswd:1 is no NAME:HASH" not in registry.said.getvalue():
-            time.sleep(0.05)
+        registry.wait_until_said("htpasswd:1 is no NAME:HASH")
         becomes(200)
 
 
@@ -250,26 +249,21 @@ def test_web_pages_are_refused(tmp_path: Path) -> None:
         assert registry.ask("GET", "/v2/", headers={"Origin": "http://any.example"}).code == "DENIED"
 
 
-def test_tls(tmp_path: Path) -> None:
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [*make, *names, "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True
+def certificate(folder: Path) -> ssl.SSLContext:
+    """Files `cert` and `key`, new ones each time; what believes in them and nothing else."""
+    make = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split()
     )
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key", "-out", folder / "cert"]
+    subprocess.run([*make, *files], check=True, capture_output=True)
+    return ssl.create_default_context(cafile=str(folder / "cert"))
+
+
+def test_tls(tmp_path: Path) -> None:
+    believing = certificate(tmp_path)
     data = b"data" * 500_000
     with Running(tmp_path / "r", certificate=tmp_path / "cert", key=tmp_path / "key") as registry:
-        registry.tls = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+        registry.tls = believing
         digest = registry.push_blob("a", data)
         path = f"/v2/a/blobs/{digest}"
         assert registry.ask("GET", path).body == data
@@ -282,6 +276,21 @@ def test_tls(tmp_path: Path) -> None:
         registry.tls = old
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             registry.ask("GET", "/v2/")
+
+
+def test_a_certificate_is_renewed(tmp_path: Path) -> None:
+    believing = certificate(tmp_path)
+    with Running(tmp_path / "r", certificate=tmp_path / "cert", key=tmp_path / "key") as registry:
+        (tmp_path / "cert").write_text("half")
+        registry.loop.call_soon_threadsafe(registry.server.reload)
+        registry.wait_until_said("cert: ")
+        registry.tls = believing
+        assert registry.ask("GET", "/v2/").status == 200
+        registry.tls = certificate(tmp_path)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            registry.ask("GET", "/v2/")
+        registry.loop.call_soon_threadsafe(registry.server.reload)
+        assert registry.ask("GET", "/v2/").status == 200
 
 
 def test_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:

@@ -162,16 +162,15 @@ def test_too_many_connections(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("sent", "limits", "status"),
     [
-        (b"", []),
-        (b"GET /v2/ HT", [408]),
-        (b"GET /v2/ HTTP/1.1\r\n" + HOST + b"\r\n", [200]),
-        (b"PUT /v2/a/manifests/v1 HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\n{", []),
+        (b"", Limits(idle=0.2), []),
+        (b"GET /v2/ HT", Limits(header_wait=0.2), [408]),
+        (b"GET /v2/ HTTP/1.1\r\n" + HOST + b"\r\n", Limits(idle=3), [200]),  # time enough to be sent
+        (b"PUT /v2/a/manifests/v1 HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\n{", Limits(body_wait=0.2), []),
     ],
 )
-def test_who_says_nothing_more_is_left(tmp_path: Path, sent: bytes, status: list[int]) -> None:
-    limits = Limits(header_wait=0.2, idle=0.2, body_wait=0.2)
+def test_who_says_nothing_more_is_left(tmp_path: Path, sent: bytes, limits: Limits, status: list[int]) -> None:
     with Running(tmp_path / "r", limits) as registry:
         with socket.create_connection(("127.0.0.1", registry.port), PATIENCE) as peer:
             peer.sendall(sent)
@@ -182,15 +181,16 @@ def test_who_says_nothing_more_is_left(tmp_path: Path, sent: bytes, status: list
 
 
 def test_who_takes_nothing_is_left(tmp_path: Path) -> None:
-    with Running(tmp_path / "r", Limits(body_wait=0.2)) as registry:
+    with Running(tmp_path / "r") as registry:
         digest = registry.push_blob("a", bytes(30_000_000))
-        with socket.create_connection(("127.0.0.1", registry.port), PATIENCE) as peer:
-            peer.sendall(b"GET /v2/a/blobs/%s HTTP/1.1\r\n%s\r\n" % (digest.encode(), HOST))
-            until = time.monotonic() + PATIENCE
-            while registry.server._connections:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        assert registry.ask("GET", f"/v2/a/blobs/{digest}").body == bytes(30_000_000)
+    with Running(tmp_path / "r", Limits(body_wait=0.2)) as registry, ExitStack() as stack:
+        peer = stack.enter_context(socket.create_connection(("127.0.0.1", registry.port), PATIENCE))
+        peer.sendall(b"GET /v2/a/blobs/%s HTTP/1.1\r\n%s\r\n" % (digest.encode(), HOST))
+        registry.wait_until_said(digest)  # when it has ended
+        until = time.monotonic() + PATIENCE
+        while registry.server._connections:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_two_requests_do_not_send_to_one_upload(registry: Running) -> None:
@@ -247,8 +247,7 @@ def test_a_store_that_was_changed_is_not_served(registry: Running) -> None:
     reply = registry.ask("GET", "/v2/a/manifests/v1")
     assert reply.status == 500
     assert str(registry.site.root) not in reply.body.decode()
-    while "was changed on disk" not in registry.said.getvalue():
-        time.sleep(0.02)
+    registry.wait_until_said("was changed on disk")
 
 
 # Anything.

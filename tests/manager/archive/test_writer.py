@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ocirt.manager.archive import reader
 from ocirt.manager.archive.reader import Entry, Reader
-from ocirt.manager.archives.writer import Writer
+from ocirt.manager.archive.writer import Writer
 from ocirt.manager.errors import ArchiveError
 
 FIELDS = ("kind", "name", "target", "mode", "uid", "gid", "mtime", "size", "length", "device", "xattrs")
@@ -128,6 +128,15 @@ def test_a_file_that_shrinks_ends_with_zeros() -> None:
     assert [data for _, data in read(out.getvalue())] == [b"x" * 300 + bytes(400), b"mor"]
 
 
+def test_one_owner_of_everything() -> None:
+    out = io.BytesIO()
+    writer = Writer(out, (7, 8))
+    writer.add(file(b"a", 0, uid=1, gid=2))
+    writer.empty(b"b")
+    writer.close()
+    assert [(one["uid"], one["gid"]) for one, _ in read(out.getvalue())] == [(7, 8), (7, 8)]
+
+
 def test_a_folder_gets_its_slash_and_put_needs_no_entry() -> None:
     out = io.BytesIO()
     writer = Writer(out)
@@ -188,3 +197,47 @@ def test_whatever_is_written_is_read(
         xattrs=xattrs,
     )
     assert read(written((made, data))) == [({key: getattr(made, key) for key in FIELDS}, data)]
+
+
+def test_files_on_disk(tmp_path: Path) -> None:
+    """Each kind, a file of two names, attributes; sockets are left out. The same tree is the same bytes."""
+    import os
+    import socket
+
+    from ocirt.manager.snapshots import trees
+
+    top = tmp_path / "top"
+    (top / "d").mkdir(parents=True)
+    (top / "d/f").write_bytes(b"data")
+    (top / "d/f").chmod(0o4755)
+    os.utime(top / "d/f", ns=(0, 1_500_000_000_999_999_999))
+    os.setxattr(top / "d/f", "user.a", b"b")
+    os.link(top / "d/f", top / "z")
+    (top / "link").symlink_to("/etc/passwd")
+    os.mkfifo(top / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(top / "socket"))
+
+    def packed() -> bytes:
+        out = io.BytesIO()
+        writer = Writer(out)
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        for found in trees.walk(descriptor):
+            writer.member(found)
+        writer.empty(b"d/.wh.gone")
+        writer.close()
+        os.close(descriptor)
+        return out.getvalue()
+
+    found = {one["name"]: (one, data) for one, data in read(packed())}
+    assert list(found) == [b"d/", b"d/f", b"link", b"pipe", b"z", b"d/.wh.gone"]
+    file_, data = found[b"d/f"]
+    assert (data, file_["mode"], file_["mtime"]) == (b"data", 0o4755, 1_500_000_000_000_000_000)
+    assert file_["xattrs"] == {b"user.a": b"b"}
+    assert (found[b"z"][0]["kind"], found[b"z"][0]["target"]) == (reader.HARD_LINK, b"d/f")
+    assert found[b"link"][0]["target"] == b"/etc/passwd"
+    assert found[b"pipe"][0]["kind"] == reader.FIFO
+    assert packed() == packed()
+    os.setxattr(top / "d/f", "user.a=b", b"c")
+    with pytest.raises(ArchiveError, match="no archive can have"):
+        packed()
