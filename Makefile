@@ -3,6 +3,7 @@
 PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 EXTRAS := test
+REQUIREMENTS := run
 BIN := $(VENV)/bin
 COMMA := ,
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
@@ -30,9 +31,9 @@ need = @missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
-demo: ## install what is missing, build, and run a container, shown step by step
+demo: ## install what is missing, build, and run a container, shown step by step; an image from a registry
 	$(call need,$(PACKAGES_BUILD) $(PACKAGES_DEMO))
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build REQUIREMENTS=manager
 	@docs/demo.sh $(BIN)/ocirt
 
 test: ## install what is missing, build, and pass all tests
@@ -45,7 +46,7 @@ test: ## install what is missing, build, and pass all tests
 
 build: $(VENV)/bin/pip ## compile and install into .venv
 	@rm -rf build *.egg-info
-	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/$(REQUIREMENTS).txt
 	@$(INSTALL) --no-build-isolation --no-deps .
 
 dist: ## one executable file that needs no Python where it runs: dist/ocirt

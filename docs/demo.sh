@@ -6,8 +6,10 @@ set -euo pipefail
 ocirt=$(realpath "$1")
 work=$(mktemp -d)
 root=$work/state
+registry=
 cleanup() {
     "$ocirt" --root "$root" delete --force demo || true
+    [ -z "$registry" ] || kill "$registry" || true
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -75,3 +77,20 @@ until ocirt state demo | grep -q stopped; do sleep 0.01; done
 step ocirt delete demo
 step ocirt list
 echo; echo "Nothing of it is left."
+
+echo; echo "The manager: a registry of our own, an image into it, and from there into another store, where it runs."
+ocim=$(dirname "$ocirt")/ocim
+ocim() { OCIM_ROOT=$work/store OCIM_RUN=$work/run "$ocim" "$@"; }
+OCIM_ROOT=$work/served OCIM_RUN=$work/served-run "$ocim" registry serve --address 127.0.0.1:0 >"$work/registry" 2>&1 &
+registry=$!
+until address=$(grep -om1 '127.0.0.1:[0-9]*' "$work/registry"); do
+    kill -0 "$registry" || { cat "$work/registry"; exit 1; }
+    sleep 0.1
+done
+tar -C "$bundle/rootfs" -c . | step ocim import --change 'CMD ["sh", "/look"]' - "$address/demo/box:1"
+step ocim push "$address/demo/box:1"
+step ocim rmi "$address/demo/box:1"
+step ocim pull "$address/demo/box:1"
+step ocim run --rm --network none --hostname demo "$address/demo/box:1"
+step ocim images
+step ocim system prune --all --force

@@ -32,6 +32,7 @@ def extra(name: str) -> list[str]:
 FILES: dict[str, list[str]] = {
     "build": PROJECT["build-system"]["requires"],
     "run": PROJECT["project"]["dependencies"],
+    "manager": PROJECT["project"]["dependencies"] + extra("manager"),
     "test": PROJECT["project"]["dependencies"] + extra("test"),
     "test-engines": PROJECT["project"]["dependencies"] + extra("test") + extra("engines"),
 }
@@ -48,7 +49,7 @@ def lock(name: str, wanted: list[str], *, upgrade: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "asked.in"
         shared = HERE / "test-engines.txt"
-        constraint = [f"-c {shared}\n"] if shared.exists() and name in ("run", "test") else []
+        constraint = [f"-c {shared}\n"] if shared.exists() and name in ("run", "manager", "test") else []
         source.write_text("".join(f"{line}\n" for line in wanted) + "".join(constraint))
         more = ["--upgrade"] if upgrade else []
         words = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *more, "--output-file", output, source]
@@ -65,7 +66,7 @@ def without_reason(line: str) -> str:
 
 
 def main() -> None:
-    for name in ("test-engines", "build", "test", "run"):
+    for name in ("test-engines", "build", "test", "manager", "run"):
         lock(name, FILES[name], upgrade="--upgrade" in sys.argv[1:])
 
 

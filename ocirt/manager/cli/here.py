@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 
 def site() -> Site:
-    """Raises ManagerError."""
-    return Site.of(os.environ, os.getuid())
+    """Of whoever calls. For others than root this process is in the user's own namespaces from then on. Raises
+    ManagerError."""
+    uid = os.getuid()
+    found = Site.of(os.environ, uid)
+    if uid:
+        from ocirt.manager.rootless import enter
+
+        enter(found.run, uid, os.getgid())
+    return found
 
 
 def find(here: Site, text: str) -> Record:

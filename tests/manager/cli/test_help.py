@@ -6,30 +6,31 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from ocirt.manager.cli import completion, help, main, manual, table
-from ocirt.manager.cli.grammar import UsageError
 from support import REPOSITORY
+
+from ocirt.manager.cli import completion, main, manual, table
+from ocirt.manager.cli import help as help_
+from ocirt.manager.cli.grammar import UsageError
 
 COMMANDS = table.all_commands()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_help_names_every_flag_and_is_no_wider_than_100(command: object) -> None:
-    text = help.of_words(command.name.split())  # type: ignore[attr-defined]
+    text = help_.of_words(command.name.split())  # type: ignore[attr-defined]
     assert all(f"--{flag.name}" in text for flag in command.flags)  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= 110
 
 
 def test_the_overview_has_every_command() -> None:
-    words = set(help.overview().split())
+    words = set(help_.overview().split())
     missing = [command.name for command in COMMANDS if " " not in command.name and command.name not in words]
     assert not missing
 
 
 def test_help_for_what_is_no_command() -> None:
     with pytest.raises(UsageError):
-        help.of_words(["nope"])
+        help_.of_words(["nope"])
 
 
 def test_the_manual_is_as_it_is_written() -> None:

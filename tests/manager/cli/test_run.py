@@ -51,8 +51,8 @@ def test_stdin(ocim: Ocim) -> None:
 
 
 def test_much_output_to_a_slow_reader_arrives(ocim: Ocim) -> None:
-    process = ocim.popen(*QUICK, "box:1", "sh", "-c", "i=0; while test $i -lt 200; do cat /bin/busybox; i=$((i+1)); done",
-                         stdout=subprocess.PIPE)  # fmt: skip
+    script = "i=0; while test $i -lt 200; do cat /bin/busybox; i=$((i+1)); done"
+    process = ocim.popen(*QUICK, "box:1", "sh", "-c", script, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout as stream:
         select.select([stream], [], [])
@@ -92,7 +92,8 @@ def test_what_is_asked_for_is_there(ocim: Ocim) -> None:
         "--hostname h -e A=1 -e HOME=/x --env-file variables -w /tmp -u me --read-only --tmpfs /scratch"
         f" -v {ocim.folder}/shared:/shared:ro -v named:/named --label l=1 --memory 64m --pids-limit 30"
     ).split()
-    script = "hostname; echo $A $FROM_FILE $HOME; readlink /proc/self/cwd; id -u; cat /shared/file; touch /x; touch /shared/y"
+    script = "hostname; echo $A $FROM_FILE $HOME; readlink /proc/self/cwd; id -u; cat /shared/file"
+    script += "; touch /x; touch /shared/y"
     done = ocim.run(*QUICK, *words, "box:1", "sh", "-c", script, code=1)
     assert done.stdout.decode().split("\n") == ["h", "1 f /x", "/tmp", "1000", "here", ""]
     assert done.stderr.count(b"Read-only file system") == 2
