@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ocirt.manager.errors import ConflictError, GrammarError
-from ocirt.manager.snapshots.changes import Difference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.manager.snapshots.changes import Difference
 
 NAMES = ("overlay", "vfs", "btrfs")
 

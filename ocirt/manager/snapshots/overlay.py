@@ -18,7 +18,10 @@ from pathlib import Path
 from ocirt import _sys
 from ocirt.manager.errors import LimitError, ManagerError
 from ocirt.manager.snapshots import trees
-from ocirt.manager.snapshots.changes import Difference, of_upper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirt.manager.snapshots.changes import Difference
 
 MOST_LAYERS = 500  # OVL_MAX_STACK
 CLONE_FS = 0x200
@@ -105,6 +108,8 @@ class Overlay:
 
     def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
         """See `Driver`."""
+        from ocirt.manager.snapshots.changes import of_upper
+
         with ExitStack() as stack:
 
             def opened(path: Path) -> int:

@@ -23,16 +23,19 @@ from pathlib import Path
 from ocirt import _sys
 from ocirt.manager import digest as digests
 from ocirt.manager import documents
-from ocirt.manager.archive.writer import Out
 from ocirt.manager.documents import Descriptor, Manifest
 from ocirt.manager.errors import ManagerError, MissingError
-from ocirt.manager.snapshots import changes, drivers, layers, overlay, trees
-from ocirt.manager.snapshots.changes import Change, Difference
-from ocirt.manager.snapshots.opening import Bind, opened
-from ocirt.manager.snapshots.unpacking import Progress, Task, Unpacking
+from ocirt.manager.snapshots import drivers, layers, overlay, trees
 from ocirt.manager.store.blobs import Blobs
 from ocirt.manager.store.database import Database
 from ocirt.manager.store.leases import Lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # and where they are needed: what only starts a container waits for none of it
+    from ocirt.manager.archive.writer import Out
+    from ocirt.manager.snapshots.changes import Change, Difference
+    from ocirt.manager.snapshots.opening import Bind
+    from ocirt.manager.snapshots.unpacking import Progress, Task, Unpacking
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -65,6 +68,9 @@ class Snapshots:
         parsed = documents.parse(data, manifest.media_type, what=f"manifest {manifest.digest}")
         if not isinstance(parsed, Manifest):
             raise ManagerError(f"{manifest.digest} is an index, not an image of one platform")
+        names, _, there = self._there(parsed, lease)
+        if there.keys() >= set(names):
+            return names
         with self.unpacking(parsed, lease, progress) as (names, work):
             for task in work.tasks:
                 if self._blobs.size(task.layer.digest) is None:
@@ -82,11 +88,9 @@ class Snapshots:
 
         To be entered before threads are started: it forks.
         """
-        names = layers.names(diff_ids := layers.diff_ids(self._blobs, manifest), self.driver.chained)
-        with self._database.write() as transaction:
-            there = self._held(transaction, names, lease)
-            if len(there) == len(set(names)):
-                self._edges(transaction, manifest.config.digest, names)
+        from ocirt.manager.snapshots.unpacking import Unpacking
+
+        names, diff_ids, there = self._there(manifest, lease)
         tasks = self._tasks(names, diff_ids, manifest, there)
         work = Unpacking(tasks, self._make, self.drop, self.driver, progress)
         keep = False
@@ -99,6 +103,16 @@ class Snapshots:
             keep = True
         finally:
             work.close(keep)
+
+    def _there(self, manifest: Manifest, lease: Lease) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
+        """The snapshots' names, the DiffIDs, and those of the names that are there: held, and with edges if all are."""
+        diff_ids = layers.diff_ids(self._blobs, manifest)
+        names = layers.names(diff_ids, self.driver.chained)
+        with self._database.write() as transaction:
+            there = self._held(transaction, names, lease)
+            if len(there) == len(set(names)):
+                self._edges(transaction, manifest.config.digest, names)
+        return names, diff_ids, there
 
     def _held(self, transaction: sqlite3.Connection, names: Sequence[str], lease: Lease) -> dict[str, str]:
         """Those that are there, and their folders; the lease holds them."""
@@ -113,6 +127,8 @@ class Snapshots:
     def _tasks(
         self, names: Sequence[str], diff_ids: Sequence[str], manifest: Manifest, there: dict[str, str]
     ) -> list[Task]:
+        from ocirt.manager.snapshots.unpacking import Task
+
         tasks: dict[str, Task] = {}
         below = ""
         for name, diff_id, layer in zip(names, diff_ids, manifest.layers, strict=True):
@@ -282,14 +298,19 @@ class Snapshots:
 
     def changes(self, container_id: str) -> Iterator[Change]:
         """What the container made of its image, running or not. Raises MissingError, LimitError, ManagerError."""
-        return changes.listed(self._differences(container_id))
+        from ocirt.manager.snapshots.changes import listed
+
+        return listed(self._differences(container_id))
 
     def layer(self, container_id: str, out: Out) -> str:
         """Write the changes as a layer, a tar archive. Returns its digest, the DiffID. The same changes give the same
         bytes. Raises as `changes`, and what `out` raises.
         """
+
+        from ocirt.manager.snapshots.changes import write
+
         hashing = _Hashing(out)
-        changes.write(self._differences(container_id), hashing)
+        write(self._differences(container_id), hashing)
         return hashing.digest
 
     def usage(self, container_id: str) -> int:
@@ -306,6 +327,9 @@ class Snapshots:
 
         binds   what is to be seen there too: its volumes
         """
+
+        from ocirt.manager.snapshots.opening import opened
+
         folder = self._container(container_id)
         below = self._folders(self.names(container_id))
         with opened(folder / "rootfs", lambda: self.driver.mount(folder, below), binds) as descriptor:
