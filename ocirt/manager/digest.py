@@ -7,20 +7,23 @@ before it becomes part of a path, a URL or a query: its text is then known to be
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
 
 from ocirt.manager.errors import DigestError, GrammarError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Hash(Protocol):
+        """What `hashlib` returns, as far as it is used."""
+
+        def update(self, data: bytes, /) -> None: ...
+        def hexdigest(self) -> str: ...
+
 
 # Length of the hexadecimal form of each algorithm.
 ALGORITHMS = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
-
-
-class Hash(Protocol):
-    """What `hashlib` returns, as far as it is used."""
-
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
 
 
 def parse(text: object) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ocirt.manager import digest as digests
 from ocirt.manager.errors import DocumentError, GrammarError, LimitError
@@ -50,7 +49,11 @@ _COMPRESSIONS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
 }
 
-Json = Any  # what json.loads returns; narrowed by the functions here
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = Any  # what json.loads returns; narrowed by the functions here
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ocirt.manager.errors import ManagerError
-from ocirt.manager.store.blobs import Blobs
-from ocirt.manager.store.database import Database
-from ocirt.manager.store.images import Images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.manager.snapshots.snapshots import Snapshots
+    from ocirt.manager.store.blobs import Blobs
+    from ocirt.manager.store.database import Database
+    from ocirt.manager.store.images import Images
 
 
 class Site:
@@ -50,6 +50,8 @@ class Site:
     @cached_property
     def database(self) -> Database:
         """Raises ManagerError."""
+        from ocirt.manager.store.database import Database
+
         for folder in (self.root, self.run):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Database(self.root / "db.sqlite")
@@ -57,11 +59,15 @@ class Site:
     @cached_property
     def blobs(self) -> Blobs:
         """Raises ManagerError."""
+        from ocirt.manager.store.blobs import Blobs
+
         return Blobs(self.root, self.database)
 
     @cached_property
     def images(self) -> Images:
         """Raises ManagerError."""
+        from ocirt.manager.store.images import Images
+
         return Images(self.database, self.blobs)
 
     @cached_property

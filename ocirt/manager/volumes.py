@@ -17,13 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
 from ocirt.manager.errors import ConflictError, GrammarError, ManagerError, MissingError
 from ocirt.manager.snapshots import copies, trees
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.site import Site
 
 ANONYMOUS = "com.docker.volume.anonymous"

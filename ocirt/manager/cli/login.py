@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from ocirt.manager import names
 from ocirt.manager.cli.here import text
@@ -13,6 +12,7 @@ from ocirt.manager.cli.output import line
 from ocirt.manager.errors import GrammarError, ManagerError
 from ocirt.manager.registry.credentials import Credentials, Keychain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.manager.cli.grammar import Value
 

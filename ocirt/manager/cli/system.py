@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocirt.manager.cli.here import confirmed, site, text, texts
 from ocirt.manager.cli.human import size
 from ocirt.manager.cli.images import pairs
 from ocirt.manager.cli.output import line, listing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirt.manager.cli.grammar import Value
     from ocirt.manager.system import Pruned

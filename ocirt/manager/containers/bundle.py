@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import documents
 from ocirt.manager.containers import etc, mounts, specification, users, within
@@ -15,7 +14,10 @@ from ocirt.manager.containers.records import Records
 from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 from ocirt.manager.volumes import Volumes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.records import Record
     from ocirt.manager.site import Site
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager.containers import seccomp
 from ocirt.manager.containers import values as v
 from ocirt.manager.errors import ManagerError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.options import Options
 
 DEFAULT = tuple(

@@ -17,7 +17,6 @@ import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ocirt import _sys
 from ocirt.manager.archive.extract import Extractor
@@ -29,6 +28,10 @@ from ocirt.manager.site import Site
 from ocirt.manager.snapshots import trees
 from ocirt.manager.snapshots.opening import Bind
 from ocirt.manager.snapshots.trees import Found
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MOST_LINKS = 40  # MAXSYMLINKS
 _RESOLVE = 0x02 | 0x10  # RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT

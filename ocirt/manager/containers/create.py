@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import documents
 from ocirt.manager.containers import confinement, image_config, mounts, specification
@@ -16,7 +15,10 @@ from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 from ocirt.manager.store.leases import Lease
 from ocirt.manager.volumes import ANONYMOUS, Volumes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.options import Options
     from ocirt.manager.site import Site
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ocirt.manager import documents, names
 from ocirt.manager.containers import values as v
@@ -16,6 +15,12 @@ from ocirt.manager.containers.confinement import ALL, security_options
 from ocirt.manager.containers.options import Options
 from ocirt.manager.containers.volume_flags import binds, mount_flag, tmpfs_flag
 from ocirt.manager.errors import GrammarError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Setter = Callable[[Options, str, Any], None]
 
 _ELSEWHERE = frozenset(
     "pull quiet detach detach_keys sig_proxy attach disable_content_trust platform name env env_file label"
@@ -40,8 +45,6 @@ _REFUSED = {
     "use_api_socket": "there is no API yet",
 }
 _MEMORY = 6 << 20
-
-Setter = Callable[[Options, str, Any], None]
 
 
 def options(values: Mapping[str, object], environment: Mapping[str, str] | None = None) -> Options:

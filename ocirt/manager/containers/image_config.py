@@ -7,14 +7,15 @@ empty one (CVE-2026-57231).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ocirt.manager import documents
 from ocirt.manager.containers import values as v
 from ocirt.manager.containers.users import check
 from ocirt.manager.errors import DocumentError, GrammarError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.documents import Descriptor
     from ocirt.manager.store.blobs import Blobs
 

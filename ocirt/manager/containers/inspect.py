@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager.containers import state as states
 from ocirt.manager.containers.records import Records
 from ocirt.manager.containers.specification import arguments
 from ocirt.manager.errors import GrammarError, ManagerError, MissingError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.records import Record
     from ocirt.manager.containers.state import State
     from ocirt.manager.site import Site

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager.containers.volume_flags import Bind, bind
 from ocirt.manager.errors import ConflictError, ManagerError, MissingError
 from ocirt.manager.volumes import Volumes, check_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.records import Records
     from ocirt.manager.site import Site
 

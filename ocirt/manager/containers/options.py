@@ -7,7 +7,10 @@ command line come to the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SHM_SIZE = 64 << 20
 STOP_TIMEOUT = 10  # seconds

@@ -17,12 +17,14 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
 from ocirt.manager.errors import ConflictError, MissingError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.store.database import Database
 
 _ADJECTIVES = (

@@ -6,9 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ocirt.manager.errors import ManagerError, MissingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _RWM = "rwm"
 # The nodes that every container has (config-linux.md, "Default Devices"), its terminals, and making any node at all,

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 from ocirt.manager import documents
 from ocirt.manager.errors import DocumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LARGEST = 1 << 20
 _MACHINES = {

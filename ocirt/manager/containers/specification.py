@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ocirt.manager.containers import confinement, resources
 from ocirt.manager.containers.image_config import PATH
 from ocirt.manager.containers.users import User
 from ocirt.manager.errors import ManagerError
 
-Nodes = list[tuple[dict[str, Any], str, str]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Nodes = list[tuple[dict[str, Any], str, str]]
+
 VERSION = "1.0.2"  # nothing of a later one is needed, and older runtimes refuse later ones
 INIT_PLACE = "/sbin/docker-init"
 _TERM = "TERM=xterm"

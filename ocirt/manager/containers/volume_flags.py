@@ -9,13 +9,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ocirt.manager import names
 from ocirt.manager.containers import values as v
 from ocirt.manager.errors import GrammarError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ocirt.manager.containers.options import Options
 
 PROPAGATIONS = frozenset("private rprivate shared rshared slave rslave".split())

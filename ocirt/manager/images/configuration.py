@@ -6,13 +6,16 @@ It comes from outside: what others here rely on is checked once. What is not kno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ocirt.manager import digest as digests
 from ocirt.manager import documents
 from ocirt.manager.documents import Descriptor, Platform
 from ocirt.manager.errors import DocumentError, GrammarError, LimitError
 from ocirt.manager.store.blobs import Blobs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_HISTORY = 10_000
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ocirt.manager import names
 from ocirt.manager.documents import Descriptor, Platform
@@ -21,6 +20,10 @@ from ocirt.manager.images.importing import import_tar
 from ocirt.manager.site import Site
 from ocirt.manager.store.collect import collect
 from ocirt.manager.store.images import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Listed", "Step", "commit", "export", "history", "import_tar", "inspect", "listed", "remove", "tag"]
 

@@ -8,53 +8,54 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from ocirt.manager.errors import ConflictError, GrammarError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from ocirt.manager.snapshots.changes import Difference
 
+    class Driver(Protocol):
+        """What each of them does. Raises ManagerError and OSError.
+
+        chained   whether a snapshot holds all layers below it too
+        copied    whether a new snapshot has to be filled with a copy of the one below it first
+        opaque    the attribute by which a folder hides those below it (overlayfs), or ""
+        """
+
+        name: str
+        chained: bool
+        copied: bool
+        opaque: str
+
+        def make(self, path: Path, below: str) -> None:
+            """A new snapshot, upon another's folder or "". Raises FileExistsError."""
+
+        def drop(self, path: Path) -> None:
+            """Remove a snapshot's folder."""
+
+        def prepare(self, container: Path, below: Sequence[Path]) -> None:
+            """What a container's changes go to; below: the snapshots, lowest first. May be done again after a kill."""
+
+        def mount(self, container: Path, below: Sequence[Path]) -> None:
+            """Have the file system at container/rootfs."""
+
+        def unmount(self, container: Path) -> None:
+            """Nothing is mounted at container/rootfs."""
+
+        def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
+            """What the container made."""
+
+        def written(self, container: Path) -> Path:
+            """The folder of which the size is the container's own."""
+
+        def release(self, container: Path) -> None:
+            """What must go before the container's folder can be removed."""
+
+
 NAMES = ("overlay", "vfs", "btrfs")
-
-
-class Driver(Protocol):
-    """What each of them does. Raises ManagerError and OSError.
-
-    chained   whether a snapshot holds all layers below it too
-    copied    whether a new snapshot has to be filled with a copy of the one below it first
-    opaque    the attribute by which a folder hides those below it (overlayfs), or ""
-    """
-
-    name: str
-    chained: bool
-    copied: bool
-    opaque: str
-
-    def make(self, path: Path, below: str) -> None:
-        """A new snapshot, upon another's folder or "". Raises FileExistsError."""
-
-    def drop(self, path: Path) -> None:
-        """Remove a snapshot's folder."""
-
-    def prepare(self, container: Path, below: Sequence[Path]) -> None:
-        """What a container's changes go to; below: the snapshots, lowest first. May be done again after a kill."""
-
-    def mount(self, container: Path, below: Sequence[Path]) -> None:
-        """Have the file system at container/rootfs."""
-
-    def unmount(self, container: Path) -> None:
-        """Nothing is mounted at container/rootfs."""
-
-    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
-        """What the container made."""
-
-    def written(self, container: Path) -> Path:
-        """The folder of which the size is the container's own."""
-
-    def release(self, container: Path) -> None:
-        """What must go before the container's folder can be removed."""
 
 
 def choose(folder: Path, wanted: str) -> Driver:

@@ -21,10 +21,10 @@ from pathlib import Path
 from ocirt.manager import documents, errors
 from ocirt.manager.documents import Descriptor
 from ocirt.manager.errors import DigestError, ManagerError
-from ocirt.manager.snapshots.drivers import Driver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirt.manager.snapshots.drivers import Driver
     from ocirt.manager.snapshots.worker import Job
 
 MOST_PROCESSES = 6

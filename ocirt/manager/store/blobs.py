@@ -14,12 +14,15 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from ocirt.manager import digest as digests
 from ocirt.manager.errors import DigestError, MissingError
 from ocirt.manager.store.database import Database
 from ocirt.manager.store.leases import Lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 CHUNK = 1 << 20
 
