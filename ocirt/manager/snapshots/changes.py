@@ -28,7 +28,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """path: below the root; found: what is there now, or None; opaque: a folder that has nothing of the image's, in
-    which the image has the names `hidden`.
+    which the image has the names `hidden`; alike: a folder with the image's owner and mode.
     """
 
     kind: str
@@ -36,6 +36,44 @@ class Difference:
     found: Found | None
     opaque: bool = False
     hidden: frozenset[bytes] = frozenset()
+    alike: bool = False
+
+
+_MOUNTED = frozenset((b"etc/hostname", b"etc/hosts", b"etc/resolv.conf"))
+"""Over which files of ours are mounted (containers/etc.py): where the image has none, an empty one is made for that."""
+
+
+def made_for_mounts(differences: Iterator[Difference]) -> frozenset[bytes]:
+    """The empty files that were made to mount ours over, and their folder if it is as in the image but for them."""
+    made: set[bytes] = set()
+    alike = False
+    for one in differences:
+        if one.path == b"etc":
+            alike = one.alike
+        elif one.path in _MOUNTED and _is_empty(one):
+            made.add(one.path)
+        elif one.path.startswith(b"etc/"):
+            alike = False
+        elif made:
+            break
+    return frozenset(made | ({b"etc"} if made and alike else set()))
+
+
+def _is_empty(one: Difference) -> bool:
+    return (
+        one.kind == "A"
+        and one.found is not None
+        and stat.S_ISREG(one.found.about.st_mode)
+        and one.found.about.st_size == 0
+    )
+
+
+def _alike(about: os.stat_result, there: os.stat_result | None) -> bool:
+    return there is not None and (about.st_mode, about.st_uid, about.st_gid) == (
+        there.st_mode,
+        there.st_uid,
+        there.st_gid,
+    )
 
 
 def write(differences: Iterator[Difference], out: Out) -> None:
@@ -79,7 +117,8 @@ def of_upper(upper: int, below: Sequence[int], opaque: Callable[[int], bool]) ->
             continue
         hides = bool(layers) and _hides(found, opaque)
         merged[found.path] = [] if hides else layers
-        yield Difference(kind, found.path, found, hides, _names(found.path, layers) if hides else frozenset())
+        hidden = _names(found.path, layers) if hides else frozenset()
+        yield Difference(kind, found.path, found, hides, hidden, not hides and _alike(about, there))
 
 
 def _lower(path: bytes, layers: Sequence[int]) -> tuple[os.stat_result | None, list[int]]:
@@ -166,9 +205,9 @@ def of_copy(copy: int, base: int, since: int) -> Iterator[Difference]:
                 if path not in told:
                     told.add(path)
                     with _again(copy, path, about) as folder:
-                        yield Difference("C", path, folder)
+                        yield Difference("C", path, folder, alike=True)
             told.add(found.path)
-            yield Difference(kind or "C", found.path, found)
+            yield Difference(kind or "C", found.path, found, alike=not kind or _alike(found.about, there))
             yield from inner
         if stat.S_ISDIR(found.about.st_mode):
             pending.append((found.path, found.about))

@@ -336,9 +336,13 @@ class Snapshots:
             yield descriptor
 
     def _differences(self, container_id: str) -> Iterator[Difference]:
+        from ocirt.manager.snapshots.changes import made_for_mounts
+
+        folder = self._container(container_id)
         try:
             below = self._folders(self.names(container_id))
-            yield from self.driver.differences(self._container(container_id), below)
+            ours = made_for_mounts(self.driver.differences(folder, below))
+            yield from (one for one in self.driver.differences(folder, below) if one.path not in ours)
         except OSError as error:
             raise ManagerError(f"read what {container_id} changed: {error.strerror}", errno=error.errno or 0) from error
 

@@ -195,3 +195,20 @@ def test_what_is_as_it_was_is_not_told(store: Store) -> None:
     os.utime(root / "tree/leaf", ns=(about.st_atime_ns, (1_000_000_000) * 10**9))
     assert ("C", b"/tree/leaf") in told(store, "abc")
     store.snapshots.remove("abc")
+
+
+def test_what_was_made_to_mount_ours_over_is_no_change(store: Store) -> None:
+    names = store.unpacked(archive(folder("etc/", 0o755), file("etc/passwd", b"root")).getvalue())
+    root = store.snapshots.mount("abc", names)
+    for name in ("hostname", "hosts", "resolv.conf"):
+        (root / "etc" / name).touch()
+    (root / "zero").touch()
+    assert told(store, "abc") == [("A", b"/zero")]
+    (root / "etc").chmod(0o700)
+    assert told(store, "abc") == [("C", b"/etc"), ("A", b"/zero")]
+    (root / "etc").chmod(0o755)
+    (root / "etc/passwd").write_text("other")
+    assert told(store, "abc") == [("C", b"/etc"), ("C", b"/etc/passwd"), ("A", b"/zero")]
+    (root / "etc/hosts").write_text("somebody's own")
+    assert ("A", b"/etc/hosts") in told(store, "abc")
+    store.snapshots.remove("abc")
