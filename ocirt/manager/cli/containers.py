@@ -59,6 +59,16 @@ def restart(values: dict[str, Value], arguments: list[str]) -> int:
     return each(arguments, one)
 
 
+def boot(values: dict[str, Value], arguments: list[str]) -> int:
+    from ocirt.manager.containers import lifecycle
+    from ocirt.manager.containers.bundle import prepare
+    from ocirt.manager.containers.records import Records
+
+    here = site()
+    due = [one for one in Records(here.database) if lifecycle.due_after_boot(here, one)]
+    return each([one.name for one in due], lambda name: lifecycle.start(here, find(here, name), prepare=prepare))
+
+
 def kill(values: dict[str, Value], arguments: list[str]) -> int:
     from ocirt.manager.containers import lifecycle
 

@@ -28,6 +28,9 @@ COMMANDS: tuple[Command, ...] = (
             Flag("filter", "Only those: until=TIME, label=KEY[=VALUE].", "FILTER", many=True)),
     Command("system check", "", "system:check", "Read everything and compare it with its digests",
             Flag("repair", "Remove what is damaged, so that it can be pulled again.")),
+    Command("system boot", "", "containers:boot", "Start the containers whose restart policy asks for it",
+            text="To be called once after the host has booted: --restart always, and unless-stopped for those that"
+            " nobody stopped. Prints the names of those that it started."),
     Command("info, system info", "", "own:info", "This host and this ocim", FORMAT),
     Command("registry serve", "", "registry:serve", "Be a registry (distribution-spec 1.1)",
             Flag("address", "Where it listens: [ADDRESS]:PORT; port 0: any that is free.", "ADDRESS", letters="a",

@@ -12,6 +12,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -283,3 +284,26 @@ def test_without_its_packages_ocim_says_what_to_install(ocim: Ocim) -> None:
     done = subprocess.run(["python3", "-c", program, package], env=ocim.environment, capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr == b"ocim: the package urllib3 is not installed (pip install 'ocirt[manager]')\n"
+
+
+def test_boot_starts_what_its_policy_says(ocim: Ocim) -> None:
+    """As after a boot: their processes are gone, and nobody stopped them."""
+    policies = {"b-always": "always", "b-stopped": "unless-stopped", "b-running": "unless-stopped", "b-no": "no"}
+    for name, policy in policies.items():
+        ocim("run", "-d", "--name", name, "--restart", policy, "box:1", "sleep", "1000")
+    ocim("stop", "-t", "0", "b-stopped")
+    for name in policies:
+        if name != "b-stopped":
+            pid = int(ocim("inspect", "--format", "{{.State.Pid}}", name))
+            parent = re.search(r"PPid:\t(\d+)", Path(f"/proc/{pid}/status").read_text())
+            assert parent is not None
+            os.kill(int(parent[1]), signal.SIGKILL)  # its monitor
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while ocim("ps", "-q", "--filter", "name=b-"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sorted(ocim("system", "boot").split()) == ["b-always", "b-running"]
+    assert ocim("system", "boot") == ""
+    assert sorted(ocim("ps", "--filter", "name=b-", "--format", "{{.Names}}").split()) == ["b-always", "b-running"]
+    ocim("rm", "-f", *policies)
