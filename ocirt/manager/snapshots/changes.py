@@ -43,20 +43,28 @@ _MOUNTED = frozenset((b"etc/hostname", b"etc/hosts", b"etc/resolv.conf"))
 """Over which files of ours are mounted (containers/etc.py): where the image has none, an empty one is made for that."""
 
 
+_POINTS = frozenset((b"dev", b"proc", b"sys"))
+"""Where the kernel's file systems are mounted: folders, which are made where the image has none."""
+
+
 def made_for_mounts(differences: Iterator[Difference]) -> frozenset[bytes]:
-    """The empty files that were made to mount ours over, and their folder if it is as in the image but for them."""
-    made: set[bytes] = set()
+    """The empty files and folders that were made to mount ours over, and /etc if it is as in the image but for them."""
+    files: set[bytes] = set()
+    folders: set[bytes] = set()
     alike = False
     for one in differences:
+        top = one.path.partition(b"/")[0]
         if one.path == b"etc":
-            alike = one.alike
+            alike = one.alike or one.kind == "A"
         elif one.path in _MOUNTED and _is_empty(one):
-            made.add(one.path)
-        elif one.path.startswith(b"etc/"):
+            files.add(one.path)
+        elif top == b"etc":
             alike = False
-        elif made:
-            break
-    return frozenset(made | ({b"etc"} if made and alike else set()))
+        elif one.path in _POINTS and one.kind == "A" and one.found is not None and one.found.about.st_uid == 0:
+            folders.add(one.path)
+        else:
+            folders.discard(top)
+    return frozenset(files | folders | ({b"etc"} if files and alike else set()))
 
 
 def _is_empty(one: Difference) -> bool:

@@ -212,3 +212,17 @@ def test_what_was_made_to_mount_ours_over_is_no_change(store: Store) -> None:
     (root / "etc/hosts").write_text("somebody's own")
     assert ("A", b"/etc/hosts") in told(store, "abc")
     store.snapshots.remove("abc")
+
+
+def test_nor_are_folders_that_the_image_lacks(store: Store) -> None:
+    root = store.snapshots.mount("abc", store.unpacked(archive(folder("bin/")).getvalue()))
+    for name in ("dev", "proc", "sys", "etc", "mine"):
+        (root / name).mkdir()
+    (root / "etc/hosts").touch()
+    assert told(store, "abc") == [("A", b"/mine")]
+    (root / "dev/own").touch()
+    (root / "etc/passwd").touch()
+    assert set(told(store, "abc")) == {
+        *(("A", b"/dev"), ("A", b"/dev/own"), ("A", b"/etc"), ("A", b"/etc/passwd"), ("A", b"/mine"))
+    }
+    store.snapshots.remove("abc")
