@@ -122,7 +122,8 @@ def tree(folder: Path) -> dict[str, tuple[object, ...]]:
                 if not one.startswith(("trusted.overlay", "user.rootlesscontainers"))
             }
             links = 0 if stat.S_ISDIR(status.st_mode) else status.st_nlink
-            when = int(status.st_mtime) if not stat.S_ISLNK(status.st_mode) else 0
+            # Links' times umoci leaves; the top is in no layer.
+            when = 0 if stat.S_ISLNK(status.st_mode) or path == f"{folder}/." else int(status.st_mtime)
             key = os.path.relpath(path, folder)
             found[key] = (
                 status.st_mode,
