@@ -121,8 +121,8 @@ def ask(site: Site, container_id: str, verb: str, **values: Any) -> _socket.sock
     return connection
 
 
-def reply(connection: _socket.socket) -> tuple[bool, Any] | None:
-    """The answer; None if the monitor went away, whose end the state tells."""
+def heard(connection: _socket.socket, kind: bytes) -> Any:
+    """What the next message of a kind says; None if the monitor went away, whose end the state tells."""
     while True:
         try:
             data = connection.recv(PACKET)
@@ -130,6 +130,11 @@ def reply(connection: _socket.socket) -> tuple[bool, Any] | None:
             return None
         if not data:
             return None
-        if data[:1] == REPLY:
-            done, value = marshal.loads(data[1:])
-            return done, value
+        if data[:1] == kind:
+            return marshal.loads(data[1:])
+
+
+def reply(connection: _socket.socket) -> tuple[bool, Any] | None:
+    """The answer: was it done, and what there is to say; None as in `heard`."""
+    answer: tuple[bool, Any] | None = heard(connection, REPLY)
+    return answer

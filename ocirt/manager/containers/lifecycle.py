@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import _socket
-import marshal
 import os
 import time
 from collections.abc import Callable
 
 from ocirt.manager.containers import state as states
-from ocirt.manager.containers.connection import Attachment, ask, reply
+from ocirt.manager.containers.connection import Attachment, ask, heard, reply
 from ocirt.manager.containers.launch import Launch, monitor_of, runtime, words
 from ocirt.manager.errors import ConflictError, ManagerError
-from ocirt.manager.monitor.wire import EXIT, PACKET
+from ocirt.manager.monitor.wire import EXIT
 from ocirt.manager.site import Site
 
 TYPE_CHECKING = False
@@ -205,16 +204,8 @@ def _asked(site: Site, record: Kept, verb: str, **values: Any) -> bool:
 
 def _exit(connection: _socket.socket) -> int | None:
     """The exit code that a monitor sends to one who waits; None if it ended without."""
-    while True:
-        try:
-            data = connection.recv(PACKET)
-        except ConnectionResetError:
-            return None
-        if not data:
-            return None
-        if data[:1] == EXIT:
-            code: int = marshal.loads(data[1:])[0]
-            return code
+    said: tuple[int, ...] | None = heard(connection, EXIT)
+    return said[0] if said else None
 
 
 def _run(command: list[str]) -> str:
