@@ -13,7 +13,7 @@ export CI
 # What Debian has to bring, for each purpose. python3-dev brings the static library that the executable embeds.
 PACKAGES_BUILD := python3 python3-venv python3-dev gcc libc6-dev libseccomp2
 PACKAGES_DEMO := busybox-static
-PACKAGES_TEST := busybox-static uidmap iproute2 iptables mmdebstrap debian-archive-keyring procps git strace clang libclang-rt-14-dev \
+PACKAGES_TEST := busybox-static tini btrfs-progs uidmap iproute2 iptables mmdebstrap debian-archive-keyring procps git strace clang libclang-rt-14-dev \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user
 PACKAGES_BENCH := busybox-static iproute2 runc crun gcc libc6-dev patchelf
 PACKAGES_ENGINES := busybox-static iproute2 iptables mmdebstrap debian-archive-keyring runc podman conmon netavark \
