@@ -358,8 +358,8 @@ class Cgroups:
                 hint = f"still in it: {named(pids)}" if pids else ""
                 raise from_os_error(error, f"remove the cgroup {path}", hint=hint) from None
         for folder in reversed(self.made):
-            if folder not in own:
-                removed(folder)  # not if it is another container's parent by now
+            if folder not in own and not removed(folder):
+                _remove_soon(folder)
 
     def _staying(self) -> list[int]:
         """Who is in them, and does not just end: newer kernels list a process until all of it is gone."""
@@ -422,6 +422,20 @@ def removed(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _remove_soon(folder: str) -> None:
+    """rmdir(2) has refused a parent. If it is another container's by now, it stays; if there is nothing in it, the
+    kernel is not yet done with what was, which was seen on a busy host."""
+    for _ in range(50):
+        try:
+            if posix.stat(folder).st_nlink > 2 or processes(folder):
+                return
+        except OSError:
+            return
+        sleep(0.002)
+        if removed(folder):
+            return
 
 
 def _check_thawed(folder: str) -> None:
