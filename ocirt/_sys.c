@@ -389,12 +389,15 @@ static PyObject *sys_openat2(PyObject *self, PyObject *args)
     int folder;
     unsigned long long flags, resolve;
     long fd;
+    int tries = 10000;
 
     if (!PyArg_ParseTuple(args, "iO&KK", &folder, PyUnicode_FSConverter, &path, &flags, &resolve))
         return NULL;
     struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
     Py_BEGIN_ALLOW_THREADS
-    fd = syscall(SYS_openat2, folder, PyBytes_AS_STRING(path), &how, sizeof how);
+    do /* of a path with "..", while anything on the host is renamed or mounted (openat2(2), EAGAIN) */
+        fd = syscall(SYS_openat2, folder, PyBytes_AS_STRING(path), &how, sizeof how);
+    while (fd < 0 && errno == EAGAIN && --tries);
     Py_END_ALLOW_THREADS
     Py_DECREF(path);
     return fd < 0 ? failed("openat2") : PyLong_FromLong(fd);

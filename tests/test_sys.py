@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,22 @@ def test_mount_with_type_and_data(tmp_path: Path) -> None:
         _sys.umount2(str(tmp_path), 0)
     with pytest.raises(OSError, match="mount"):
         _sys.mount("tmpfs", str(tmp_path), 0, "tmpfs", "no-such-option=1")
+
+
+def test_openat2_is_not_disturbed_by_renames(tmp_path: Path) -> None:
+    """The kernel answers EAGAIN to a path with ".." below a root while anything is renamed anywhere (openat2(2))."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "x").touch()
+    child = os.fork()
+    if not child:
+        while True:
+            os.rename(tmp_path / "x", tmp_path / "y")
+            os.rename(tmp_path / "y", tmp_path / "x")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(5000):
+            os.close(_sys.openat2(folder, "a/../a/../a", os.O_PATH, 0x10))  # RESOLVE_IN_ROOT
+    finally:
+        os.close(folder)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

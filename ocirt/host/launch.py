@@ -19,8 +19,8 @@ from ocirt.state.process import INIT_NAME, has_executed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Mapping, Sequence
-    from typing import Protocol
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
 
     from ocirt.plan.encode import Encoded
     from ocirt.plan.step import Plan, Slot, Step
@@ -198,7 +198,7 @@ class Init:
     def _told(self, messages: list[bytes]) -> KernelError | None:
         """Why init has failed, if it has: then it is gone, and what could not be done to it is no news."""
         try:
-            while content := self._socket.recv(MAX_MESSAGE, MSG_DONTWAIT):
+            while content := _taken(self._socket.recv, MAX_MESSAGE, MSG_DONTWAIT):
                 messages.append(content)
         except BlockingIOError:
             pass
@@ -211,7 +211,7 @@ class Init:
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """The next message, and the descriptors that ride along."""
-        content, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, 64)
+        content, ancillary, _, _ = _taken(self._socket.recvmsg, MAX_MESSAGE, 64)
         if not content:
             raise self._vanished()
         fds = [
@@ -231,12 +231,12 @@ class Init:
             reply.append(PATCH.pack(at, len(content)) + content + bytes(-len(content) % 4))
         try:
             self._socket.send(b"".join(reply))
-        except BrokenPipeError:  # it has given up waiting
+        except (BrokenPipeError, ConnectionResetError):  # it has given up waiting
             raise self._told([]) or self._vanished() from None
 
     def wait_for_program(self) -> None:
         """Until the program is executed: the socket is close-on-exec. Raises KernelError if that fails."""
-        content = self._socket.recv(MAX_MESSAGE)
+        content = _taken(self._socket.recv, MAX_MESSAGE)
         if content:
             kind, index, value, length = MESSAGE.unpack_from(content)
             if kind == MSG_ERROR:
@@ -298,6 +298,14 @@ class Init:
         return ended_early(how, when, filtered=filtered)
 
 
+def _taken(receive: Callable[..., Any], *how: int) -> Any:
+    """ECONNRESET says once that init ended without reading all that we sent; what it said itself is still there."""
+    try:
+        return receive(*how)
+    except ConnectionResetError:
+        return receive(*how)
+
+
 def _will_be_heard(control: socket, pid: int) -> bool:
     """Wait until there is a message, or until the process that would send it has ended without."""
     from select import POLLIN, poll
@@ -315,7 +323,7 @@ def _will_be_heard(control: socket, pid: int) -> bool:
 
 def _heard(control: socket, pid: int) -> bytes:
     """The next message, or b"" if the process that would send it is gone."""
-    return control.recv(MAX_MESSAGE) if _will_be_heard(control, pid) else b""
+    return _taken(control.recv, MAX_MESSAGE) if _will_be_heard(control, pid) else b""
 
 
 def _start(

@@ -7,7 +7,7 @@ it writes. A process that is killed leaves the last whole transaction.
 from __future__ import annotations
 
 import sqlite3
-import threading
+from _thread import _local
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +129,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
+        self._local = _local()
         self._all: list[sqlite3.Connection] = []
         self._migrate()
 
@@ -160,7 +160,7 @@ class Database:
         for connection in self._all:
             connection.close()
         self._all.clear()
-        self._local = threading.local()
+        self._local = _local()
 
     def _connect(self) -> sqlite3.Connection:
         try:
