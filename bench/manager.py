@@ -110,7 +110,9 @@ class Bench:
         with_many = [self.ocim.call("ps") for _ in range(self.rounds * 5)]
         more = statistics.median(with_many) - statistics.median(none)
         print(f"{f'ps with {WITH}':22} ocim {more:.0f} ms more than with none (asked 100)")
-        kib, monitors = private_of_monitors(str(self.work / "ocim" / "run"))
+        names = [f"many{index}" for index in range(WITH)]
+        firsts = self.ocim.output("inspect", "--format", "{{.State.Pid}}", *names).split()
+        kib, monitors = private_of_monitors([int(pid) for pid in firsts])
         print(f"{'a monitor':22} {kib / monitors:.0f} KiB of private memory, {monitors} together (asked 4096)")
         for index in range(WITH):
             self.ocim.output("rm", "--force", f"many{index}")
@@ -152,6 +154,8 @@ class Bench:
             )
 
     def end(self) -> None:
+        for left in self.ocim.output("ps", "--quiet").split():
+            self.ocim.output("rm", "--force", left)
         for peer in (self.ocim, self.docker, self.podman):
             peer.end()
 

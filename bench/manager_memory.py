@@ -48,19 +48,12 @@ def largest(argv: list[str], environment: dict[str, str]) -> int:
     return max(together, usage.ru_maxrss)
 
 
-def private_of_monitors(run: str) -> tuple[int, int]:
-    """(KiB of private memory, how many): the processes whose command line names this folder of ocim."""
-    size = number = 0
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) == os.getpid():
-            continue
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_text(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if run in words:
-            size += _rollup(int(name), "Private_Clean", "Private_Dirty")
-            number += 1
-    if not number:
-        raise SystemExit(f"bench: no process names {run}")
-    return size, number
+def private_of_monitors(pids: list[int]) -> tuple[int, int]:
+    """(KiB of private memory, how many): the parents of these processes, the first of containers."""
+    monitors = set()
+    for pid in pids:
+        status = Path(f"/proc/{pid}/status").read_text()
+        monitors.add(int(status.partition("PPid:")[2].split()[0]))
+    if len(monitors) != len(pids):
+        raise SystemExit(f"bench: {len(pids)} containers have {len(monitors)} parents")
+    return sum(_rollup(one, "Private_Clean", "Private_Dirty") for one in monitors), len(monitors)
