@@ -32,12 +32,12 @@ def _rollup(pid: int, *names: str) -> int:
 
 
 def largest(argv: list[str], environment: dict[str, str]) -> int:
-    """KiB: the most that a command and its children held together, what they share counted once (Pss), or the largest
-    of them ever held alone (wait4's maxrss)."""
+    """KiB: the most that a command and its children held together, what they share counted once (Pss). Not wait4's
+    maxrss, in which the memory of the process that forked is counted too."""
     process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
     together = 0
     while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        pid, status = os.waitpid(process.pid, os.WNOHANG)
         if pid:
             break
         together = max(together, sum(_rollup(one, "Pss") for one in _children(process.pid)))
@@ -45,7 +45,7 @@ def largest(argv: list[str], environment: dict[str, str]) -> int:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"bench: {' '.join(argv)}: exit code {process.returncode}")
-    return max(together, usage.ru_maxrss)
+    return together
 
 
 def private_of_monitors(pids: list[int]) -> tuple[int, int]:
