@@ -287,7 +287,7 @@ def failure_code(problem: str) -> int:
     text = problem.lower()
     if any(words in text for words in ("executable file not found", "no such file or directory", "not a directory")):
         return 127
-    return 126 if "permission denied" in text else 128
+    return 126 if "permission denied" in text or "is a directory" in text else 128
 
 
 def unmount(rootfs: str) -> None:
