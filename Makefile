@@ -129,7 +129,7 @@ bench-engines: ## the same for `run --rm` under podman, containerd and dockerd
 	@tests/isolate $(BIN)/python bench/engines.py --ocirt $(BIN)/ocirt $(BENCH_ARGS)
 
 bench-manager: ## ocim beside dockerd, podman, skopeo with umoci: pull, push, run, exec, ps, logs, memory
-	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES) skopeo umoci)
+	$(call need,$(PACKAGES_BUILD) $(PACKAGES_ENGINES))
 	@$(MAKE) --no-print-directory venv
 	@tests/isolate $(BIN)/python bench/manager.py --ocim $(BIN)/ocim $(BENCH_ARGS)
 

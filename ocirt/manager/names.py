@@ -8,7 +8,7 @@ the `reference` package's for what comes before.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ocirt.manager import digest as digests
 from ocirt.manager.errors import GrammarError
@@ -63,10 +63,6 @@ class Reference:
 
     def _end(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
-
-    def with_digest(self, digest: str) -> Reference:
-        """The same repository, these bytes: no tag."""
-        return replace(self, tag="", digest=digests.parse(digest))
 
 
 def parse(text: str) -> Reference:

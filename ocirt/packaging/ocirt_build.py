@@ -157,5 +157,5 @@ class BuildLauncher(build_scripts):
                 raise SystemExit(f"ocirt: Python cannot be embedded: {error}") from error
             self.warn(f"the executable ocirt starts {known[0][10:-1]}, and has no Python in it: {error}")
             compile_freestanding(SOURCE / "launcher" / "launcher.c", output, *known)
-        # The manager's commands wait for networks and disks: a picture of memory would hasten nothing that one sees.
+        # Without a picture of memory: its commands import extension modules, and most wait for networks and disks.
         compile_freestanding(SOURCE / "launcher" / "launcher.c", output.with_name("ocim"), "-DMANAGER=1", *known)

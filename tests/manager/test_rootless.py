@@ -6,13 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from runtime.ordinary import instead
 from support import Done, command, require_isolation
 
 import ocirt
@@ -59,21 +59,9 @@ class User:
     def holder(self) -> int:
         return int((self.run / "namespaces").read_text().split()[0])
 
-    @contextlib.contextmanager
-    def granted(self) -> Iterator[None]:
+    def granted(self) -> contextlib.AbstractContextManager[None]:
         """With the files in /etc that say so, in our own mount namespace."""
-        mounted = []
-        try:
-            for number, (path, content) in enumerate(self.grants.items()):
-                file = self.folder / str(number)
-                file.write_text(content)
-                file.chmod(0o644)
-                subprocess.run(["mount", "--bind", file, path], check=True)
-                mounted.append(path)
-            yield
-        finally:
-            for path in mounted:
-                subprocess.run(["umount", path], check=True)
+        return instead(self.grants)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ In mounts of our own (tests/isolate), or on a machine that is thrown away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -65,6 +66,24 @@ def as_user(
     inner = [*clean, *(ENTER if root_in else ()), *args]
     outer = {"PATH": PATH, "UID_": str(user)}
     return command("sh", "-c", move + run, root_in or "sh", *drop, *inner, env=outer, **options)
+
+
+@contextlib.contextmanager
+def instead(contents: dict[str, str]) -> Iterator[None]:
+    """path → what it says, in our own mount namespace, for as long as this lasts."""
+    mounted = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for number, (path, content) in enumerate(contents.items()):
+                file = Path(folder) / str(number)
+                file.write_text(content)
+                file.chmod(0o644)
+                subprocess.run(["mount", "--bind", file, path], check=True)
+                mounted.append(path)
+            yield
+        finally:
+            for path in mounted:
+                subprocess.run(["umount", path], check=True)
 
 
 class Ordinary:

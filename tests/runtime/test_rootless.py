@@ -6,18 +6,16 @@ private copies of /etc/subuid and /etc/subgid.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime.ordinary import UID, Ordinary, as_user, ordinary_users
+from runtime.ordinary import UID, Ordinary, as_user, instead, ordinary_users
 from support import inits
 
 if TYPE_CHECKING:
@@ -48,24 +46,6 @@ def user(users: Ordinary) -> Iterator[Ordinary]:
     users.bundle.config = json.loads(config)
     assert inits() == before
     assert not any((users.home / "state").glob("c*"))
-
-
-@contextlib.contextmanager
-def instead(contents: dict[str, str]) -> Iterator[None]:
-    """path → what it says, in our own mount namespace, for as long as this lasts."""
-    mounted = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for number, (path, content) in enumerate(contents.items()):
-                file = Path(folder) / str(number)
-                file.write_text(content)
-                file.chmod(0o644)
-                subprocess.run(["mount", "--bind", file, path], check=True)
-                mounted.append(path)
-            yield
-        finally:
-            for path in mounted:
-                subprocess.run(["umount", path], check=True)
 
 
 @pytest.fixture

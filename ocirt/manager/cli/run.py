@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ocirt.manager.cli.foreground import Foreground
     from ocirt.manager.cli.grammar import Value
+    from ocirt.manager.containers.connection import Attachment
     from ocirt.manager.containers.options import Options
     from ocirt.manager.containers.records import Record
     from ocirt.manager.site import Site
@@ -159,14 +160,16 @@ def _in_foreground(here: Site, record: Record, values: dict[str, Value], options
     if attachment is None:
         raise ConflictError(f"container {record.id[:12]} was started by somebody else")
 
-    def until_end() -> int:
-        code = foreground.run(attachment)
-        if removes:
-            _remove(here, record)
-        attachment.close()
-        return code
+    return finish(lambda: _until_end(here, record, foreground, attachment, removes=removes))
 
-    return finish(until_end)
+
+def _until_end(here: Site, record: Record, foreground: Foreground, attachment: Attachment, *, removes: bool) -> int:
+    """Its exit code. removes: as was promised to its monitor, which does it itself when we are gone before."""
+    code = foreground.run(attachment)
+    if removes:
+        _remove(here, record)
+    attachment.close()
+    return code
 
 
 def start(values: dict[str, Value], arguments: list[str]) -> int:
@@ -197,14 +200,7 @@ def _start_attached(here: Site, record: Record, values: dict[str, Value]) -> int
         attachment = lifecycle.attach(here, record, stdin=stdin)
         removes = False
 
-    def until_end() -> int:
-        code = foreground.run(attachment)
-        if removes:
-            _remove(here, record)
-        attachment.close()
-        return code
-
-    return finish(until_end)
+    return finish(lambda: _until_end(here, record, foreground, attachment, removes=removes))
 
 
 def _foreground(here: Site, record: Record, values: dict[str, Value], *, stdin: bool) -> Foreground:

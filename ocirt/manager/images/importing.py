@@ -52,30 +52,16 @@ class Layer:
 
 
 class Copied:
-    """A stream whose bytes are kept as they pass."""
+    """A stream whose bytes go to a sink, or become a layer, as they pass."""
 
-    def __init__(self, stream: Peeked, sink: Sink) -> None:
+    def __init__(self, stream: Peeked, to: Sink | Layer) -> None:
         self._stream = stream
-        self._sink = sink
+        self._to = to
 
     def read(self, size: int, /) -> bytes:
         """The next bytes."""
         data = self._stream.read(size)
-        self._sink.write(data)
-        return data
-
-
-class Plain:
-    """A plain stream that becomes a layer as it passes."""
-
-    def __init__(self, stream: Peeked, layer: Layer) -> None:
-        self._stream = stream
-        self._layer = layer
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes."""
-        data = self._stream.read(size)
-        self._layer.write(data)
+        self._to.write(data)
         return data
 
 
@@ -114,7 +100,7 @@ def _layer(stream: BinaryIO, staging: Staging) -> tuple[Piece, str, str]:
     if not kind:
         layer = Layer(staging)
         try:
-            _read(Reader(Plain(peeked, layer)))
+            _read(Reader(Copied(peeked, layer)))
             return *layer.finish(), GZIP
         finally:
             layer.close()

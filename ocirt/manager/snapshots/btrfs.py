@@ -8,13 +8,12 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ocirt.manager.errors import ManagerError
 from ocirt.manager.snapshots import trees
-from ocirt.manager.snapshots.changes import Difference
-from ocirt.manager.snapshots.vfs import compared
+from ocirt.manager.snapshots.vfs import Whole
 
 # linux/btrfs.h
 _FS_INFO = 0x8400941F
@@ -24,7 +23,7 @@ _ARGUMENTS_V2 = struct.Struct("qQQ32s4040s")  # btrfs_ioctl_vol_args_v2
 _ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID: a subvolume's own folder
 
 
-class Btrfs:
+class Btrfs(Whole):
     """See `drivers.Driver`. In a container's folder: rootfs, a subvolume."""
 
     name = "btrfs"
@@ -48,20 +47,6 @@ class Btrfs:
         rootfs = container / "rootfs"
         _destroy(rootfs)
         _subvolume(rootfs, str(below[-1]) if below else "")
-
-    def mount(self, container: Path, below: Sequence[Path]) -> None:
-        """See `Driver`."""
-
-    def unmount(self, container: Path) -> None:
-        """See `Driver`."""
-
-    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
-        """See `Driver`."""
-        return compared(container, below)
-
-    def written(self, container: Path) -> Path:
-        """See `Driver`."""
-        return container / "rootfs"
 
     def release(self, container: Path) -> None:
         """See `Driver`."""

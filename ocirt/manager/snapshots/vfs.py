@@ -13,7 +13,25 @@ from ocirt.manager.snapshots.changes import Difference, of_copy
 from ocirt.manager.snapshots.copies import copy
 
 
-class Vfs:
+class Whole:
+    """A container has a tree of its own, with everything of its image in it: nothing is mounted."""
+
+    def mount(self, container: Path, below: Sequence[Path]) -> None:
+        """See `Driver`."""
+
+    def unmount(self, container: Path) -> None:
+        """See `Driver`."""
+
+    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
+        """See `Driver`."""
+        return compared(container, below)
+
+    def written(self, container: Path) -> Path:
+        """See `Driver`."""
+        return container / "rootfs"
+
+
+class Vfs(Whole):
     """See `drivers.Driver`. In a container's folder: rootfs, the copy."""
 
     name = "vfs"
@@ -43,20 +61,6 @@ class Vfs:
         if (container / "rootfs").is_dir():
             (container / "rootfs").rmdir()
         target.rename(container / "rootfs")
-
-    def mount(self, container: Path, below: Sequence[Path]) -> None:
-        """See `Driver`."""
-
-    def unmount(self, container: Path) -> None:
-        """See `Driver`."""
-
-    def differences(self, container: Path, below: Sequence[Path]) -> Iterator[Difference]:
-        """See `Driver`."""
-        return compared(container, below)
-
-    def written(self, container: Path) -> Path:
-        """See `Driver`."""
-        return container / "rootfs"
 
     def release(self, container: Path) -> None:
         """See `Driver`."""
