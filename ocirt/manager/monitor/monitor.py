@@ -92,6 +92,7 @@ class Monitor:
     def _started(self, problem: str) -> None:
         starter, self.starter = self.starter, None
         if problem:
+            problem = with_reason(problem)
             self.state.update(status="exited" if self.state["restarts"] else "created", pid=0, error=problem)
             self.state["exit_code"] = failure_code(problem)
             self._finish(starter, problem)
@@ -287,7 +288,13 @@ def failure_code(problem: str) -> int:
     text = problem.lower()
     if any(words in text for words in ("executable file not found", "no such file or directory", "not a directory")):
         return 127
-    return 126 if "permission denied" in text or "is a directory" in text else 128
+    return 126 if "permission denied" in text else 128
+
+
+def with_reason(problem: str) -> str:
+    """Newer runc finds out by itself that the program is a folder, and does not say what execve(2) would: EACCES."""
+    text = problem.lower()
+    return problem + ": permission denied" if "is a directory" in text and "permission denied" not in text else problem
 
 
 def unmount(rootfs: str) -> None:
