@@ -1,6 +1,6 @@
 """ocim beside dockerd, podman and skopeo with umoci: pull, push, run, exec, ps, logs, and the memory of it.
 
-usage: tests/isolate python bench/manager.py --ocim PATH [--rounds N] [--only ROW …]
+usage: tests/isolate python bench/manager.py --ocim PATH [--rounds N] [--only ROW …] [--image NAME …]
 
 All stand on one disk and talk to one registry on loopback (Debian's docker-registry); docker runs runc, podman what it
 finds first. Each round asks everybody once, in a random order, of an empty store where it is a pull; a ratio is the
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -46,16 +47,17 @@ def row(title: str, times: dict[str, list[float]], limits: dict[str, float]) -> 
 class Bench:
     """The peers, the images in a registry, and a row for each thing that is measured."""
 
-    def __init__(self, work: Path, ocim: str, rounds: int) -> None:
+    def __init__(self, work: Path, ocim: str, rounds: int, images: list[str]) -> None:
         self.work = work
         self.rounds = rounds
+        self.images = images
         self.ocim = Ocim(work / "ocim", ocim)
         self.podman = Podman(work / "podman")
         self.skopeo = Skopeo(work / "skopeo")
         self.docker = Docker(work / "docker")
 
     def pulls(self, address: str) -> None:
-        for name in SHAPES:
+        for name in self.images:
             image = f"{address}/bench:{name}"
             everybody: dict[str, Peer] = {one.name: one for one in (self.ocim, self.docker, self.podman, self.skopeo)}
             times: dict[str, list[float]] = {one: [] for one in everybody}
@@ -67,7 +69,7 @@ class Bench:
     def pushes(self, address: str) -> None:
         """Each into an empty registry: what is there already is not sent."""
         two = {one.name: one for one in (self.ocim, self.docker)}
-        for name in SHAPES:
+        for name in self.images:
             image = f"{address}/bench:{name}"
             times: dict[str, list[float]] = {one: [] for one in two}
             for peer in two.values():
@@ -143,7 +145,7 @@ class Bench:
 
     def memory(self, address: str) -> None:
         """Of all processes of a pull together, at the worst moment."""
-        for name in SHAPES:
+        for name in self.images:
             image = f"{address}/bench:{name}"
             peaks = []
             for _ in range(min(self.rounds, 3)):
@@ -168,15 +170,20 @@ def main() -> None:
     parser.add_argument("--ocim", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=ROWS, action="append")
+    parser.add_argument(
+        "--image", choices=tuple(SHAPES), action="append", help="pull and push this one; may be repeated"
+    )
     options = parser.parse_args()
+    images = options.image or list(SHAPES)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))  # what runs is ended all the same
     if os.environ.get("OCIRT_ISOLATED") != "1":
         sys.exit("bench: run it under tests/isolate, as `make bench-manager` does")
     work = Path(tempfile.mkdtemp(prefix="ocim-bench-", dir="/var/tmp"))
-    bench = Bench(work, os.path.realpath(options.ocim), options.rounds)
+    bench = Bench(work, os.path.realpath(options.ocim), options.rounds, images)
     try:
-        layout = make(work / "layout", SHAPES)
+        layout = make(work / "layout", {name: SHAPES[name] for name in images})
         with registry(work / "registry", next(PORTS)) as address:
-            for name in (*SHAPES, "box"):
+            for name in (*images, "box"):
                 copy = ["/usr/bin/skopeo", "--insecure-policy", "copy", "--quiet", "--format", "v2s2"]
                 source, target = f"oci:{layout.folder}:{name}", f"docker://{address}/bench:{name}"
                 subprocess.run([*copy, "--dest-tls-verify=false", source, target], check=True)
